@@ -1,0 +1,12 @@
+-- What `make check` holds Lua files to.
+std = "luajit"
+max_line_length = 100
+cache = false
+exclude_files = { "build" }
+
+files["spec"] = { std = "+busted" }
+files["examples/*/spec"] = { std = "+busted" }
+files["stdlib/spec"] = { std = "+busted" }
+
+-- Stubs only declare: their arguments are never used.
+files["lua/catga/_meta"] = { unused_args = false, ignore = { "211", "212" } }

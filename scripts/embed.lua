@@ -1,0 +1,90 @@
+--- embed.lua - writes Lua sources as a C file that defines cg_embedded_modules.
+---
+--- Usage: luajit scripts/embed.lua OUTPUT.c FILE.lua...
+--- A file's module name follows from its path: lua/catga/init.lua is "catga", lua/catga/x.lua and
+--- stdlib/x.lua are "catga.x". Two files with one name, or a file that does not parse, end the build.
+
+local STRINGS = { ['"'] = '\\"', ["\\"] = "\\\\", ["?"] = "\\?", ["\t"] = "\\t", ["\n"] = "\\n" }
+
+local function fail(...)
+  io.stderr:write("embed: ", string.format(...), "\n")
+  os.exit(1)
+end
+
+--- The module name of a source path.
+local function module_name(path)
+  local name = path:match("^lua/(.+)%.lua$")
+  if not name then
+    name = path:match("^stdlib/(.+)%.lua$")
+    name = name and "catga/" .. name
+  end
+  if not name then
+    fail("%s is neither in lua/ nor in stdlib/", path)
+  end
+  return (name:gsub("/init$", ""):gsub("/", "."))
+end
+
+local function read(path)
+  local file, err = io.open(path, "rb")
+  if not file then
+    fail("%s", err)
+  end
+  local text = file:read("*a")
+  file:close()
+  local chunk, problem = loadstring(text, "@" .. path)
+  if not chunk then
+    fail("%s", problem)
+  end
+  return text
+end
+
+--- One C string literal a line of text. "?" is escaped because C11 knows trigraphs.
+local function literal(text)
+  local lines = {}
+  for line in text:gmatch("[^\n]*\n?") do
+    if line ~= "" then
+      local escaped = line:gsub('[%c"\\?\128-\255]', function(char)
+        return STRINGS[char] or string.format("\\%03o", char:byte())
+      end)
+      lines[#lines + 1] = '    "' .. escaped .. '"'
+    end
+  end
+  return #lines > 0 and table.concat(lines, "\n") or '    ""'
+end
+
+local output = table.remove(arg, 1) or fail("usage: embed.lua OUTPUT.c FILE.lua...")
+local modules, path_of = {}, {}
+for _, path in ipairs(arg) do
+  local name = module_name(path)
+  if path_of[name] then
+    fail("%s and %s are both module %s", path_of[name], path, name)
+  end
+  path_of[name] = path
+  modules[#modules + 1] = { name = name, path = path, text = read(path) }
+end
+table.sort(modules, function(a, b)
+  return a.name < b.name
+end)
+
+local out = {
+  "/* Written by scripts/embed.lua from the Lua sources; not to be edited. */",
+  '#include "runtime/embedded.h"',
+  "",
+  "const struct cg_embedded cg_embedded_modules[] = {",
+}
+for _, module in ipairs(modules) do
+  out[#out + 1] = string.format(
+    '  {.name = "%s",\n   .path = "%s",\n   .size = %d,\n   .source =\n%s},',
+    module.name, module.path, #module.text, literal(module.text)
+  )
+end
+out[#out + 1] = "  {0},"
+out[#out + 1] = "};"
+out[#out + 1] = string.format("const size_t cg_embedded_count = %d;\n", #modules)
+
+-- An interrupted build must not leave half a file that looks new.
+local unfinished = output .. ".new"
+local file = io.open(unfinished, "wb") or fail("cannot write %s", unfinished)
+file:write(table.concat(out, "\n"))
+file:close()
+assert(os.rename(unfinished, output))

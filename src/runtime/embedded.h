@@ -1,0 +1,24 @@
+/* embedded.h - the Lua sources that are part of the program: lua/catga and stdlib, as text.
+ *
+ * How to use: look a module's name up in cg_embedded_modules, which is sorted by name (strcmp).
+ * scripts/embed.lua writes the definitions at build time.
+ * Owns: constant data. Thread: any. */
+#ifndef CG_RUNTIME_EMBEDDED_H
+#define CG_RUNTIME_EMBEDDED_H
+
+#include <stddef.h>
+
+/* One Lua module. */
+struct cg_embedded {
+  const char *name;   /* What require() takes: "catga.process". */
+  const char *source; /* Its text, zero-terminated. */
+  size_t size;        /* Bytes of the text, without the zero. */
+  const char *path; /* Where it lies in the source tree, for tracebacks: "lua/catga/process.lua". */
+};
+
+/* All of them. */
+extern const struct cg_embedded cg_embedded_modules[];
+/* How many there are; may be 0. */
+extern const size_t cg_embedded_count;
+
+#endif
