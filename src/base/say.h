@@ -26,8 +26,8 @@ struct cg_say {
 };
 
 /* Says a line, printf format. Control characters other than tab and newline are escaped as \xNN; a
- * newline at the end is dropped. NULL `say`: silence. A failed write is ignored: there is nowhere to
- * report it. Keeps errno. */
+ * newline at the end is dropped. NULL `say`: silence. A failed write is ignored: there is nowhere
+ * to report it. Keeps errno. */
 void cg_say(struct cg_say *say, enum cg_say_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
