@@ -1,8 +1,9 @@
 --- embed.lua - writes Lua sources as a C file that defines cg_embedded_modules.
 ---
 --- Usage: luajit scripts/embed.lua OUTPUT.c FILE.lua...
---- A module is named by its path: lua/catga/init.lua is "catga"; lua/catga/x.lua and stdlib/x.lua are
---- "catga.x". Two files of one name, or a file that does not parse, end the build.
+--- A module is named by its path: lua/catga/init.lua is "catga"; lua/catga/x.lua and stdlib/x.lua
+--- are "catga.x". Two files of one name, or a file that does not parse, end the build.
+
 local STRINGS = { ['"'] = '\\"', ["\\"] = "\\\\", ["?"] = "\\?", ["\t"] = "\\t", ["\n"] = "\\n" }
 
 local function fail(...)
