@@ -47,6 +47,8 @@ TEST_SOURCES    := $(wildcard spec/c/*_test.c)
 SUPPORT_SOURCES := $(wildcard spec/c/support/*.c)
 FUZZ_SOURCES    := $(wildcard spec/fuzz/*_fuzz.c)
 BENCH_SOURCES   := $(wildcard bench/c/*_bench.c)
+FORMATTED       := $(wildcard src/*.c src/*/*.[ch] include/*.h spec/c/*.[ch] spec/c/*/*.[ch] \
+	spec/fuzz/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 EMBEDDED        := $(BUILD)/gen/embedded_lua.c
@@ -120,10 +122,11 @@ test-programs: $(TEST_PROGRAMS) $(REPLAY_PROGRAMS)
 
 check:
 	$(Q)scripts/setup check
-	$(Q)clang-format --dry-run -Werror $(wildcard src/*.c src/*/*.[ch] include/*.h spec/c/*.[ch] \
-		spec/c/*/*.[ch] spec/fuzz/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
-	$(Q)luacheck -q .luacheckrc $(wildcard lua stdlib examples spec scripts bench)
-	$(Q)luajit scripts/tidy.lua
+	$(Q)code=0; \
+	clang-format --dry-run -Werror $(FORMATTED) || code=1; \
+	luacheck -q $(wildcard .luacheckrc lua stdlib examples spec scripts bench) || code=1; \
+	luajit scripts/tidy.lua || code=1; \
+	exit $$code
 
 fuzz:
 	$(Q)scripts/setup fuzz
