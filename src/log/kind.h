@@ -1,0 +1,70 @@
+/* kind.h - what every kind of log shares, and the functions a kind supplies.
+ *
+ * How to use: a kind embeds struct cg_log as its first member, fills in the struct with
+ * cg_log_init, and supplies a struct cg_log_kind. log.c checks arguments and dispatches.
+ * Owns: nothing. Thread: the loop thread but for the fields that say otherwise. */
+#ifndef CG_LOG_KIND_H
+#define CG_LOG_KIND_H
+
+#include <stdatomic.h>
+
+#include "log/log.h"
+#include "log/reader.h"
+
+#define CG_LOG_PENDING_BYTES_DEFAULT (UINT64_C(64) << 20)
+#define CG_LOG_MARK_DELAY_MS_DEFAULT 100
+
+/* The functions of a kind. Arguments and errors are those of the function of the same name in
+ * log.h; what append gets has been checked. */
+struct cg_log_kind {
+  /* Stores the commit and sets *place; the caller counts positions up when it succeeds. */
+  enum cg_code (*append)(struct cg_log *log, const uint8_t *records, size_t size,
+                         uint32_t record_count, cg_log_place *place, struct cg_err *err);
+  /* Appends the record's bytes to the empty `buf` and decodes it. */
+  enum cg_code (*read)(struct cg_log *log, cg_log_place place, struct cg_buf *buf,
+                       struct cg_record *record, struct cg_err *err);
+  /* Puts the commit that holds cursor->position, which exists, under the cursor. */
+  enum cg_code (*fetch)(struct cg_log *log, struct cg_log_cursor *cursor, struct cg_err *err);
+  bool (*turn)(struct cg_log *log);
+  void (*stats)(struct cg_log *log, struct cg_log_stats *stats);
+  enum cg_code (*close)(struct cg_log *log, struct cg_err *err);
+  void (*abandon)(struct cg_log *log);
+};
+
+/* The part of a log that all kinds have. */
+struct cg_log {
+  const struct cg_log_kind *kind;    /* Its functions. */
+  struct cg_log_options options;     /* With defaults filled in. */
+  uint64_t next_position;            /* What the next record gets. Loop thread. */
+  uint64_t commit_count;             /* Appended in this run. Loop thread. */
+  struct cg_err failure;             /* Why it failed; written once, before is_failed. */
+  atomic_bool is_failed;             /* No more writes. Any thread. */
+  uint8_t apart[64];                 /* Keeps what the writer changes off the cache line above. */
+  _Atomic uint64_t durable_position; /* See log.h. Any thread. */
+};
+
+/* A cursor of any kind. */
+struct cg_log_cursor {
+  struct cg_log *log;      /* What it reads. */
+  uint64_t position;       /* The next record to give out. */
+  const uint8_t *at;       /* The next record under the cursor. */
+  size_t left_size;        /* Bytes from there to the end of its commit. */
+  uint32_t left_count;     /* Records from there to the end of its commit; 0: fetch. */
+  uint64_t at_position;    /* Position of the record at `at`. */
+  bool is_located;         /* number and offset are right for `position`. */
+  uint64_t number;         /* Segment or chunk to read next. */
+  uint64_t offset;         /* Where in it. */
+  struct cg_reader reader; /* File kind: what it reads through. */
+  struct cg_buf *copy;     /* File kind: a copy of a commit not written yet. */
+};
+
+/* Fills in the shared part of a zeroed log, with defaults for what is zero in `options`.
+ * CG_EINVAL: a setting is out of range. */
+enum cg_code cg_log_init(struct cg_log *log, const struct cg_log_kind *kind,
+                         const struct cg_log_options *options, struct cg_err *err);
+/* Makes the log failed for `failure` (copied); the first one stays. Any one thread. */
+void cg_log_fail(struct cg_log *log, const struct cg_err *failure);
+/* Sets the durable position and calls progress. One thread of the kind's choice. */
+void cg_log_publish(struct cg_log *log, uint64_t durable_position);
+
+#endif

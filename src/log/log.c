@@ -1,0 +1,146 @@
+/* log.c - the face of every log: checks arguments, fills in defaults, and calls the kind.
+ *
+ * Owns: nothing. Thread: as log.h says; failure and durable position are atomic. */
+#include "log/log.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stddef.h>
+
+#include "log/kind.h"
+#include "log/segment.h"
+
+static enum cg_code check_records(const uint8_t *records, size_t size, uint32_t record_count,
+                                  struct cg_err *err);
+
+enum cg_code cg_log_init(struct cg_log *log, const struct cg_log_kind *kind,
+                         const struct cg_log_options *options, struct cg_err *err) {
+  log->kind = kind;
+  if (options)
+    log->options = *options;
+  struct cg_log_options *filled = &log->options;
+  if (!filled->fs)
+    filled->fs = cg_fs_system();
+  if (!filled->clock.wall_ms)
+    filled->clock = cg_clock_system();
+  if (filled->segment_bytes == 0)
+    filled->segment_bytes = CG_SEGMENT_BYTES_DEFAULT;
+  if (filled->pending_bytes_max == 0)
+    filled->pending_bytes_max = CG_LOG_PENDING_BYTES_DEFAULT;
+  if (filled->mark_delay_ms == 0)
+    filled->mark_delay_ms = CG_LOG_MARK_DELAY_MS_DEFAULT;
+  log->next_position = 1;
+  atomic_store_explicit(&log->durable_position, 1, memory_order_relaxed);
+
+  uint64_t bytes = filled->segment_bytes;
+  if (bytes < CG_SEGMENT_BYTES_MIN || bytes > CG_SEGMENT_BYTES_MAX || bytes % 4096 != 0)
+    return cg_err_set(err, CG_EINVAL,
+                      "segment_bytes = %" PRIu64 ": must be a multiple of 4096 from %" PRIu64
+                      " to %" PRIu64,
+                      bytes, CG_SEGMENT_BYTES_MIN, CG_SEGMENT_BYTES_MAX);
+  return CG_OK;
+}
+
+void cg_log_fail(struct cg_log *log, const struct cg_err *failure) {
+  if (atomic_load_explicit(&log->is_failed, memory_order_relaxed))
+    return;
+  log->failure = *failure;
+  atomic_store_explicit(&log->is_failed, true, memory_order_release);
+  cg_say(log->options.say, CG_SAY_ERROR, "the log has failed and takes no more commits: %s",
+         failure->message);
+  if (log->options.progress)
+    log->options.progress(log->options.progress_arg);
+}
+
+void cg_log_publish(struct cg_log *log, uint64_t durable_position) {
+  if (atomic_load_explicit(&log->durable_position, memory_order_relaxed) == durable_position)
+    return;
+  atomic_store_explicit(&log->durable_position, durable_position, memory_order_release);
+  if (log->options.progress)
+    log->options.progress(log->options.progress_arg);
+}
+
+enum cg_code cg_log_close(struct cg_log *log, struct cg_err *err) {
+  return log->kind->close(log, err);
+}
+
+void cg_log_abandon(struct cg_log *log) {
+  log->kind->abandon(log);
+}
+
+enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t size,
+                           uint32_t record_count, uint64_t expected_tail, cg_log_place *place,
+                           struct cg_err *err) {
+  if (atomic_load_explicit(&log->is_failed, memory_order_relaxed))
+    return cg_log_failed(log, err);
+  if (expected_tail != log->next_position)
+    return cg_err_set(err, CG_ECONFLICT, "append at position %" PRIu64 ", but the tail is %" PRIu64,
+                      expected_tail, log->next_position);
+  uint64_t room = log->options.segment_bytes - CG_SEGMENT_HEADER_BYTES - CG_SEGMENT_MARK_BYTES;
+  if (room > CG_COMMIT_BYTES_MAX)
+    room = CG_COMMIT_BYTES_MAX;
+  if (size > room - CG_COMMIT_HEADER_BYTES - CG_COMMIT_END_BYTES)
+    return cg_err_set(err, CG_ELIMIT,
+                      "a commit with %zu bytes of records is too large: %" PRIu64
+                      " bytes fit, with its header",
+                      size, room);
+  enum cg_code code = check_records(records, size, record_count, err);
+  if (code == CG_OK)
+    code = log->kind->append(log, records, size, record_count, place, err);
+  if (code != CG_OK)
+    return code;
+  log->next_position += record_count;
+  log->commit_count++;
+  return CG_OK;
+}
+
+uint64_t cg_log_next_position(const struct cg_log *log) {
+  return log->next_position;
+}
+
+uint64_t cg_log_durable_position(const struct cg_log *log) {
+  return atomic_load_explicit(&log->durable_position, memory_order_acquire);
+}
+
+enum cg_code cg_log_failed(const struct cg_log *log, struct cg_err *err) {
+  if (!atomic_load_explicit(&log->is_failed, memory_order_acquire))
+    return CG_OK;
+  return cg_err_set(err, CG_EFAILED, "the log has failed: %s", log->failure.message);
+}
+
+enum cg_code cg_log_read(struct cg_log *log, cg_log_place place, struct cg_buf *buf,
+                         struct cg_record *record, struct cg_err *err) {
+  buf->size = 0;
+  return log->kind->read(log, place, buf, record, err);
+}
+
+bool cg_log_turn(struct cg_log *log) {
+  assert(log->options.manual);
+  return log->kind->turn(log);
+}
+
+void cg_log_stats_read(struct cg_log *log, struct cg_log_stats *stats) {
+  *stats = (struct cg_log_stats){.commit_count = log->commit_count};
+  log->kind->stats(log, stats);
+}
+
+/* The bytes must be exactly so many well-formed records: nothing behind this checks them again. */
+static enum cg_code check_records(const uint8_t *records, size_t size, uint32_t record_count,
+                                  struct cg_err *err) {
+  size_t at = 0;
+  uint32_t index = 0;
+  for (; index < record_count && at < size; index++) {
+    struct cg_record record;
+    size_t record_size;
+    struct cg_err fault;
+    if (cg_record_decode(records + at, size - at, &record, &record_size, &fault) != CG_OK)
+      return cg_err_set(err, CG_EINVAL, "record %u of the commit: %s", index, fault.message);
+    at += record_size;
+  }
+  if (record_count == 0 || index != record_count || at != size)
+    return cg_err_set(err, CG_EINVAL,
+                      "a commit of %u records stated, but %zu bytes hold %u and %zu "
+                      "bytes are left",
+                      record_count, size, index, size - at);
+  return CG_OK;
+}

@@ -1,0 +1,154 @@
+/* log.h - the event log: the contract of a log and its local kinds, `file` and `memory`.
+ *
+ * A log is one sequence of commits; a commit is one or more records, all of them or none. Records
+ * have positions 1, 2, 3, ... over the whole log. See record.h for the bytes.
+ *
+ * How to use: cg_log_open; cg_log_append commits (they are copied, so the caller's memory is free
+ * at once); learn by cg_log_durable_position, or the `progress` callback, how far they are durable;
+ * read by place (fast, from an index) or in order with a cursor; cg_log_close.
+ *
+ * Rules that always hold:
+ *  1. A batch is all commits of one sync. It is written only after the sync of the batch before.
+ *  2. The durable position grows only after the sync that covers it returned without error.
+ *  3. The first failed write or sync is final: the log enters the state failed, nothing of that
+ *     batch is ever acknowledged, no further write or sync is tried on the file, appends return
+ *     CG_EFAILED; reads of what is durable go on.
+ *  4. No space for the next segment (or the next zero-filled stretch) is CG_EFULL on appends, not
+ *     failed; appends work again when there is space.
+ *  5. Acknowledgement order is commit order.
+ *
+ * Owns: files, the writer thread, pending bytes. Thread: append, read and close belong to one
+ * thread (the loop thread); durable_position and failed may be read from any; `progress` is called
+ * on the writer thread. */
+#ifndef CG_LOG_LOG_H
+#define CG_LOG_LOG_H
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/say.h"
+#include "log/record.h"
+
+struct cg_log;
+
+/* When a commit counts as durable. */
+enum cg_durability {
+  CG_DURABILITY_FSYNC, /* Written and fdatasync done. */
+  CG_DURABILITY_OS,    /* Written; synced within 50 ms. */
+  CG_DURABILITY_MEMORY /* Taken over by the log; written and synced within 50 ms. */
+};
+
+/* Where a record lies: segment number in the upper 32 bits, byte offset / 8 in the lower. */
+typedef uint64_t cg_log_place;
+
+/* Called during open for every record found, in order. The record points into memory that is only
+ * valid during the call. */
+typedef void (*cg_log_replay_fn)(void *arg, const struct cg_record *record, cg_log_place place);
+
+/* Called after the durable position grew, or the log failed, or space came back: on the writer
+ * thread, in manual logs inside cg_log_turn, and inside cg_log_append where commits are durable at
+ * once. Must be short and must not call the log, but for durable_position and failed. */
+typedef void (*cg_log_progress_fn)(void *arg);
+
+/* How to open a log. Zero fields mean the default. */
+struct cg_log_options {
+  const struct cg_fs *fs;        /* Default: the system's. */
+  struct cg_clock clock;         /* Default: the system's. */
+  struct cg_say *say;            /* Where recovery reports; NULL: silent. */
+  enum cg_durability durability; /* Default: fsync. */
+  uint64_t segment_bytes;        /* Default 256 MiB; at least 64 KiB, a multiple of 4,096. */
+  uint64_t pending_bytes_max; /* Default 64 MiB: appended and not yet written; above: CG_ELIMIT. */
+  uint32_t mark_delay_ms;     /* Default 100: idle time before a mark is written. */
+  uint64_t nonce_seed;        /* 0: nonces and log id from the system's randomness. */
+  bool manual;                /* No writer thread: cg_log_turn does its work (specs). */
+  cg_log_replay_fn replay;    /* May be NULL. */
+  void *replay_arg;
+  cg_log_progress_fn progress; /* May be NULL. */
+  void *progress_arg;
+  const struct cg_log *snapshot; /* Memory kind: begin with a copy of its records, which are
+                                      replayed; NULL: empty. Not kept. */
+};
+
+/* What a log has done. */
+struct cg_log_stats {
+  uint64_t commit_count;  /* Appended in this run. */
+  uint64_t sync_count;    /* Syncs done in this run. */
+  uint64_t write_bytes;   /* Bytes written in this run. */
+  uint64_t segment_count; /* Segments there now. */
+  uint64_t cut_bytes;     /* Cut from a torn tail by this open. */
+};
+
+/* Opens (or makes) the log in directory `path`, recovers it, calls replay for every record.
+ * Errors: CG_EBUSY another process has it open; CG_ECORRUPT damage (file and offset named; nothing
+ * was changed); CG_EPERM not writable; CG_EINVAL not a directory; CG_EFULL; CG_EIO.
+ * The directory above must exist. The log is freed by cg_log_close. */
+enum cg_code cg_log_open_file(struct cg_log **log, const char *path,
+                              const struct cg_log_options *options, struct cg_err *err);
+
+/* A log in memory: same contract; durable at once, unless `manual` is set: then commits become
+ * durable only in cg_log_turn. */
+enum cg_code cg_log_open_memory(struct cg_log **log, const struct cg_log_options *options,
+                                struct cg_err *err);
+
+/* Copies a memory log's commits that lie wholly below `until_position`, durable or not, into a new
+ * memory log (specs: what a crash would have left). Open on it as options.snapshot, as often as
+ * wanted, or read it; free it by cg_log_close. */
+struct cg_log *cg_log_memory_snapshot(const struct cg_log *log, uint64_t until_position);
+
+/* Writes and syncs what is pending, writes a mark, stops the writer, closes the files. Returns the
+ * error when the last batch could not be made durable; the log is freed all the same. */
+enum cg_code cg_log_close(struct cg_log *log, struct cg_err *err);
+
+/* Frees the log as a crash would leave it: nothing pending is written (specs). */
+void cg_log_abandon(struct cg_log *log);
+
+/* Appends one commit of `record_count` >= 1 records that stand encoded (cg_record_append) in
+ * `records`. `expected_tail` is the position the first record must get (cg_log_next_position);
+ * *place gets where the first record lies: a later record of the commit lies its byte distance
+ * further. Nothing is written when it fails.
+ * Errors: CG_ECONFLICT another tail; CG_ELIMIT too many bytes pending (wait for progress) or the
+ * commit is over CG_COMMIT_BYTES_MAX or does not fit a segment; CG_EINVAL the bytes are not
+ * `record_count` records; CG_EFAILED; CG_EFULL; CG_EIO or CG_EPERM the next segment cannot be made
+ * (like CG_EFULL: a later append tries again). */
+enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t size,
+                           uint32_t record_count, uint64_t expected_tail, cg_log_place *place,
+                           struct cg_err *err);
+
+/* The position the next record gets; 1 in an empty log. */
+uint64_t cg_log_next_position(const struct cg_log *log);
+/* Every record with a position below it is durable in the mode asked for. Atomic. */
+uint64_t cg_log_durable_position(const struct cg_log *log);
+/* CG_OK, or why the log is failed (CG_EFAILED, and the message in err). Atomic. */
+enum cg_code cg_log_failed(const struct cg_log *log, struct cg_err *err);
+
+/* Reads the record at `place` (also one not written yet) into `buf`, emptied first; the record
+ * points into it, its position is left 0. Checks its CRC when it comes from a file.
+ * Errors: CG_ECORRUPT, CG_EIO, CG_ENOTFOUND (segment gone). */
+enum cg_code cg_log_read(struct cg_log *log, cg_log_place place, struct cg_buf *buf,
+                         struct cg_record *record, struct cg_err *err);
+
+/* Reading in order of positions. */
+struct cg_log_cursor;
+/* A cursor at the first record with a position above `after`. Free it before the log. */
+struct cg_log_cursor *cg_log_cursor_new(struct cg_log *log, uint64_t after);
+void cg_log_cursor_free(struct cg_log_cursor *cursor);
+/* The next record below position `until` (use cg_log_durable_position or cg_log_next_position);
+ * valid until the next call. CG_END: none yet; later calls may find more. CG_ECORRUPT, CG_EIO. */
+enum cg_code cg_log_cursor_next(struct cg_log_cursor *cursor, uint64_t until,
+                                struct cg_record *record, struct cg_err *err);
+
+/* `manual` logs: one batch of the writer's work; true when there was any. */
+bool cg_log_turn(struct cg_log *log);
+
+/* Reads the statistics. */
+void cg_log_stats_read(struct cg_log *log, struct cg_log_stats *stats);
+
+/* Checks every segment, commit and record of the closed log in `path`, calling `report` (may be
+ * NULL) with one line for each fault and, at most once a second, for progress. CG_OK: none found.
+ * CG_ECORRUPT: faults were found. Changes nothing. A torn tail is reported but is no fault. */
+typedef void (*cg_log_report_fn)(void *arg, bool is_fault, const char *line);
+enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, cg_log_report_fn report,
+                           void *report_arg, struct cg_err *err);
+
+#endif

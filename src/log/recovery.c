@@ -1,0 +1,378 @@
+/* recovery.c - brings the segment files found in a directory to a state that appends can go on from.
+ *
+ * Commits are read in order, each checked by its CRCs, its chain and its position. At the first that
+ * is bad or missing, proof is looked for that it was durable: a later segment, or a whole later
+ * commit or mark that states a durable position above it. With proof it is corruption. Without, a
+ * crash may have left it so, and everything from there is overwritten with zeros, whole commits of
+ * the same batch too. What no proof covers is written again and synced, because the system may hold
+ * it in its cache only, even after an earlier sync of it had failed.
+ * Owns: nothing after return. Thread: the loop thread. */
+#include "log/recovery.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "log/io.h"
+
+#define WINDOW_BYTES ((size_t)1 << 20) /* What is read at once. */
+#define LEFTOVERS_MAX ((size_t)100000) /* Bound of temporary files taken note of. */
+
+/* Numbers of files found. */
+struct numbers {
+  uint64_t *items; /* In order of finding, later sorted. */
+  size_t count;    /* How many. */
+  size_t capacity; /* Room. */
+};
+
+/* A recovery under way. */
+struct scan {
+  const char *directory;                /* Where. */
+  const struct cg_log_options *options; /* How. */
+  struct cg_recovery *found;            /* The result. */
+  struct numbers files;                 /* Segments. */
+  struct numbers leftovers;             /* Temporary files. */
+  struct cg_reader reader;              /* What is read through. */
+  uint64_t position;                    /* What the next record must have. */
+  uint64_t offset;                      /* Where the next commit must begin. */
+  uint32_t chain;                       /* What the next commit must be chained to. */
+  uint64_t stated_position;             /* Highest durable position read. */
+};
+
+static enum cg_code list_files(struct scan *scan, struct cg_err *err);
+static enum cg_code open_segments(struct scan *scan, struct cg_err *err);
+static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_err *err);
+static enum cg_code settle_tail(struct scan *scan, struct cg_err *err);
+static void remove_leftovers(struct scan *scan);
+
+enum cg_code cg_recovery_run(struct cg_recovery *recovery, const char *directory,
+                             const struct cg_log_options *options, struct cg_err *err) {
+  *recovery = (struct cg_recovery){0};
+  struct scan scan = {.directory = directory,
+                      .options = options,
+                      .found = recovery,
+                      .position = 1,
+                      .stated_position = 1};
+  cg_reader_init(&scan.reader, options->fs, WINDOW_BYTES);
+  enum cg_code code = list_files(&scan, err);
+  if (code == CG_OK)
+    code = open_segments(&scan, err);
+  for (uint32_t index = 0; code == CG_OK && index < recovery->segment_count; index++)
+    code = read_segment(&scan, index, err);
+  if (code == CG_OK && recovery->segment_count > 0)
+    code = settle_tail(&scan, err);
+  if (code == CG_OK)
+    remove_leftovers(&scan);
+
+  cg_reader_deinit(&scan.reader);
+  cg_free(scan.files.items);
+  cg_free(scan.leftovers.items);
+  if (code == CG_OK)
+    return CG_OK;
+  for (uint32_t index = 0; index < recovery->segment_count; index++)
+    cg_segment_free(recovery->segments[index]);
+  cg_free(recovery->segments);
+  *recovery = (struct cg_recovery){0};
+  return code;
+}
+
+/* --- finding the files --- */
+
+/* Adds a number. */
+static void add_number(struct numbers *numbers, uint64_t number) {
+  if (numbers->count == numbers->capacity) {
+    numbers->capacity = numbers->capacity > 0 ? numbers->capacity * 2 : 16;
+    numbers->items = cg_realloc(numbers->items, numbers->capacity * sizeof(*numbers->items));
+  }
+  numbers->items[numbers->count++] = number;
+}
+
+/* Sorts a name into the lists; called by the directory walk. */
+static int note_name(void *arg, const char *name) {
+  struct scan *scan = arg;
+  uint64_t number;
+  enum cg_segment_kind kind = cg_segment_parse_name(name, &number);
+  if (kind == CG_SEGMENT_KIND_FILE)
+    add_number(&scan->files, number);
+  else if (kind == CG_SEGMENT_KIND_TEMP && scan->leftovers.count < LEFTOVERS_MAX)
+    add_number(&scan->leftovers, number);
+  return 0;
+}
+
+static int compare_numbers(const void *left, const void *right) {
+  uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+  return a < b ? -1 : a > b;
+}
+
+/* Lists the directory; the segments must be numbered 0, 1, 2, ... */
+static enum cg_code list_files(struct scan *scan, struct cg_err *err) {
+  const struct cg_fs *fs = scan->options->fs;
+  int result;
+  unsigned interrupt_count = 0;
+  do {
+    scan->files.count = 0;
+    scan->leftovers.count = 0;
+    result = fs->list(fs->arg, scan->directory, note_name, scan);
+  } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
+  if (result < 0)
+    return cg_err_set(err, cg_err_from_errno(-result), "list %s: %s", scan->directory,
+                      strerror(-result));
+  if (scan->files.count == 0)
+    return CG_OK;
+  qsort(scan->files.items, scan->files.count, sizeof(*scan->files.items), compare_numbers);
+  for (size_t index = 0; index < scan->files.count; index++)
+    if (scan->files.items[index] != index) {
+      char name[CG_SEGMENT_NAME_BYTES];
+      cg_segment_name(name, index);
+      return cg_err_set(err, CG_ECORRUPT,
+                        "%s/%s: offset 0: the file is missing, but later segments are there",
+                        scan->directory, name);
+    }
+  return CG_OK;
+}
+
+/* Opens every segment and checks that all belong to one log. */
+static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
+  struct cg_recovery *found = scan->found;
+  found->segments = cg_alloc((scan->files.count + 1) * sizeof(*found->segments));
+  for (size_t index = 0; index < scan->files.count; index++) {
+    struct cg_segment **segment = &found->segments[index];
+    enum cg_code code = cg_segment_open(segment, scan->options->fs, scan->directory, index, err);
+    if (code != CG_OK)
+      return code;
+    found->segment_count++;
+    const uint8_t *log_id = found->segments[0]->header.log_id;
+    if (memcmp((*segment)->header.log_id, log_id, sizeof((*segment)->header.log_id)) != 0) {
+      char name[CG_SEGMENT_NAME_BYTES];
+      cg_segment_name(name, index);
+      return cg_err_set(err, CG_ECORRUPT, "%s/%s: offset 0: the segment belongs to another log",
+                        scan->directory, name);
+    }
+  }
+  return CG_OK;
+}
+
+/* --- reading --- */
+
+/* Sets the error of corruption in a segment. */
+static enum cg_code corrupt(const struct scan *scan, uint32_t index, uint64_t offset,
+                            const char *what, struct cg_err *err) {
+  char name[CG_SEGMENT_NAME_BYTES];
+  cg_segment_name(name, index);
+  return cg_err_set(err, CG_ECORRUPT, "%s/%s: offset %" PRIu64 ": %s", scan->directory, name,
+                    offset, what);
+}
+
+/* Adds the file's name to an error of reading. */
+static enum cg_code reading_failed(const struct scan *scan, uint32_t index, struct cg_err *err) {
+  char name[CG_SEGMENT_NAME_BYTES];
+  cg_segment_name(name, index);
+  cg_err_prefix(err, "%s/%s", scan->directory, name);
+  return CG_EIO;
+}
+
+/* Reads the next commit and checks that it follows on. CG_OK, CG_END, CG_ECORRUPT, CG_EIO. */
+static enum cg_code read_commit(struct scan *scan, struct cg_reader_commit *commit,
+                                struct cg_err *err) {
+  enum cg_code code = cg_reader_commit(&scan->reader, scan->offset, commit, err);
+  if (code != CG_OK)
+    return code;
+  const struct cg_commit_header *header = &commit->header;
+  if (header->first_position != scan->position)
+    return cg_err_set(err, CG_ECORRUPT, "commit has position %" PRIu64 ", expected %" PRIu64,
+                      header->first_position, scan->position);
+  if (header->chain != scan->chain)
+    return cg_err_set(err, CG_ECORRUPT, "commit is not chained to the one before it");
+  if (header->durable_position > header->first_position)
+    return cg_err_set(err, CG_ECORRUPT,
+                      "commit at position %" PRIu64 " states durable position %" PRIu64,
+                      header->first_position, header->durable_position);
+  return CG_OK;
+}
+
+/* Calls replay for each record of a commit. */
+static void replay(const struct scan *scan, uint32_t index, const struct cg_reader_commit *commit) {
+  if (!scan->options->replay)
+    return;
+  cg_log_place place = (uint64_t)index << 32 | (scan->offset + CG_COMMIT_HEADER_BYTES) / 8;
+  size_t at = 0;
+  for (uint32_t count = 0; count < commit->header.record_count; count++) {
+    struct cg_record record;
+    size_t size;
+    if (cg_record_decode(commit->records + at, commit->records_size - at, &record, &size, NULL) !=
+        CG_OK)
+      return; /* Not reached: the commit was checked as a whole. */
+    record.position = scan->position + count;
+    scan->options->replay(scan->options->replay_arg, &record, place + at / 8);
+    at += size;
+  }
+}
+
+/* A segment but the last must end in zeros, and the next one must take up where it ends. */
+static enum cg_code check_join(struct scan *scan, uint32_t index, struct cg_err *err) {
+  const struct cg_segment_header *next = &scan->found->segments[index + 1]->header;
+  uint64_t end;
+  if (cg_reader_end(&scan->reader, scan->offset, &end, err) != CG_OK)
+    return reading_failed(scan, index, err);
+  if (end != scan->offset)
+    return corrupt(scan, index, scan->offset, "bytes after the last commit are not zero", err);
+  if (next->first_position > scan->position)
+    return corrupt(scan, index, scan->offset, "commits are missing: the next segment begins later",
+                   err);
+  if (next->first_position != scan->position || next->chain != scan->chain)
+    return corrupt(scan, index + 1, 0, "the segment does not follow on the one before it", err);
+  return CG_OK;
+}
+
+/* Reads one segment's commits up to its end or to the first that is bad. */
+static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_err *err) {
+  struct cg_segment *segment = scan->found->segments[index];
+  const struct cg_segment_header *header = &segment->header;
+  bool is_last = index + 1 == scan->found->segment_count;
+  if (header->first_position != scan->position || header->chain != scan->chain)
+    return corrupt(scan, index, 0, "the segment does not follow on the one before it", err);
+  scan->stated_position = header->first_position;
+  scan->offset = CG_SEGMENT_HEADER_BYTES;
+  cg_reader_turn(&scan->reader, segment->handle, header->nonce, segment->file_bytes);
+
+  for (;;) {
+    struct cg_reader_commit commit;
+    struct cg_err fault;
+    enum cg_code code = read_commit(scan, &commit, &fault);
+    if (code == CG_EIO) {
+      cg_err_set(err, CG_EIO, "%s", fault.message);
+      return reading_failed(scan, index, err);
+    }
+    if (code == CG_ECORRUPT && !is_last)
+      return corrupt(scan, index, scan->offset, fault.message, err);
+    if (code != CG_OK)
+      return is_last ? CG_OK : check_join(scan, index, err);
+    cg_segment_pass(segment, scan->position, scan->offset);
+    replay(scan, index, &commit);
+    scan->position += commit.header.record_count;
+    scan->offset += commit.header.size;
+    scan->chain = commit.check;
+    if (commit.header.durable_position > scan->stated_position)
+      scan->stated_position = commit.header.durable_position;
+  }
+}
+
+/* --- the tail --- */
+
+/* Cuts what stands after the last good commit, unless it was durable once. */
+static enum cg_code cut(struct scan *scan, uint32_t index, struct cg_err *err) {
+  struct cg_segment *segment = scan->found->segments[index];
+  uint64_t end, proof;
+  if (cg_reader_end(&scan->reader, scan->offset, &end, err) != CG_OK)
+    return reading_failed(scan, index, err);
+  if (end == scan->offset)
+    return CG_OK;
+  enum cg_code code = cg_reader_find(&scan->reader, scan->offset, scan->position, &proof, err);
+  if (code == CG_EIO)
+    return reading_failed(scan, index, err);
+  if (code == CG_OK) {
+    char what[160];
+    snprintf(what, sizeof(what),
+             "damaged commit at position %" PRIu64 "; the commit at offset %" PRIu64
+             " proves that it was durable",
+             scan->position, proof);
+    return corrupt(scan, index, scan->offset, what, err);
+  }
+
+  uint64_t size = end - scan->offset;
+  int result = cg_io_zero(segment->fs, segment->handle, scan->offset, size);
+  char name[CG_SEGMENT_NAME_BYTES];
+  cg_segment_name(name, index);
+  if (result < 0)
+    return cg_err_set(err, cg_err_from_errno(-result), "cut the torn tail of %s/%s: %s",
+                      scan->directory, name, strerror(-result));
+  scan->found->cut_bytes = size;
+  cg_say(scan->options->say, CG_SAY_WARN,
+         "log: %s/%s: offset %" PRIu64 ": cut a torn tail of %" PRIu64
+         " bytes, left by a crash; the log ends before position %" PRIu64,
+         scan->directory, name, scan->offset, size, scan->position);
+  return CG_OK;
+}
+
+/* The offset of the first commit that no durable position covers; scan->offset when there is none. */
+static enum cg_code find_unproven(struct scan *scan, uint32_t index, uint64_t *offset,
+                                  struct cg_err *err) {
+  *offset = cg_segment_seek(scan->found->segments[index], scan->stated_position);
+  while (*offset < scan->offset) {
+    struct cg_commit_header header;
+    if (cg_reader_header(&scan->reader, *offset, &header, err) != CG_OK)
+      return reading_failed(scan, index, err);
+    if (header.first_position >= scan->stated_position)
+      return CG_OK;
+    *offset += header.size;
+  }
+  return CG_OK;
+}
+
+/* Writes again what no durable position covers. */
+static enum cg_code rewrite(struct scan *scan, uint32_t index, struct cg_err *err) {
+  struct cg_segment *segment = scan->found->segments[index];
+  struct cg_reader *reader = &scan->reader;
+  if (scan->stated_position >= scan->position)
+    return CG_OK;
+  /* The window may hold what the cut has overwritten. */
+  cg_reader_turn(reader, segment->handle, segment->header.nonce, scan->offset);
+  uint64_t offset;
+  enum cg_code code = find_unproven(scan, index, &offset, err);
+  while (code == CG_OK && offset < scan->offset) {
+    const uint8_t *bytes;
+    size_t available;
+    code = cg_reader_bytes(reader, offset, reader->window_bytes, &bytes, &available, err);
+    if (code != CG_OK)
+      return reading_failed(scan, index, err);
+    if (available == 0)
+      return cg_err_set(err, CG_EIO, "%s: segment %u became shorter", scan->directory, index);
+    code = cg_segment_write(segment, bytes, available, offset, err);
+    offset += available;
+  }
+  return code;
+}
+
+/* Makes the last segment's end sure and durable, and says where it is. */
+static enum cg_code settle_tail(struct scan *scan, struct cg_err *err) {
+  uint32_t index = scan->found->segment_count - 1;
+  struct cg_segment *segment = scan->found->segments[index];
+  enum cg_code code = cut(scan, index, err);
+  if (code == CG_OK)
+    code = rewrite(scan, index, err);
+  if (code == CG_OK)
+    code = cg_segment_sync(segment, err);
+  if (code != CG_OK)
+    return code;
+  int result = cg_io_sync_dir(scan->options->fs, scan->directory);
+  if (result < 0)
+    return cg_err_set(err, CG_EIO, "sync %s: %s", scan->directory, strerror(-result));
+
+  /* Without space the log can still be read; appends try to reserve it again. */
+  code = cg_segment_reserve_again(segment, err);
+  if (code != CG_OK && code != CG_EFULL)
+    return code;
+  scan->found->tail = (struct cg_writer_tail){
+      .segment = segment,
+      .offset = scan->offset,
+      .chain = scan->chain,
+      .next_position = scan->position,
+      .marked_position = scan->stated_position,
+  };
+  return CG_OK;
+}
+
+/* Removes the files of segments that were never published. */
+static void remove_leftovers(struct scan *scan) {
+  for (size_t index = 0; index < scan->leftovers.count; index++) {
+    char name[CG_SEGMENT_NAME_BYTES];
+    cg_segment_name(name, scan->leftovers.items[index]);
+    strncat(name, ".tmp", sizeof(name) - strlen(name) - 1);
+    char *path = cg_segment_path(scan->directory, name);
+    cg_io_unlink(scan->options->fs, path); /* Failing that, the next segment's making tries. */
+    cg_free(path);
+  }
+}

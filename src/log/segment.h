@@ -1,0 +1,98 @@
+/* segment.h - one append-only file of commits: its life from reservation to reading.
+ *
+ * How to use: cg_segment_reserve makes the file under a temporary name with its space reserved;
+ * cg_segment_publish gives it header and name once everything before it is durable;
+ * cg_segment_write and cg_segment_sync store commits; cg_segment_grow keeps a stretch of zeros ahead
+ * of them, because a sync into blocks never written costs more. cg_segment_open is for files found.
+ * A published segment has a durable header, so a name without valid header is damage.
+ * Owns: the file handle and the waypoints. Thread: each field names its thread; reserve, open and
+ * free belong to the loop thread, publish, write, sync and grow to the writer. */
+#ifndef CG_LOG_SEGMENT_H
+#define CG_LOG_SEGMENT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "log/record.h"
+
+#define CG_SEGMENT_BYTES_DEFAULT (UINT64_C(256) << 20)
+#define CG_SEGMENT_BYTES_MIN (UINT64_C(64) << 10)
+#define CG_SEGMENT_BYTES_MAX (UINT64_C(32) << 30)  /* Offset / 8 must fit 32 bits of a place. */
+#define CG_SEGMENT_STRETCH_MIN (UINT64_C(1) << 20) /* First stretch of zeros. */
+#define CG_SEGMENT_STRETCH_MAX (UINT64_C(8) << 20) /* Stretches double up to it. */
+#define CG_SEGMENT_MARK_BYTES (CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES)
+#define CG_SEGMENT_NAME_BYTES 32             /* Room for a file name with its temporary ending. */
+#define CG_SEGMENT_WAYPOINT_BYTES (1u << 20) /* Distance of waypoints. */
+
+/* Where a commit begins, one about every CG_SEGMENT_WAYPOINT_BYTES, so that reading from a position
+ * need not begin at the segment's start. */
+struct cg_segment_waypoint {
+  uint64_t position; /* First position of the commit. */
+  uint64_t offset;   /* Where the commit begins in the file. */
+};
+
+/* A segment file. */
+struct cg_segment {
+  const struct cg_fs *fs;                /* How to reach the file. */
+  char *directory;                       /* Where it lies. */
+  struct cg_segment_header header;       /* Fixed, but for `chain`, which publish sets (writer). */
+  int handle;                            /* Open for reading and writing. */
+  bool is_published;                     /* It has its header and name. Writer. */
+  atomic_bool is_reserved;               /* Its space is safe; appends need that. */
+  uint64_t file_bytes;                   /* Bytes written, zeros too. Writer. */
+  uint64_t stretch_bytes;                /* Size of the next stretch of zeros. Writer. */
+  struct cg_segment_waypoint *waypoints; /* In order. Loop thread. */
+  uint32_t waypoint_count;               /* How many. Loop thread. */
+};
+
+/* Makes the file of a new segment under its temporary name, with space for header.segment_bytes
+ * reserved; header.chain does not matter yet. CG_EFULL: no space, nothing is left behind. */
+enum cg_code cg_segment_reserve(struct cg_segment **segment, const struct cg_fs *fs,
+                                const char *directory, const struct cg_segment_header *header,
+                                struct cg_err *err);
+/* Opens a segment found in the directory and checks its header against its name.
+ * CG_ECORRUPT: file and offset are named. */
+enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs,
+                             const char *directory, uint64_t number, struct cg_err *err);
+/* Closes the file and frees the segment; NULL is fine. */
+void cg_segment_free(struct cg_segment *segment);
+
+/* Reserves the space of an opened segment again; sets is_reserved. CG_EFULL. */
+enum cg_code cg_segment_reserve_again(struct cg_segment *segment, struct cg_err *err);
+
+/* Writes header and first zeros, syncs, renames, syncs the directory. Everything before the segment
+ * must be durable; `chain` is the check of the last commit before it. Any failure is final. */
+enum cg_code cg_segment_publish(struct cg_segment *segment, uint32_t chain, struct cg_err *err);
+/* Writes bytes at an offset. Any failure is final. */
+enum cg_code cg_segment_write(struct cg_segment *segment, const uint8_t *bytes, size_t size,
+                              uint64_t offset, struct cg_err *err);
+/* Makes what was written durable. Any failure is final. */
+enum cg_code cg_segment_sync(struct cg_segment *segment, struct cg_err *err);
+/* Whether the zeros after `end_offset` run out. */
+bool cg_segment_needs_growth(const struct cg_segment *segment, uint64_t end_offset);
+/* Writes and syncs the next stretch of zeros. CG_EFULL: no space, try again later; any other failure
+ * is final. */
+enum cg_code cg_segment_grow(struct cg_segment *segment, struct cg_err *err);
+
+/* Notes that a commit begins at `offset`; calls must come in order. */
+void cg_segment_pass(struct cg_segment *segment, uint64_t position, uint64_t offset);
+/* The offset of a commit at or before the one that holds `position`. */
+uint64_t cg_segment_seek(const struct cg_segment *segment, uint64_t position);
+
+/* Writes "segment-0000000007.log". */
+void cg_segment_name(char name[CG_SEGMENT_NAME_BYTES], uint64_t number);
+/* What a directory entry is. */
+enum cg_segment_kind {
+  CG_SEGMENT_KIND_OTHER, /* Not a segment. */
+  CG_SEGMENT_KIND_FILE,  /* A published segment; *number is set. */
+  CG_SEGMENT_KIND_TEMP   /* What a crash left of one not published. */
+};
+enum cg_segment_kind cg_segment_parse_name(const char *name, uint64_t *number);
+
+/* "<directory>/<name>"; free with cg_free. */
+char *cg_segment_path(const char *directory, const char *name);
+
+#endif
