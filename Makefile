@@ -14,7 +14,7 @@ V        ?= 0
 Q        := $(if $(filter 1,$(V)),,@)
 
 # Libraries: those of these that the machine has. A new one is a line in docs/decisions.md.
-PACKAGES := luajit libuv sqlite3 libmicrohttpd
+PACKAGES := luajit libuv sqlite3 libmicrohttpd nettle
 PACKAGES := $(shell for p in $(PACKAGES); do pkg-config --exists $$p 2>/dev/null && echo $$p; done)
 ifneq ($(PACKAGES),)
 PACKAGE_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))

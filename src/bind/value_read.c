@@ -12,11 +12,14 @@
 #include <string.h>
 
 #include "bind/value.h"
+#include "bind/value_keys.h"
 #include "bind/value_path.h"
 #include "codec/codec.h"
 
 #define HELD_MAX 16       /* Elements or members that wait on the stack for their table. */
 #define SCRATCH_LOCAL 512 /* Bytes of text whose strings can be unescaped on the C stack. */
+#define KEYS_BYTES_MIN 64 /* In a shorter text the cache of keys costs more than it saves. */
+#define ROOM_MIN 6        /* Stack slots that one element or member needs at most. */
 
 /* One decoding in progress. */
 struct reader {
@@ -25,17 +28,19 @@ struct reader {
   struct cg_json_token token;   /* The last one. */
   struct cg_err *err;           /* The caller's; may be NULL. */
   struct cg_buf scratch;        /* Room for unescaped strings; never grows. */
+  struct cg_value_keys *keys;   /* The cache of keys; NULL: not used. */
+  int keys_table;               /* Stack index of its table. */
   struct cg_value_path path;    /* Where we are. */
   uint8_t local[SCRATCH_LOCAL]; /* The room, when the text is short. */
 };
 
 static enum cg_code next(struct reader *reader);
-static enum cg_code read_value(struct reader *reader);
-static enum cg_code read_list(struct reader *reader);
-static enum cg_code read_object(struct reader *reader);
+static enum cg_code read_value(struct reader *reader, int top);
+static enum cg_code read_list(struct reader *reader, int table);
+static enum cg_code read_object(struct reader *reader, int table);
 static enum cg_code expect(struct reader *reader, enum cg_json_kind kind);
 
-/* Prepares a decoding. May push one value that must stay until the end. */
+/* Prepares a decoding. May push two values that must stay until the end. */
 static void begin(struct reader *reader, lua_State *L, const char *name, const char *text,
                   size_t size, struct cg_err *err) {
   reader->L = L;
@@ -45,13 +50,19 @@ static void begin(struct reader *reader, lua_State *L, const char *name, const c
     reader->scratch.data = lua_newuserdata(L, size);
     reader->scratch.capacity = size;
   }
+  reader->keys = NULL;
+  if (size >= KEYS_BYTES_MIN) {
+    reader->keys = cg_value_keys_open(L);
+    reader->keys_table = lua_gettop(L);
+  }
   cg_json_reader_init(&reader->json, text, size, &reader->scratch);
   cg_value_path_init(&reader->path, name);
 }
 
-/* Fails when there is no room for `count` more values on the Lua stack. */
-static enum cg_code check_stack(struct reader *reader, int count) {
-  if (lua_checkstack(reader->L, count))
+/* Makes room on the Lua stack for one element or member. Asked each time: what was granted before
+ * may be gone, as the collector shrinks the stack of a coroutine that is not running. */
+static inline enum cg_code reserve(struct reader *reader) {
+  if (lua_checkstack(reader->L, ROOM_MIN))
     return CG_OK;
   return cg_value_path_fail(&reader->path, CG_ELIMIT, reader->err, "the Lua stack is full");
 }
@@ -60,25 +71,30 @@ enum cg_code cg_value_decode(lua_State *L, const char *name, const char *text, s
                              struct cg_err *err) {
   struct reader reader;
   int top = lua_gettop(L);
-  if (!lua_checkstack(L, 4))
+  if (!lua_checkstack(L, ROOM_MIN))
     return cg_err_set(err, CG_ELIMIT, "the Lua stack is full");
   begin(&reader, L, name, text, size, err);
-  enum cg_code code = next(&reader);
+  int start = lua_gettop(L);
+  enum cg_code code = reserve(&reader);
   if (code == CG_OK)
-    code = read_value(&reader);
+    code = next(&reader);
+  if (code == CG_OK)
+    code = read_value(&reader, start);
   if (code == CG_OK)
     code = next(&reader); /* Only CG_JSON_END can follow a complete value. */
   if (code != CG_OK) {
     lua_settop(L, top);
     return code;
   }
-  if (lua_gettop(L) > top + 1)
-    lua_remove(L, top + 1); /* The scratch. */
+  if (start > top) { /* The helpers below go. */
+    lua_replace(L, top + 1);
+    lua_settop(L, top + 1);
+  }
   return CG_OK;
 }
 
-/* Pushes the values of the list whose beginning was read; each stays on the stack. */
-static enum cg_code read_args_list(struct reader *reader, int *count) {
+/* Pushes the values of the list whose beginning was read, to stack index `first` and above. */
+static enum cg_code read_args_list(struct reader *reader, int first, int *count) {
   for (*count = 0;; ++*count) {
     reader->path.argument = *count + 1;
     enum cg_code code = next(reader);
@@ -87,9 +103,9 @@ static enum cg_code read_args_list(struct reader *reader, int *count) {
     if (*count == CG_VALUE_ARGS_MAX)
       return cg_value_path_fail(&reader->path, CG_ELIMIT, reader->err,
                                 "a call takes at most %d arguments", CG_VALUE_ARGS_MAX);
-    code = check_stack(reader, 4);
+    code = reserve(reader);
     if (code == CG_OK)
-      code = read_value(reader);
+      code = read_value(reader, first + *count - 1);
     if (code != CG_OK)
       return code;
   }
@@ -133,7 +149,7 @@ static enum cg_code read_args(struct reader *reader, int *count) {
   if (code != CG_OK)
     return code;
   if (reader->token.kind == CG_JSON_ARRAY_BEGIN)
-    return read_args_list(reader, count);
+    return read_args_list(reader, first, count);
   if (reader->token.kind != CG_JSON_OBJECT_BEGIN)
     return cg_value_path_fail(&reader->path, CG_EINVAL, reader->err, "a list is expected");
 
@@ -141,7 +157,7 @@ static enum cg_code read_args(struct reader *reader, int *count) {
   if (code == CG_OK)
     code = expect(reader, CG_JSON_ARRAY_BEGIN);
   if (code == CG_OK)
-    code = read_args_list(reader, count);
+    code = read_args_list(reader, first, count);
   reader->path.argument = 0;
   if (code == CG_OK)
     code = expect_key(reader, "nils");
@@ -157,10 +173,10 @@ enum cg_code cg_value_decode_args(lua_State *L, const char *text, size_t size, i
   struct reader reader;
   int top = lua_gettop(L);
   *count = 0;
-  if (!lua_checkstack(L, 4))
+  if (!lua_checkstack(L, ROOM_MIN))
     return cg_err_set(err, CG_ELIMIT, "the Lua stack is full");
   begin(&reader, L, "argument", text, size, err);
-  int scratch_count = lua_gettop(L) - top;
+  int start = lua_gettop(L);
   enum cg_code code = read_args(&reader, count);
   reader.path.argument = 0;
   if (code == CG_OK)
@@ -170,8 +186,8 @@ enum cg_code cg_value_decode_args(lua_State *L, const char *text, size_t size, i
     *count = 0;
     return code;
   }
-  if (scratch_count > 0)
-    lua_remove(L, top + 1);
+  for (; start > top; start--) /* The helpers below go. */
+    lua_remove(L, start);
   return CG_OK;
 }
 
@@ -192,8 +208,9 @@ static enum cg_code expect(struct reader *reader, enum cg_json_kind kind) {
   return code;
 }
 
-/* Pushes the value that begins with the last token. The caller has made room for it. */
-static enum cg_code read_value(struct reader *reader) {
+/* Pushes the value that begins with the last token, above stack index `top`. The caller has made
+ * room for it. */
+static enum cg_code read_value(struct reader *reader, int top) {
   lua_State *L = reader->L;
   switch (reader->token.kind) {
   case CG_JSON_NULL:
@@ -210,28 +227,26 @@ static enum cg_code read_value(struct reader *reader) {
     lua_pushlstring(L, reader->token.text, reader->token.size);
     return CG_OK;
   case CG_JSON_ARRAY_BEGIN:
-    return read_list(reader);
+    return read_list(reader, top + 1);
   case CG_JSON_OBJECT_BEGIN:
-    return read_object(reader);
+    return read_object(reader, top + 1);
   default: /* The reader gives the other kinds only inside of lists and objects. */
     return cg_value_path_fail(&reader->path, CG_EINVAL, reader->err, "a value is expected");
   }
 }
 
-/* Makes the table of a list from the `count` values on top. Leaves it in their place. */
-static void make_list(lua_State *L, int count, int capacity) {
-  int table = lua_gettop(L) - count + 1;
+/* Makes the table of a list from the `count` values from `table` on, and puts it there. */
+static void make_list(lua_State *L, int table, int count, int capacity) {
   lua_createtable(L, capacity, 0);
   lua_insert(L, table);
   for (int i = count; i > 0; i--)
     lua_rawseti(L, table, i);
 }
 
-/* Pushes the list whose beginning was read. */
-static enum cg_code read_list(struct reader *reader) {
+/* Pushes the list whose beginning was read, to stack index `table`. */
+static enum cg_code read_list(struct reader *reader, int table) {
   lua_State *L = reader->L;
   struct cg_value_step *step = &reader->path.steps[reader->path.depth++];
-  int table = lua_gettop(L) + 1;
   int count = 0;
   step->key = NULL;
   for (;;) {
@@ -241,32 +256,46 @@ static enum cg_code read_list(struct reader *reader) {
       return code;
     if (reader->token.kind == CG_JSON_ARRAY_END)
       break;
-    code = check_stack(reader, 4);
+    int top = count < HELD_MAX ? table + count - 1 : table;
+    code = reserve(reader);
     if (code == CG_OK)
-      code = read_value(reader);
+      code = read_value(reader, top);
     if (code != CG_OK)
       return code;
     count++;
     if (count == HELD_MAX)
-      make_list(L, count, HELD_MAX * 2);
+      make_list(L, table, count, HELD_MAX * 2);
     else if (count > HELD_MAX)
       lua_rawseti(L, table, count);
   }
   if (count < HELD_MAX)
-    make_list(L, count, count);
+    make_list(L, table, count, count);
   cg_value_push_array_mt(L);
   lua_setmetatable(L, table);
   reader->path.depth--;
   return CG_OK;
 }
 
-/* Makes the table of an object from the `count` pairs on top. Leaves it in their place. */
-static void make_object(lua_State *L, int count, int capacity) {
-  int table = lua_gettop(L) - 2 * count + 1;
+/* Makes the table of an object from the `count` pairs from `table` on, and puts it there. */
+static void make_object(lua_State *L, int table, int count, int capacity) {
   lua_createtable(L, 0, capacity);
   lua_insert(L, table);
   for (int i = 0; i < count; i++)
     lua_rawset(L, table);
+}
+
+/* Pushes the key that was read and returns its Lua string. */
+static const char *push_key(struct reader *reader) {
+  const struct cg_json_token *token = &reader->token;
+  if (reader->keys != NULL) {
+    /* A text that is not in the scratch ends before the whole, at least by its quote and colon. */
+    const char *end = reader->json.text + reader->json.size;
+    bool is_roomy = token->text >= reader->json.text && token->text + 8 <= end;
+    return cg_value_keys_push(reader->L, reader->keys, reader->keys_table, token->text, token->size,
+                              is_roomy);
+  }
+  lua_pushlstring(reader->L, token->text, token->size);
+  return lua_tolstring(reader->L, -1, NULL);
 }
 
 /* True when the key on top was there before: among the held ones, or in the table at `table`. */
@@ -288,25 +317,24 @@ static bool is_duplicate(lua_State *L, const char *key, const char **held, int c
 
 /* Pushes key and value of the member whose key was read. */
 static enum cg_code read_member(struct reader *reader, const char **held, int count, int table) {
-  lua_State *L = reader->L;
   struct cg_value_step *step = &reader->path.steps[reader->path.depth - 1];
-  enum cg_code code = check_stack(reader, 5);
+  int top = count < HELD_MAX ? table + 2 * count - 1 : table;
+  enum cg_code code = reserve(reader);
   if (code != CG_OK)
     return code;
-  lua_pushlstring(L, reader->token.text, reader->token.size);
-  step->key = lua_tolstring(L, -1, &step->key_size);
-  if (is_duplicate(L, step->key, held, count, table))
+  step->key_size = reader->token.size;
+  step->key = push_key(reader);
+  if (is_duplicate(reader->L, step->key, held, count, table))
     return cg_value_path_fail(&reader->path, CG_EINVAL, reader->err, "this key is there twice");
   code = next(reader);
-  return code == CG_OK ? read_value(reader) : code;
+  return code == CG_OK ? read_value(reader, top + 1) : code;
 }
 
-/* Pushes the object whose beginning was read. */
-static enum cg_code read_object(struct reader *reader) {
+/* Pushes the object whose beginning was read, to stack index `table`. */
+static enum cg_code read_object(struct reader *reader, int table) {
   lua_State *L = reader->L;
   uint32_t depth = reader->path.depth;
   const char *held[HELD_MAX]; /* Keys, kept alive by the stack. */
-  int table = lua_gettop(L) + 1;
   int count = 0;
   for (;; count++) {
     enum cg_code code = next(reader); /* An error between members is one of the object itself. */
@@ -320,11 +348,11 @@ static enum cg_code read_object(struct reader *reader) {
       return code;
     reader->path.depth = depth;
     if (count + 1 == HELD_MAX)
-      make_object(L, HELD_MAX, HELD_MAX * 2);
+      make_object(L, table, HELD_MAX, HELD_MAX * 2);
     else if (count >= HELD_MAX)
       lua_rawset(L, table);
   }
   if (count < HELD_MAX)
-    make_object(L, count, count);
+    make_object(L, table, count, count);
   return CG_OK;
 }

@@ -1,0 +1,185 @@
+--- An app: one generation of scripts on one store, with its clock, mediator and process engine.
+local state = require "catga.state"
+local errors = require "catga.error"
+local host = require "catga.native.host"
+local json = require "catga.native.json"
+local clocks = require "catga.native.clock"
+local stores = require "catga.native.store"
+local native_task = require "catga.native.task"
+local tasks = require "catga.task"
+local loader = require "catga.loader"
+local registry = require "catga.registry"
+local settings = require "catga.settings"
+local mediator = require "catga.mediator"
+local engine = require "catga.process.engine"
+local projections = require "catga.projection"
+
+local M = {}
+
+---@class catga.App
+---@field dir string?
+---@field settings table
+---@field clock userdata        now, mono, sleep, after, cancel
+---@field store userdata
+---@field registry catga.Registry
+---@field mediator catga.Mediator
+---@field engine catga.Engine
+---@field projections catga.Projections
+---@field json table
+---@field stopping boolean?
+---@field is_failed boolean?
+local App = {}
+App.__index = App
+
+--- A new id as text.
+---@return string
+function App:new_id()
+  local id, err = self.store:new_id()
+  if not id then error(err, 0) end
+  return id
+end
+
+--- Says a line, unless the app was made silent.
+function App:say(level, text)
+  if self.sink then return self.sink(level, text) end
+  host.say(level, text)
+end
+
+local function open_store(app, opts)
+  return stores.open {
+    path = opts.data, memory = opts.memory, manual = opts.manual, clock = app.clock,
+    durability = app.settings.durability, segment_bytes = app.settings.segment_size,
+    pending_bytes_max = app.settings.pending_max, node = app.settings.node,
+    message_size_max = app.settings.message_size_max,
+    on_failed = function(err) app:failed(err) end,
+  }
+end
+
+--- Opens an app: reads settings, loads scripts, opens the store. Runs nothing yet.
+---@param opts { dir: string?, define: fun()?, data: string?, clock: userdata?, memory: userdata?,
+---  settings: table?, seed_of: (fun(id: string): number)?, on_fatal: fun(err)? }
+---@return catga.App? app
+---@return catga.Error? err
+function M.open(opts)
+  local app = setmetatable({ json = json, on_fatal = opts.on_fatal, seed_of = opts.seed_of,
+    sink = opts.sink }, App)
+  local err
+  if opts.dir then
+    app.dir, err = host.absolute(opts.dir)
+    if not app.dir then
+      return nil, errors.new("not_found", ("app directory %s: %s"):format(opts.dir, err.message))
+    end
+    local entries
+    entries, err = host.list(app.dir)
+    if not entries then return nil, err end
+    app.settings, err = settings.load(app.dir)
+  else
+    app.settings = settings.resolve(opts.settings or {})
+  end
+  if not app.settings then return nil, err end
+  app.clock = opts.clock or clocks.system()
+  app.registry = registry.new()
+  app.mediator = mediator.new(app)
+  app.engine = engine.new(app)
+  app.projections = projections.new(app)
+  local generation
+  if opts.dir then
+    generation, err = loader.load(app, app.dir)
+  else
+    generation, err = loader.from_function(app, opts.define or function() end)
+  end
+  if not generation then return nil, err end
+  app.store, err = open_store(app, opts)
+  if not app.store then return nil, err end
+  app.registry = generation
+  if opts.data then app.data = opts.data end
+  return app
+end
+
+--- Recovers unfinished processes, starts projections, then main. Must run in a task. May yield.
+function App:start()
+  state[1].app = self
+  self.projections:start()
+  local count = self.engine:recover()
+  if count > 0 then self:say("info", ("recovering %d unfinished processes"):format(count)) end
+  if self.registry.main then
+    tasks.spawn(self, function()
+      local ok, failure = xpcall(self.registry.main, errors.catch)
+      if not ok then
+        self:say("error", "catga.main failed: " .. tostring(failure) .. (failure.traceback or ""))
+        if self.on_fatal then self.on_fatal(failure) end
+      end
+    end)
+  end
+end
+
+--- Loads the scripts anew. On a failure the old generation goes on serving.
+---@return boolean ok
+---@return catga.Error? err
+function App:reload()
+  local generation, err = loader.load(self, self.dir)
+  if not generation then
+    self:say("error", "reload failed, the scripts before go on serving: " .. err.message)
+    return false, err
+  end
+  if generation.hash == self.registry.hash then return true end
+  self.registry = generation
+  self.projections:reloaded()
+  self:say("info", "scripts reloaded")
+  return true
+end
+
+--- Watches the directory and reloads when scripts change.
+---@return boolean? ok
+---@return catga.Error? err
+function App:watch()
+  local watch, err = host.watch(self.dir, self.settings.reload_delay, function() self:reload() end)
+  if not watch then return nil, err end
+  self.watcher = watch
+  return true
+end
+
+--- The log has failed: nothing can be acknowledged any more.
+function App:failed(err)
+  if self.is_failed then return end
+  self.is_failed = true
+  self:say("error", "the event log stopped: " .. err.message)
+  if self.on_fatal then self.on_fatal(err) end
+end
+
+local function running_attempts(app)
+  local count = 0
+  for _, p in pairs(app.engine.active) do
+    if p.running then count = count + 1 end
+  end
+  return count
+end
+
+--- Stops gracefully: no new work, running step attempts end, everything is flushed. May yield.
+---@return boolean? ok
+---@return catga.Error? err
+function App:stop()
+  if self.stopping then return true end
+  self.stopping = true
+  if self.watcher then self.watcher:stop() end
+  for _, p in pairs(self.engine.active) do p.stopping = true end
+  local deadline = self.clock:mono() + self.settings.stop_timeout
+  while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
+  self.projections:stop()
+  local ok, err = self.store:close()
+  self.clock:close()
+  return ok, err
+end
+
+--- Ends the app as a crash would (specs): nothing pending is kept, tasks are let go.
+function App:abandon()
+  self.stopping = true
+  for _, p in pairs(self.engine.active) do
+    p.stopping = true
+    if p.task then native_task.drop(p.task) end
+  end
+  self.projections:abandon()
+  self.store:abandon()
+end
+
+return M

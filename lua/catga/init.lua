@@ -1,0 +1,262 @@
+--- The public face: `local catga = require "catga"`.
+local state = require "catga.state"
+local errors = require "catga.error"
+local duration = require "catga.duration"
+local tasks = require "catga.task"
+local events = require "catga.events"
+local class = require "catga.process.class"
+local host = require "catga.native.host"
+local json = require "catga.native.json"
+local projection = require "catga.projection"
+
+local catga = { null = json.null, json = json, error = errors.new }
+
+local function loading(what)
+  local registry = state.loading
+  if not registry then
+    error(what .. " registers things and belongs at the top level of a script: it cannot be called "
+      .. "while the app runs", 3)
+  end
+  return registry
+end
+
+-- The app of the running task; refused in the body of a process, where it would run on each replay.
+local function running(what, instead)
+  local task = state[1]
+  if not task or not task.app then
+    error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
+  end
+  if task.flow then
+    error(("%s in the body of a process would run again on every replay; %s"):format(what, instead), 3)
+  end
+  return task.app
+end
+
+local function define_handler(kind, first, second)
+  local spec = first
+  if type(first) == "string" then spec = { name = first, handle = second } end
+  if type(spec) ~= "table" then
+    error("catga." .. kind .. "(name, fn) or catga." .. kind .. " { name = ..., handle = fn }", 3)
+  end
+  loading("catga." .. kind):handler(kind, spec)
+end
+
+--- Registers the one handler of a command.
+---@param spec string|table  its name, or { name, handle, input?, timeout?, idempotent? }
+---@param handle (fun(cmd: any, ctx: catga.Ctx): any, any)?  returns a value, or nil and an error
+function catga.command(spec, handle) define_handler("command", spec, handle) end
+
+--- Registers the one handler of a query.
+---@param spec string|table
+---@param handle (fun(query: any, ctx: catga.Ctx): any, any)?
+function catga.query(spec, handle) define_handler("query", spec, handle) end
+
+--- Registers an event handler; any number a type. Runs after the commit.
+---@param name string
+---@param handle fun(event: any, ctx: catga.Ctx)
+function catga.on(name, handle)
+  loading("catga.on"):on(name, handle)
+end
+
+--- Registers a behavior that wraps handlers; or switches a shipped one ("logging") on.
+---@param name string
+---@param fn (fun(message: any, ctx: catga.Ctx, next: fun(): any, any): any, any)?
+---@param opts { only: string?, before: string?, after: string? }?
+function catga.behavior(name, fn, opts)
+  loading("catga.behavior"):behavior(name, fn, opts)
+end
+
+--- Defines a process: fill in execute, steps and compensate_<step> methods.
+---@param name string
+---@return table process
+function catga.process(name) return class.define(loading("catga.process"), name) end
+
+--- Defines a projection: fill in on.<EventType>.
+---@param name string
+---@return table projection
+function catga.projection(name) return projection.define(loading("catga.projection"), name) end
+
+--- Sets the function that runs once as a task, after recovery.
+---@param fn fun()
+function catga.main(fn) loading("catga.main"):set_main(fn) end
+
+--- Sends a command. May yield.
+---@param name string
+---@param data any
+---@param opts { id: string?, key: string? }?  id or key: repeated, it gives the stored outcome
+---@return any value
+---@return catga.Error? err
+function catga.send(name, data, opts)
+  local app = running("catga.send", "use self:send or a step")
+  return app.mediator:send("command", name, data, opts)
+end
+
+--- Asks a query. May yield.
+---@param name string
+---@param data any
+---@return any value
+---@return catga.Error? err
+function catga.ask(name, data)
+  return running("catga.ask", "ask in a step"):ask(name, data)
+end
+
+--- Publishes an event. May yield.
+---@param name string
+---@param data any
+---@param opts { qos: 0|1|nil }?  0: delivered, not stored
+---@return boolean? ok
+---@return catga.Error? err
+function catga.publish(name, data, opts)
+  return running("catga.publish", "publish in a step").mediator:publish(name, data, opts)
+end
+
+--- Starts a process; returns at once when it is durable. May yield.
+---@param name string
+---@param input any
+---@return string? id
+---@return catga.Error? err
+function catga.start(name, input)
+  local id, err = running("catga.start", "start it in a step").engine:start(name, input)
+  return id, err
+end
+
+--- Runs a process and waits for its result. May yield.
+---@param name string
+---@param input any
+---@return any result
+---@return catga.Error? err
+function catga.run(name, input)
+  return running("catga.run", "start it in a step").engine:run(name, input)
+end
+
+--- Waits. May yield.
+---@param text string  duration, "100ms"
+function catga.sleep(text)
+  local app = running("catga.sleep", "use self:sleep")
+  tasks.wait(app.clock.sleep, app.clock, duration.ms(text, "catga.sleep"))
+end
+
+--- Milliseconds since the Unix epoch.
+---@return number
+function catga.now() return running("catga.now", "use self:now").clock:now() end
+
+--- A new id, never given before.
+---@return string
+function catga.new_id() return running("catga.new_id", "use self:new_id"):new_id() end
+
+--- Starts a task; returns a handle whose wait() gives what the function returns, or nil and its
+--- error.
+---@param fn function
+---@return { wait: fun(self): any }
+function catga.spawn(fn, ...)
+  local app = running("catga.spawn", "use a step")
+  local future = tasks.future()
+  local function finish(ok, ...)
+    if ok then return future:set(...) end
+    future:set(nil, (...))
+  end
+  tasks.spawn(app, function(...) finish(xpcall(fn, errors.catch, ...)) end, ...)
+  return future
+end
+
+--- Calls fn for each item, at most opts.max at the same time; returns the results by position.
+---@param items any[]|fun(): any  a list, or an iterator that ends with nil
+---@param fn fun(item: any, position: integer): any
+---@param opts { max: integer? }?  default 100
+---@return any[] results
+function catga.map(items, fn, opts)
+  local app = running("catga.map", "use a step")
+  local most = opts and opts.max or 100
+  local iterate = items
+  if type(items) == "table" then
+    local place = 0
+    iterate = function()
+      place = place + 1
+      return items[place]
+    end
+  end
+  local results, position, working, failure = {}, 0, 0, nil
+  local idle = tasks.future()
+  local function work()
+    while not failure do
+      local item = iterate()
+      if item == nil then break end
+      position = position + 1
+      local place = position
+      local ok, result = xpcall(fn, errors.catch, item, place)
+      if ok then results[place] = result else failure = result end
+    end
+    working = working - 1
+    if working == 0 then idle:set() end
+  end
+  for _ = 1, most do
+    working = working + 1
+    tasks.spawn(app, work)
+  end
+  idle:wait()
+  if failure then error(failure, 0) end
+  return results
+end
+
+--- Reads a document of a projection: catga.model("Name"):get(key).
+---@param name string
+function catga.model(name)
+  return running("catga.model", "read it in a step").projections:model(name)
+end
+
+--- Says a line on the program's output.
+---@param text string
+---@param level ("debug"|"info"|"warn"|"error")?
+function catga.say(text, level)
+  local task = state[1]
+  if task and task.app then return task.app:say(level or "info", text) end
+  host.say(level or "info", text)
+end
+
+--- Ends the program gracefully.
+---@param code integer?  exit code, default 0
+function catga.exit(code)
+  running("catga.exit", "return from execute")
+  host.exit(code or 0)
+end
+
+--- The event store.
+catga.events = {
+  append = function(...)
+    running("catga.events.append", "append in a step")
+    return events.append(...)
+  end,
+  read = function(...)
+    running("catga.events.read", "read in a step")
+    return events.read(...)
+  end,
+  read_all = function(...)
+    running("catga.events.read_all", "read in a step")
+    return events.read_all(...)
+  end,
+}
+
+--- Processes from outside.
+catga.processes = {}
+
+--- One process: { id, name, status, result?, error?, started, ended? }, or nil and an error.
+---@param id string
+function catga.processes.get(id)
+  return running("catga.processes.get", "look in a step"):process(id)
+end
+
+--- Processes, newest first.
+---@param opts { status: string?, name: string?, max: integer? }?
+---@return table[]
+function catga.processes.list(opts)
+  return running("catga.processes.list", "look in a step"):process_list(opts or {})
+end
+
+--- Waits for the end of a process: status, result, error. May yield.
+---@param id string
+function catga.processes.wait(id)
+  return running("catga.processes.wait", "wait in a step").engine:wait(id)
+end
+
+
+return catga

@@ -1,0 +1,164 @@
+--- Loading an app directory: every .lua in it, without spec/ and lib/; lib/ is on the module path.
+local host = require "catga.native.host"
+local errors = require "catga.error"
+local registry = require "catga.registry"
+local state = require "catga.state"
+
+local M = {}
+
+local FILES_MAX = 10000
+
+local function collect(path, prefix, files, into_lib)
+  local entries, err = host.list(path)
+  if not entries then return err end
+  for _, entry in ipairs(entries) do
+    local name = prefix .. entry.name
+    if entry.is_directory then
+      local skipped = prefix == "" and (entry.name == "spec" or entry.name == "lib" and not into_lib)
+      if not skipped then
+        local fault = collect(path .. "/" .. entry.name, name .. "/", files, into_lib)
+        if fault then return fault end
+      end
+    elseif entry.name:find("%.lua$") and name ~= "catga.lua" then
+      files[#files + 1] = { name = name, path = path .. "/" .. entry.name }
+      if #files > FILES_MAX then
+        return errors.new("limit", ("%s has over %d scripts"):format(path, FILES_MAX))
+      end
+    end
+  end
+end
+
+local function read_sources(files)
+  for _, file in ipairs(files) do
+    local text, err = host.read_file(file.path)
+    if not text then return err end
+    if text:sub(1, 3) == "\27LJ" or text:sub(1, 4) == "\27Lua" then
+      return errors.new("bytecode", file.path .. " is compiled bytecode, which is never loaded; "
+        .. "give the Lua source")
+    end
+    file.text = text
+  end
+end
+
+-- The hash of all scripts: what a process's start record names as its code.
+local function manifest_hash(files, lib)
+  local lines = {}
+  for _, list in ipairs { files, lib } do
+    for _, file in ipairs(list) do lines[#lines + 1] = host.sha256(file.text) .. " " .. file.name end
+  end
+  return host.sha256(table.concat(lines, "\n"))
+end
+
+local function fault_of(file, failure)
+  local message = type(failure) == "string" and failure or tostring(failure)
+  return errors.new("script_error", message, { file = file.path })
+end
+
+-- A require that finds the modules of lib/ anew in every generation.
+local function make_require(lib)
+  local by_name, loaded, loading = {}, {}, {}
+  for _, file in ipairs(lib) do
+    local name = file.name:gsub("%.lua$", ""):gsub("/init$", ""):gsub("/", ".")
+    by_name[name] = file
+  end
+  local plain = require
+  return function(name)
+    local file = by_name[name]
+    if not file then return plain(name) end
+    if loaded[name] ~= nil then return loaded[name] end
+    if loading[name] then error("module " .. name .. " requires itself", 2) end
+    local chunk, failure = loadstring(file.text, "@" .. file.path)
+    if not chunk then error(failure, 0) end
+    loading[name] = true
+    setfenv(chunk, getfenv(2))
+    local value = chunk(name)
+    loading[name] = nil
+    if value == nil then value = true end
+    loaded[name] = value
+    return value
+  end
+end
+
+-- Globals of one generation: reads fall through to the shared ones, writes stay in it.
+local function make_environment(lib)
+  local env = setmetatable({}, { __index = _G })
+  env._G = env
+  env.require = make_require(lib)
+  return env
+end
+
+local function run_files(files, lib, into)
+  local env = make_environment(lib)
+  for _, file in ipairs(files) do
+    local chunk, failure = loadstring(file.text, "@" .. file.path)
+    if not chunk then return fault_of(file, failure) end
+    setfenv(chunk, env)
+    state.loading = into
+    local ok, raised = xpcall(chunk, function(e)
+      if type(e) == "string" then return e end
+      return errors.from(e)
+    end)
+    state.loading = nil
+    if not ok then return fault_of(file, errors.is(raised) and raised.message or raised) end
+  end
+end
+
+--- Loads all scripts of a directory as a new generation.
+---@param app catga.App
+---@param dir string   absolute path
+---@return catga.Registry? registry
+---@return catga.Error? err  names file and line; nothing has changed
+function M.load(app, dir)
+  local files, lib = {}, {}
+  local fault = collect(dir, "", files)
+  if not fault and host.list(dir .. "/lib") then fault = collect(dir .. "/lib", "", lib, true) end
+  fault = fault or read_sources(files) or read_sources(lib)
+  if fault then return nil, fault end
+  local into = registry.new()
+  local texts = {}
+  for _, list in ipairs { files, lib } do
+    for _, file in ipairs(list) do texts[file.path] = file.text end
+  end
+  into.source_of = function(path) return texts[path] end
+  into.hash = manifest_hash(files, lib)
+  return M.finish(app, into, function() return run_files(files, lib, into) end)
+end
+
+--- Fills a generation by a function and composes it.
+---@param app catga.App
+---@param into catga.Registry
+---@param fill fun(): catga.Error?
+---@return catga.Registry? registry
+---@return catga.Error? err
+function M.finish(app, into, fill)
+  local fault = fill()
+  if fault then return nil, fault end
+  local before = app.registry
+  app.registry = into
+  local ok, failure = pcall(into.compose, into, app)
+  app.registry = before
+  if not ok then
+    return nil, errors.new("script_error", type(failure) == "string" and failure
+      or tostring(failure))
+  end
+  return into
+end
+
+--- Loads an app out of a function that registers things (for specs).
+---@param app catga.App
+---@param define fun()
+---@return catga.Registry? registry
+---@return catga.Error? err
+function M.from_function(app, define)
+  local into = registry.new()
+  into.source_of = function(path) return host.read_file(path) end
+  into.hash = host.sha256("function")
+  return M.finish(app, into, function()
+    state.loading = into
+    local ok, raised = pcall(define)
+    state.loading = nil
+    if not ok then return errors.from(raised) end
+  end)
+end
+
+return M

@@ -1,0 +1,204 @@
+--- Dispatch: from a message's name to its handler, through the behaviors, in a unit of work.
+---
+--- A handler's closure is composed once when an app is loaded. The outermost handler opens the unit
+--- of work; nested sends join it, and a nested failure takes back only what the nested one staged.
+local state = require "catga.state"
+local errors = require "catga.error"
+local unit_of = require "catga.unit".of
+local tasks = require "catga.task"
+
+local M = {}
+
+local CONFLICT_RUNS_MAX = 10 -- How often a unit of work runs again after a conflict.
+
+--- Envelope of a message. Ids are made when they are first read.
+---@class catga.Ctx
+---@field name string            of the message
+---@field kind "command"|"query"|"event"
+---@field id string              of the message
+---@field key string             stable over all attempts: the message's id, or the step's key
+---@field attempt integer        1 for the first
+---@field correlation_id string  of the first message of the conversation
+---@field causation_id string?   of the message or event that caused this one
+---@field stream string?         of an event
+---@field version integer?       of an event
+---@field position integer?      of an event
+local Ctx = {}
+local LAZY = {}
+
+function LAZY.id(ctx) return ctx.app:new_id() end
+function LAZY.key(ctx) return ctx.id end
+function LAZY.correlation_id(ctx)
+  local parent = ctx.parent
+  return parent and parent.correlation_id or ctx.id
+end
+function LAZY.causation_id(ctx)
+  local parent = ctx.parent
+  return parent and parent.id or nil
+end
+
+--- A new id, never given before.
+function Ctx:new_id() return self.app:new_id() end
+--- Milliseconds since the Unix epoch.
+function Ctx:now() return self.app.clock:now() end
+
+local CTX = {
+  __index = function(ctx, field)
+    local lazy = LAZY[field]
+    if lazy then
+      local value = lazy(ctx)
+      ctx[field] = value
+      return value
+    end
+    return Ctx[field]
+  end,
+}
+
+local function new_ctx(app, entry, parent, opts)
+  local ctx = setmetatable({ app = app, name = entry.name, kind = entry.kind, parent = parent,
+    attempt = 1 }, CTX)
+  if opts then
+    ctx.key, ctx.attempt = opts.key, opts.attempt or 1
+    if opts.id then ctx.id = opts.id end
+    if opts.correlation_id then ctx.correlation_id = opts.correlation_id end
+    if opts.causation_id then ctx.causation_id = opts.causation_id end
+    ctx.process_id = opts.process_id
+  end
+  return ctx
+end
+
+---@class catga.Mediator
+---@field app catga.App
+local Mediator = {}
+Mediator.__index = Mediator
+
+---@param app catga.App
+---@return catga.Mediator
+function M.new(app) return setmetatable({ app = app }, Mediator) end
+
+-- Runs the handler inside the open unit; takes back what it staged when it fails.
+local function run_nested(task, entry, data, ctx)
+  local unit = task.unit
+  local n, after = 0, 0
+  if unit then n, after = unit:mark() end
+  local ok, value, err = xpcall(entry.run, errors.catch, data, ctx)
+  if ok and (value ~= nil or err == nil) then return value end
+  if task.unit then task.unit:take_back(n, after) end
+  if ok then return nil, errors.from(err) end
+  return nil, value
+end
+
+-- Runs the handler as a unit of work of its own.
+local function run_outermost(task, entry, data, ctx)
+  for _ = 1, CONFLICT_RUNS_MAX do
+    task.in_unit = true
+    local ok, value, err = xpcall(entry.run, errors.catch, data, ctx)
+    task.in_unit = nil
+    local unit = task.unit
+    task.unit = nil
+    if not ok then return nil, value end
+    if value == nil and err ~= nil then return nil, errors.from(err) end
+    if not unit then return value end
+    local committed, fault = unit:commit()
+    if committed then return value end
+    if fault.code ~= "conflict" then return nil, fault end
+  end
+  return nil, errors.new("conflict", ("%s met a conflicting change %d times in a row")
+    :format(entry.name, CONFLICT_RUNS_MAX), { retryable = true })
+end
+
+--- Runs a composed entry with an envelope and returns the handler's answer. May yield.
+---@param entry catga.Entry
+---@param data any
+---@param opts table?  id, key, attempt, correlation_id, causation_id
+---@return any value
+---@return catga.Error? err
+function Mediator:run(entry, data, opts)
+  local task = state[1]
+  local outer_ctx, outer_flow = task.ctx, task.flow
+  local ctx = new_ctx(self.app, entry, outer_ctx, opts)
+  task.ctx, task.flow = ctx, nil
+  entry.counter.calls = entry.counter.calls + 1
+  local value, err
+  if task.in_unit then
+    value, err = run_nested(task, entry, data, ctx)
+  else
+    value, err = run_outermost(task, entry, data, ctx)
+  end
+  task.ctx, task.flow = outer_ctx, outer_flow
+  if err ~= nil then
+    entry.counter.failures = entry.counter.failures + 1
+    if err.traceback and not err.reported then
+      err.reported = true
+      self.app:say("error", ("%s %s: %s%s"):format(entry.kind, entry.name, err.message, err.traceback))
+    end
+  end
+  return value, err
+end
+
+--- Sends a command or asks a query by name. May yield.
+---@param kind "command"|"query"
+---@param name string
+---@param data any
+---@param opts table?
+---@return any value
+---@return catga.Error? err
+function Mediator:send(kind, name, data, opts)
+  local entry = self.app.registry.handlers[name]
+  if not entry or entry.kind ~= kind then
+    return nil, self.app.registry:unknown(kind, name)
+  end
+  return self:run(entry, data, opts)
+end
+
+--- Delivers a committed event to its handlers, each as a task and a unit of its own.
+---@param op catga.Staged
+---@param position integer?
+function Mediator:deliver(op, position)
+  local app = self.app
+  for _, entry in ipairs(app.registry.events[op.type]) do
+    local opts = { key = op.id, id = op.id }
+    local ctx_of_cause = op.metadata and app.json.decode(op.metadata) or nil
+    if ctx_of_cause then
+      opts.correlation_id, opts.causation_id = ctx_of_cause.correlation_id, ctx_of_cause.causation_id
+    end
+    local data = app.json.decode(op.data) -- Each handler gets its own copy.
+    tasks.spawn(app, function()
+      local task = state[1]
+      task.ctx = nil
+      local _, err = self:run(entry, data, opts)
+      if err and not err.reported then
+        app:say("error", ("event %s at position %s: handler failed: %s")
+          :format(op.type, tostring(position), tostring(err)))
+      end
+    end)
+  end
+end
+
+--- Publishes an event: staged in the open unit, or as a unit of its own. May yield.
+---@param name string
+---@param data any
+---@param opts { qos: integer? }?
+---@return boolean? ok
+---@return catga.Error? err
+function Mediator:publish(name, data, opts)
+  local task = state[1]
+  if opts and opts.qos == 0 then
+    if self.app.registry.events[name] then
+      local json, fault = self.app.store:encode(data, name)
+      if not json then return nil, fault end
+      self:deliver({ type = name, data = json, id = self.app:new_id() })
+    end
+    return true
+  end
+  local was_in_unit = task.in_unit
+  local unit = unit_of(task)
+  local version, err = unit:append("$type-" .. name, { { type = name, data = data } }, "any")
+  if was_in_unit then return version and true, err end
+  task.unit = nil
+  if not version then return nil, err end
+  local ok, fault = unit:commit()
+  return ok or nil, fault
+end
+
+return M

@@ -1,0 +1,192 @@
+--- Process classes: what `catga.process "Name"` returns, and what is made of it when all files are
+--- loaded: every method becomes a step.
+local state = require "catga.state"
+local duration = require "catga.duration"
+local steps = require "catga.process.steps"
+
+local M = {}
+
+local RESERVED = {
+  send = true, step = true, sleep = true, now = true, random = true, uuid = true, new_id = true,
+  id = true, all = true, any = true, map = true, receive = true, wait_event = true,
+  approval = true, promise = true, loop = true, queries = true, time = true,
+}
+local NOT_STEPS = { execute = true, process_id = true, settings = true }
+local DEFAULTS = { timeout = 30000, attempts = 3, backoff = 1000 }
+
+--- What the engine knows about one step.
+---@class catga.Step
+---@field name string
+---@field fn function
+---@field undo function?     compensate_<name>
+---@field attempts integer
+---@field timeout_ms number
+---@field backoff_ms number  pause after the first failed attempt; doubles, with jitter
+---@field at_most_once boolean?
+---@field heads table<integer, string>  JSON of operation number and name, made once
+
+---@class catga.ProcessClass
+---@field name string
+---@field face table                     what the script fills in
+---@field steps table<string, catga.Step>
+---@field implicit table<string, catga.Step>  steps of self:send and self:step
+---@field self table                     the `self` of bodies and steps
+---@field defaults table
+local Class = {}
+Class.__index = Class
+
+local SETTING = { timeout = true, attempts = true, backoff = true, at_most_once = true }
+
+local function check_setting(where, settings)
+  if type(settings) ~= "table" then error(where .. " must be a table", 0) end
+  for name, value in pairs(settings) do
+    if not SETTING[name] then
+      error(("%s: unknown setting \"%s\"; there are timeout, attempts, backoff, at_most_once")
+        :format(where, tostring(name)), 0)
+    end
+    if name == "attempts" and (type(value) ~= "number" or value < 1 or value % 1 ~= 0) then
+      error(where .. ": attempts is a whole number from 1", 0)
+    end
+    if name == "at_most_once" and type(value) ~= "boolean" then
+      error(where .. ": at_most_once is true or false", 0)
+    end
+    if name == "timeout" or name == "backoff" then duration.ms(value, where .. "." .. name) end
+  end
+end
+
+--- Makes the class that a script fills in.
+---@param registry catga.Registry
+---@param name string
+---@return table face
+function M.define(registry, name)
+  local face = {}
+  local class = setmetatable({ name = name, face = face, steps = {}, implicit = {} }, Class)
+  registry:named("process", name, class)
+  return face
+end
+
+--- The definition of a step, with its settings.
+---@param name string
+---@param fn function?
+---@return catga.Step
+function Class:make_step(name, fn)
+  local own = self.face.settings and self.face.settings[name] or {}
+  local defaults = self.defaults
+  local step = {
+    name = name, fn = fn, undo = self.face["compensate_" .. name], heads = {},
+    attempts = own.attempts or defaults.attempts,
+    timeout_ms = own.timeout and duration.ms(own.timeout) or defaults.timeout,
+    backoff_ms = own.backoff and duration.ms(own.backoff) or defaults.backoff,
+    at_most_once = own.at_most_once,
+  }
+  if step.at_most_once then step.attempts = 1 end
+  return step
+end
+
+--- The step behind self:send or self:step of that name.
+---@param name string
+---@return catga.Step
+function Class:implicit_step(name)
+  local step = self.implicit[name]
+  if not step then
+    step = self:make_step(name)
+    self.implicit[name] = step
+  end
+  return step
+end
+
+local function step_names(class)
+  local names = {}
+  for name, fn in pairs(class.face) do
+    if type(fn) == "function" and not NOT_STEPS[name] and not name:find("^compensate_") then
+      if RESERVED[name] then
+        error(("process %s: %s is a reserved name; a step cannot be called so")
+          :format(class.name, name), 0)
+      end
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  return names
+end
+
+-- Names in self:step("x") and self:send("X") are known only when they run, so an undo without a
+-- method is an error unless the source of the body names it.
+local function is_named_in_source(class, name)
+  local info = debug.getinfo(class.face.execute, "S")
+  local text = info.source:sub(1, 1) == "@" and class.source_of and class.source_of(info.source:sub(2))
+  if not text then return false end
+  return text:find('"' .. name .. '"', 1, true) ~= nil or text:find("'" .. name .. "'", 1, true) ~= nil
+end
+
+local function check_names(class)
+  for name, value in pairs(class.face) do
+    local step = type(name) == "string" and name:match("^compensate_(.+)$")
+    if step then
+      if type(value) ~= "function" then
+        error(("process %s: %s must be a function"):format(class.name, name), 0)
+      end
+      if not class.steps[step] and not is_named_in_source(class, step) then
+        error(("process %s: %s undoes a step %s that does not exist"):format(class.name, name, step), 0)
+      end
+    end
+  end
+  for name, settings in pairs(class.face.settings or {}) do
+    check_setting(("process %s: settings.%s"):format(class.name, name), settings)
+    if not class.steps[name] and not is_named_in_source(class, name) then
+      error(("process %s: settings.%s is for a step that does not exist"):format(class.name, name), 0)
+    end
+  end
+end
+
+local function make_self(class)
+  local face = class.face
+  class.self = setmetatable({}, {
+    __index = function(_, name)
+      local value = steps.verbs[name]
+      if value ~= nil then return value end
+      value = face[name]
+      if value ~= nil then return value end
+      local process = state[1] and state[1].process
+      if not process then return nil end
+      if name == "id" then return process.id end
+      return process.vars and process.vars[name]
+    end,
+    __newindex = function(_, name, value)
+      local task = state[1]
+      local process = task and task.process
+      if not process then error("self of a process is used outside of it", 2) end
+      if not task.flow then
+        error(("self.%s is set inside a step: self is read-only there; return the value from the "
+          .. "step and set it in the body"):format(tostring(name)), 2)
+      end
+      process.vars = process.vars or {}
+      process.vars[name] = value
+    end,
+  })
+end
+
+--- Turns methods into steps. Called when all files are loaded; raises on wrong names or settings.
+---@param app catga.App
+function Class:finish(app)
+  local face = self.face
+  if type(face.execute) ~= "function" then
+    error(("process %s has no execute method: function %s:execute(input) ... end")
+      :format(self.name, self.name), 0)
+  end
+  if face.settings ~= nil and type(face.settings) ~= "table" then
+    error(("process %s: settings must be a table of steps"):format(self.name), 0)
+  end
+  self.defaults = app.settings.process or DEFAULTS
+  self.source_of = app.registry.source_of
+  for _, name in ipairs(step_names(self)) do
+    local step = self:make_step(name, face[name])
+    self.steps[name] = step
+    face[name] = steps.wrap(self, step)
+  end
+  check_names(self)
+  make_self(self)
+end
+
+M.DEFAULTS = DEFAULTS
+return M

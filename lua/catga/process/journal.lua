@@ -1,0 +1,257 @@
+--- The journal of a process: the stream Process-<id>, its records written and read back.
+---
+---   ProcessStarted              name, run, seed, code, engine, input        (opens)
+---   ProcessStepStarted          op, step                                    (at_most_once only)
+---   ProcessStepCompleted        op, step, result, args?
+---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
+---   ProcessTimerSet, ...Fired   op, due
+---   ProcessCancelRequested      in_doubt?, error
+---   ProcessCompensationStarted  error
+---   ProcessStepCompensated      op, step, result
+---   ProcessCompensationAttemptFailed  op, step, attempt, error
+---   ProcessDiverged             op, recorded, asked, at
+---   ProcessCompleted            result                                      (closes)
+---   ProcessCompensated, ProcessFailed, ProcessCompensationFailed, ProcessCancelled  error (close)
+---
+--- A value that is nil is written as "nil": true, so that JSON null stays catga.null.
+--- Whatever the body goes on with is decoded from the bytes written here, also live.
+local errors = require "catga.error"
+local native_task = require "catga.native.task"
+local state = require "catga.state"
+
+local M = {}
+
+local OPENS, CLOSES = 2, 4 -- Record flags.
+M.OPENS, M.CLOSES = OPENS, CLOSES
+M.PREFIX = "Process-"
+M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
+
+-- Appends one record and parks until it is durable; adds the staged records of a unit before it.
+-- A log that cannot take it stops this process where it stands: nothing after it may happen.
+local function write(p, kind, flags, head, field, value, tail, unit)
+  local store = p.app.store
+  while true do
+    if unit then
+      store:begin()
+      local ok, err = unit:write(state[1])
+      if not ok then
+        store:rollback()
+        return false, err
+      end
+    end
+    local ok, result, time = store:journal(p.stream, kind, flags, head, field, value, tail)
+    if ok then
+      p.now = time
+      return true, result
+    end
+    if result.code == "limit" and result.message:find("pending", 1, true) then
+      p.app.clock:sleep(1) -- The writer is behind: backpressure.
+    else
+      return false, result
+    end
+  end
+end
+
+-- For records without which the process cannot go on.
+local function must_write(p, ...)
+  local ok, result = write(p, ...)
+  if ok then return result end
+  if result.code == "failed" or result.code == "closed" or result.code == "disk_full" then
+    native_task.abandon()
+  end
+  error(result, 0)
+end
+M.must_write = must_write
+
+local function head_of(step, op)
+  local head = step.heads[op]
+  if not head then
+    head = ('"op":%d,"step":%s,'):format(op, step.quoted or M.quote(step))
+    step.heads[op] = head
+  end
+  return head
+end
+
+--- The JSON string of a step's name.
+function M.quote(step)
+  step.quoted = M.json.encode(step.name)
+  return step.quoted
+end
+
+--- JSON of the arguments that an undo will need.
+---@param p catga.Instance
+---@return string tail
+function M.arguments(p, _, ...)
+  local json, err = p.app.store:encode_args(...)
+  if not json then error(err, 0) end
+  return ',"args":' .. json
+end
+
+--- Journals a step as done, with what it staged; returns the result as the journal has it.
+---@param p catga.Instance
+---@param step catga.Step
+---@param op integer
+---@param value any
+---@param args string?
+---@param unit catga.Unit?
+---@return boolean ok
+---@return any result_or_error  an error is "conflict", or the path of what cannot be stored
+function M.completed(p, step, op, value, args, unit)
+  local ok, result = write(p, "ProcessStepCompleted", 0, head_of(step, op), "result", value, args,
+    unit)
+  if not ok and (result.code == "failed" or result.code == "closed" or result.code == "disk_full") then
+    native_task.abandon()
+  end
+  return ok, result
+end
+
+--- Journals a failed attempt.
+---@param due number?   when the next attempt is due; nil: it was the last
+---@return catga.Error  as the journal has it
+function M.failed(p, step, op, attempt, failure, due, in_doubt, args)
+  local head = head_of(step, op) .. ('"attempt":%d,'):format(attempt)
+    .. (due and ('"retry_at":%.0f,'):format(due) or '"final":true,')
+    .. (in_doubt and '"in_doubt":true,' or "")
+  local stored = must_write(p, "ProcessStepFailed", 0, head, "error", errors.stored(failure), args)
+  return errors.from(stored)
+end
+
+--- Journals an undo as done, with what it staged.
+---@return boolean ok
+---@return any result_or_error
+function M.compensated(p, step, op, value, unit)
+  return write(p, "ProcessStepCompensated", 0, head_of(step, op), "result", value, nil, unit)
+end
+
+--- Journals a failed attempt of an undo.
+function M.undo_failed(p, step, op, attempt, failure)
+  must_write(p, "ProcessCompensationAttemptFailed", 0,
+    head_of(step, op) .. ('"attempt":%d,'):format(attempt), "error", errors.stored(failure))
+end
+
+--- Journals that a step that may run at most once begins.
+function M.started(p, step, op)
+  must_write(p, "ProcessStepStarted", 0, head_of(step, op), "attempt", 1)
+end
+
+local TIMER = { name = "sleep", heads = {}, quoted = '"sleep"' }
+
+function M.timer_set(p, op, due)
+  must_write(p, "ProcessTimerSet", 0, head_of(TIMER, op), "due", due)
+end
+
+function M.timer_fired(p, op)
+  must_write(p, "ProcessTimerFired", 0, head_of(TIMER, op), "fired", true)
+end
+
+-- One record into the history: history[op] is what became of the operation.
+local READ = {}
+function READ.ProcessStepStarted(h, data)
+  h[data.op] = { kind = "step", name = data.step, started = true }
+end
+function READ.ProcessStepCompleted(h, data, time)
+  h[data.op] = { kind = "step", name = data.step, done = true, time = time, result = data.result }
+  h.last = data.op
+end
+function READ.ProcessStepFailed(h, data, time)
+  local entry = { kind = "step", name = data.step, failures = data.attempt, retry_at = data.retry_at,
+    time = time }
+  if data.final then
+    entry.done, entry.error = true, data.error
+    h.last = data.op
+  end
+  h[data.op] = entry
+end
+function READ.ProcessTimerSet(h, data, time)
+  h[data.op] = { kind = "timer", name = "sleep", done = true, due = data.due, time = time }
+  h.last = data.op
+end
+function READ.ProcessTimerFired(h, data, time)
+  h[data.op].fired, h[data.op].time = true, time
+end
+
+--- Reads the whole journal of a process.
+---@param app catga.App
+---@param stream integer
+---@return table[]? records
+---@return catga.Error? err
+function M.records(app, stream)
+  local records = {}
+  local count = app.store:count(stream)
+  while #records < count do
+    local some, err = app.store:read(stream, #records, 1000)
+    if not some then return nil, err end
+    for _, record in ipairs(some) do records[#records + 1] = record end
+  end
+  return records
+end
+
+--- The history of operations out of a journal's records.
+---@param records table[]
+---@return table history  by operation number; last: the last one that is done
+function M.history(records)
+  local h = { last = 0 }
+  for _, record in ipairs(records) do
+    local read = READ[record.type]
+    if read then read(h, record.data, record.time) end
+  end
+  return h
+end
+
+-- file:line of the innermost function that is not the runtime's own.
+local function body_place()
+  for level = 3, 60 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then break end
+    if info.what ~= "C" and not info.source:find("^@lua/catga/") then
+      return info.short_src .. ":" .. info.currentline
+    end
+  end
+  return "?"
+end
+
+--- Stops a process whose script asks for something else than its journal holds. Does not return.
+---@param p catga.Instance
+---@param op integer
+---@param recorded string
+---@param asked string
+function M.diverge(p, op, recorded, asked)
+  local at = body_place()
+  local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %d is recorded "
+    .. "as %s, the script asks for %s; bring back the script that the process began with, or "
+    .. "change the script so that it does what is recorded first"):format(p.id, p.class.name, at, op,
+    recorded, asked))
+  p.diverged = { op = op, recorded = recorded, asked = asked, at = at }
+  p.engine:stop_diverged(p, failure)
+  native_task.abandon()
+end
+
+--- What the journal holds for an operation: its entry when it is done (or a timer), nil when it is
+--- to run now. Stops the process when kind or name differ.
+---@param p catga.Instance
+---@param op integer
+---@param kind string
+---@param name string
+---@return table?
+function M.recorded(p, op, kind, name)
+  local entry = p.history[op]
+  if not entry then
+    if op > p.history.last then p.history = nil end
+    return nil
+  end
+  if entry.kind ~= kind or entry.name ~= name then
+    M.diverge(p, op, entry.kind .. " " .. entry.name, kind .. " " .. name)
+  end
+  if entry.time then p.now = entry.time end
+  if entry.done then return entry end
+  p.failures, p.due = entry.failures, entry.retry_at
+  if entry.started then
+    return { error = M.failed(p, { name = name, heads = {} }, op, 1, errors.new("in_doubt",
+      ("step %s may run at most once and was under way when the program ended; whether it had its "
+        .. "effect is not known"):format(name)), nil, true) }
+  end
+  return nil
+end
+
+M.json = require "catga.native.json"
+return M

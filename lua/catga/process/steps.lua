@@ -1,0 +1,270 @@
+--- Running the operations of a process body: steps, sends, sleeps; live or from the journal.
+---
+--- The n-th operation of the body is journaled under the number n. On replay a recorded operation is
+--- compared by kind and name and answered from the journal; a step that has not completed runs.
+local state = require "catga.state"
+local errors = require "catga.error"
+local duration = require "catga.duration"
+local tasks = require "catga.task"
+local journal = require "catga.process.journal"
+local native_task = require "catga.native.task"
+local random = require "catga.process.random"
+
+local M = {}
+
+local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
+
+-- Between operations: a cancelled process leaves its body here, one of a stopping app waits here
+-- for the next start of the program.
+local function checkpoint(p)
+  if p.cancelled then p.engine:undo_cancelled(p) end
+  if p.cancelled or p.stopping then native_task.abandon() end
+end
+
+-- What a step function answered, as ok and value or error. A step that raises or returns nil and
+-- an error has failed.
+local function answer(ok, value, err)
+  if not ok then return false, value end
+  if value == nil and err ~= nil then return false, errors.from(err) end
+  return true, value
+end
+
+--- Runs one attempt of a step or undo: outside of the flow's determinism, in a unit of work.
+--- May yield. Leaves task.unit to the caller.
+---@param task catga.Task
+---@param p catga.Instance
+---@param step catga.Step
+---@param path string     path in the key: "3" or "3/undo"
+---@param attempt integer
+---@param fn function
+---@return boolean ok
+---@return any value_or_error
+---@return boolean timed_out
+function M.attempt(task, p, step, path, attempt, fn, ...)
+  local limit = { ms = step.timeout_ms, what = "step " .. step.name }
+  p.path, p.nth, p.attempt = path, 0, attempt
+  task.flow, task.in_unit, task.limit = nil, true, limit
+  p.running = true
+  local ok, value = answer(xpcall(fn, errors.catch, ...))
+  p.running = nil
+  task.flow, task.in_unit, task.limit = true, nil, nil
+  if limit.timer then tasks.disarm(task, limit) end
+  if limit.is_over then
+    task.interrupt = nil
+    ok = false
+    value = errors.new("timeout", ("step %s took longer than its timeout of %d ms")
+      :format(step.name, limit.ms), { retryable = true })
+  end
+  return ok, value, limit.is_over == true
+end
+
+-- Journals a completion together with what the step staged.
+local function complete(task, p, step, op, value, args)
+  local unit = task.unit
+  task.unit = nil
+  local ok, result = journal.completed(p, step, op, value, args, unit)
+  if ok and unit then unit:committed() end
+  if ok then checkpoint(p) end
+  return ok, result
+end
+
+local function pause_ms(step, failures)
+  local ms = math.min(step.backoff_ms * 2 ^ (failures - 1), BACKOFF_MS_MAX)
+  return math.floor(ms * (0.5 + math.random() * 0.5))
+end
+
+local function wait_until(p, due)
+  local clock = p.app.clock
+  while true do
+    local ms = due - clock:now()
+    if ms <= 0 then return end
+    tasks.wait(clock.sleep, clock, math.ceil(ms))
+  end
+end
+M.wait_until = wait_until
+
+-- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
+local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
+  local doubt = timed_out or p.doubt == op
+  local failures = (p.failures or 0) + 1
+  while true do
+    task.unit = nil
+    local again = failure.retryable and failures < step.attempts
+    local due = again and p.app.clock:now() + pause_ms(step, failures) or nil
+    local stored = journal.failed(p, step, op, failures, failure, due, doubt, args)
+    checkpoint(p)
+    if not again then
+      p.failures = nil
+      error(stored, 0)
+    end
+    task.flow = nil
+    wait_until(p, due)
+    task.flow = true
+    checkpoint(p)
+    local ok, value
+    ok, value, timed_out = M.attempt(task, p, step, tostring(op), failures + 1, fn, ...)
+    if ok then
+      ok, value = complete(task, p, step, op, value, args)
+      if ok then
+        p.failures = nil
+        return value
+      end
+      if value.code == "conflict" then value.retryable = true end
+    end
+    doubt = doubt or timed_out
+    failure, failures = value, failures + 1
+  end
+end
+
+-- Runs a step live: first what may be left of an earlier life of this process.
+local function run_live(task, p, step, op, fn, ...)
+  local args = step.undo and journal.arguments(p, ...) or nil
+  local failures = p.failures or 0
+  if step.at_most_once then journal.started(p, step, op) end
+  if p.due then -- Recovered in the pause before an attempt.
+    task.flow = nil
+    local due = p.due
+    p.due = nil
+    wait_until(p, due)
+    task.flow = true
+  end
+  local attempt = failures + (p.doubt == op and 2 or 1)
+  local ok, value, timed_out = M.attempt(task, p, step, tostring(op), attempt, fn, ...)
+  if ok then
+    ok, value = complete(task, p, step, op, value, args)
+    if ok then
+      p.failures = nil
+      return value
+    end
+    if value.code == "conflict" then value.retryable = true end
+  end
+  return retry(task, p, step, op, args, value, timed_out, fn, ...)
+end
+
+--- Runs the next operation of the body as a step.
+---@param task catga.Task
+---@param p catga.Instance
+---@param step catga.Step
+---@param fn function
+---@return any result  decoded from the journal
+function M.run(task, p, step, fn, ...)
+  local op = p.op + 1
+  p.op = op
+  if p.history then
+    local recorded = journal.recorded(p, op, "step", step.name)
+    if recorded then
+      if recorded.error then error(errors.from(recorded.error), 0) end
+      return recorded.result
+    end
+  end
+  checkpoint(p)
+  return run_live(task, p, step, op, fn, ...)
+end
+
+--- The method that a script calls as self:name(...).
+---@param class catga.ProcessClass
+---@param step catga.Step
+---@return function
+function M.wrap(class, step)
+  local fn, run = step.fn, M.run
+  return function(self, ...)
+    local task = state[1]
+    if not task or not task.process then
+      error(("step %s of process %s is called outside of a process; start one with "
+        .. "catga.start(\"%s\", input)"):format(step.name, class.name, class.name), 2)
+    end
+    if not task.flow then return fn(self, ...) end -- Inside a step it is a plain call.
+    return run(task, task.process, step, fn, self, ...)
+  end
+end
+
+-- Sends a command from inside a step; raises when it fails.
+local function send_in_step(p, name, data)
+  p.nth = p.nth + 1
+  local value, err = p.app.mediator:send("command", name, data, {
+    key = ("%s/%d/%s/%d"):format(p.id, p.run, p.path, p.nth), attempt = p.attempt,
+    process_id = p.id })
+  if value == nil and err ~= nil then error(err, 0) end
+  return value
+end
+
+local function current(what)
+  local task = state[1]
+  local p = task and task.process
+  if not p then error("self:" .. what .. " is called outside of a process", 3) end
+  return task, p
+end
+
+--- Methods of `self` that every process has.
+M.verbs = {}
+local verbs = M.verbs
+
+--- Sends a command; in the body an implicit step named after it. Raises when the command fails.
+function verbs.send(_, name, data)
+  local task, p = current("send")
+  if type(name) ~= "string" then error("self:send needs the name of a command", 2) end
+  if not task.flow then return send_in_step(p, name, data) end
+  local step = p.class:implicit_step(name)
+  return M.run(task, p, step, function(_, ...) return send_in_step(p, name, ...) end, p.class.self,
+    data)
+end
+
+--- Runs a function as a step of that name; undo by compensate_<name>.
+function verbs.step(_, name, fn)
+  local task, p = current("step")
+  if type(name) ~= "string" or type(fn) ~= "function" then
+    error("self:step(name, fn) needs a name and a function", 2)
+  end
+  if not task.flow then return fn() end
+  return M.run(task, p, p.class:implicit_step(name), fn)
+end
+
+--- Waits; in the body a durable timer, inside a step a plain pause.
+function verbs.sleep(_, text)
+  local task, p = current("sleep")
+  local ms = duration.ms(text, "self:sleep")
+  if not task.flow then
+    tasks.wait(p.app.clock.sleep, p.app.clock, ms)
+    return
+  end
+  local op = p.op + 1
+  p.op = op
+  local recorded = p.history and journal.recorded(p, op, "timer", "sleep")
+  if recorded and recorded.fired then return end
+  local due = recorded and recorded.due or p.app.clock:now() + ms
+  if not recorded then journal.timer_set(p, op, due) end
+  task.flow = nil
+  wait_until(p, due)
+  task.flow = true
+  checkpoint(p)
+  journal.timer_fired(p, op)
+end
+
+--- Milliseconds since the Unix epoch; in the body the time of the last journaled operation.
+function verbs.now(_)
+  local task, p = current("now")
+  if task.flow then return p:time() end
+  return p.app.clock:now()
+end
+
+--- A random number from 0 to 1 (excluded), the same on every replay.
+function verbs.random(_)
+  local task, p = current("random")
+  if task.flow then return p:random() end
+  return math.random()
+end
+
+--- A random UUID (version 4), the same on every replay.
+function verbs.uuid(_)
+  local task, p = current("uuid")
+  return random.uuid(task.flow and function() return p:random() end or math.random)
+end
+
+--- A new id of the host, never given before.
+function verbs.new_id(_)
+  local task, p = current("new_id")
+  if not task.flow then return p.app:new_id() end
+  return M.run(task, p, p.class:implicit_step("new_id"), function() return p.app:new_id() end)
+end
+
+return M

@@ -1,0 +1,199 @@
+--- One generation of an app: everything its scripts registered, checked and composed.
+local errors = require "catga.error"
+local schema = require "catga.schema"
+local duration = require "catga.duration"
+local behaviors = require "catga.behaviors"
+
+local M = {}
+
+--- A composed handler.
+---@class catga.Entry
+---@field name string
+---@field kind "command"|"query"|"event"
+---@field run fun(data: any, ctx: catga.Ctx): any, any
+---@field handle fun(data: any, ctx: catga.Ctx): any, any  as the script gave it
+---@field at string         file:line of the registration
+---@field counter { calls: integer, failures: integer }
+---@field idempotent boolean?
+
+---@class catga.Registry
+---@field handlers table<string, catga.Entry>    commands and queries
+---@field events table<string, catga.Entry[]>
+---@field behaviors table[]
+---@field processes table<string, catga.ProcessClass>
+---@field projections table<string, table>
+---@field main function?
+---@field hash string       of all files, set by the loader
+local Registry = {}
+Registry.__index = Registry
+
+---@return catga.Registry
+function M.new()
+  return setmetatable({ handlers = {}, events = {}, behaviors = {}, processes = {},
+    projections = {}, places = {} }, Registry)
+end
+
+-- file:line of the script that called into the public face.
+local function caller()
+  for level = 2, 12 do
+    local info = debug.getinfo(level, "Sl")
+    if not info then break end
+    local own = info.source:find("^@lua/catga/") or info.what == "C"
+    if not own then return info.short_src .. ":" .. info.currentline end
+  end
+  return "?"
+end
+M.caller = caller
+
+local HANDLER_FIELDS = { name = true, input = true, timeout = true, handle = true,
+  idempotent = true }
+
+local function check_handler(kind, spec, at)
+  for field in pairs(spec) do
+    if not HANDLER_FIELDS[field] then
+      error(("%s: %s %s: unknown field \"%s\"; it may have name, input, timeout, idempotent, handle")
+        :format(at, kind, tostring(spec.name), tostring(field)), 0)
+    end
+  end
+  if type(spec.name) ~= "string" or spec.name == "" then
+    error(("%s: a %s needs a name (a string that is not empty)"):format(at, kind), 0)
+  end
+  if type(spec.handle) ~= "function" then
+    error(("%s: %s %s needs a handler function, got %s"):format(at, kind, spec.name,
+      type(spec.handle)), 0)
+  end
+  if spec.timeout then duration.ms(spec.timeout, spec.name .. ".timeout") end
+end
+
+--- Registers the one handler of a command or query.
+---@param kind "command"|"query"
+---@param spec table  name, handle, input?, timeout?, idempotent?
+function Registry:handler(kind, spec)
+  local at = caller()
+  check_handler(kind, spec, at)
+  local taken = self.handlers[spec.name]
+  if taken then
+    error(("%s: %s %s has a handler already, at %s; a command or query has exactly one")
+      :format(at, kind, spec.name, taken.at), 0)
+  end
+  self.handlers[spec.name] = { name = spec.name, kind = kind, handle = spec.handle, at = at,
+    input = spec.input, idempotent = spec.idempotent, timeout = spec.timeout,
+    counter = { calls = 0, failures = 0 } }
+end
+
+--- Registers an event handler; any number a type.
+---@param name string
+---@param handle function
+function Registry:on(name, handle)
+  local at = caller()
+  check_handler("event", { name = name, handle = handle }, at)
+  local list = self.events[name]
+  if not list then
+    list = {}
+    self.events[name] = list
+  end
+  list[#list + 1] = { name = name, kind = "event", handle = handle, at = at,
+    counter = { calls = 0, failures = 0 } }
+end
+
+--- Registers a behavior.
+---@param name string
+---@param fn function?  nil: one of the shipped ones
+---@param opts table?   only, before, after
+function Registry:behavior(name, fn, opts)
+  self.behaviors[#self.behaviors + 1] = behaviors.define(name, fn, opts, caller())
+end
+
+--- Remembers a named thing of which there may be one.
+---@param kind string   "process", "projection"
+---@param name string
+---@param value table
+function Registry:named(kind, name, value)
+  local at = caller()
+  if type(name) ~= "string" or name == "" then
+    error(("%s: a %s needs a name (a string that is not empty)"):format(at, kind), 0)
+  end
+  local list = self[kind == "process" and "processes" or "projections"]
+  local taken = self.places[kind .. " " .. name]
+  if taken then error(("%s: %s %s is defined already, at %s"):format(at, kind, name, taken), 0) end
+  self.places[kind .. " " .. name] = at
+  list[name] = value
+end
+
+--- Sets the function that runs once after recovery.
+---@param fn function
+function Registry:set_main(fn)
+  local at = caller()
+  if type(fn) ~= "function" then error(at .. ": catga.main needs a function", 0) end
+  if self.main then
+    error(("%s: catga.main is set already, at %s"):format(at, self.places.main), 0)
+  end
+  self.main, self.places.main = fn, at
+end
+
+-- Number of single-character edits between two words, as far as it matters (Levenshtein).
+local function distance(a, b)
+  local row = {}
+  for j = 0, #b do row[j] = j end
+  for i = 1, #a do
+    local corner = row[0]
+    row[0] = i
+    for j = 1, #b do
+      local keep = row[j]
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      row[j] = math.min(row[j] + 1, row[j - 1] + 1, corner + cost)
+      corner = keep
+    end
+  end
+  return row[#b]
+end
+
+--- The name most like a wrong one, or nil when none is near.
+---@param name string
+---@param names table<string, any>
+---@return string?
+function M.suggest(name, names)
+  local best, best_distance
+  for candidate in pairs(names) do
+    local d = distance(name:lower(), candidate:lower())
+    if d <= math.max(2, math.floor(#name / 3)) and (not best or d < best_distance
+      or (d == best_distance and candidate < best)) then
+      best, best_distance = candidate, d
+    end
+  end
+  return best
+end
+
+--- The error for a name that nobody registered.
+---@param kind string
+---@param name any
+---@return catga.Error
+function Registry:unknown(kind, name)
+  local names = {}
+  for candidate, entry in pairs(self.handlers) do
+    if entry.kind == kind then names[candidate] = true end
+  end
+  if kind == "process" then names = self.processes end
+  local other = self.handlers[name]
+  local near = type(name) == "string" and M.suggest(name, names)
+  local hint = other and (" (it is a " .. other.kind .. ")")
+    or near and ("; did you mean " .. near .. "?") or ""
+  return errors.new("unknown_" .. kind, ("no %s is called %s%s"):format(kind, tostring(name), hint))
+end
+
+--- Composes all handlers. Called once when every file is loaded; raises on contradictions.
+---@param app catga.App
+function Registry:compose(app)
+  local ordered = behaviors.order(self.behaviors)
+  local function compose(entry)
+    local check = entry.input and schema.compile(entry.name, entry.input)
+    entry.run = behaviors.compose(app, entry, ordered, check)
+  end
+  for _, entry in pairs(self.handlers) do compose(entry) end
+  for _, list in pairs(self.events) do
+    for _, entry in ipairs(list) do compose(entry) end
+  end
+  for _, class in pairs(self.processes) do class:finish(app) end
+end
+
+return M

@@ -1,0 +1,100 @@
+--- Settings of an app: catga.lua in its directory returns a table of them; unknown ones are errors.
+local duration = require "catga.duration"
+local host = require "catga.native.host"
+local errors = require "catga.error"
+local suggest = require "catga.registry".suggest
+
+local M = {}
+
+--- What may be set, with its kind and default.
+---   duration: a string with a unit    size: a string such as "256MiB"    count: a whole number
+M.KNOWN = {
+  handler_timeout = { "duration", "5s" },     -- a handler may run so long without waiting
+  memory_max = { "size", "0B" },              -- cap of the Lua heap; 0: none
+  message_size_max = { "size", "1MiB" },      -- of one event, argument or result
+  durability = { "choice", "fsync", { "fsync", "os", "memory" } },
+  segment_size = { "size", "256MiB" },        -- of a file of the log
+  pending_max = { "size", "64MiB" },          -- appended and not yet written; then callers wait
+  node = { "count", 0 },                      -- node number in ids, 0 to 1023
+  step_timeout = { "duration", "30s" },
+  step_attempts = { "count", 3 },
+  step_backoff = { "duration", "1s" },
+  stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
+  reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
+}
+
+local UNITS = { B = 1, KiB = 1024, MiB = 1024 ^ 2, GiB = 1024 ^ 3, KB = 1e3, MB = 1e6, GB = 1e9 }
+
+local function size(text, name)
+  local digits, unit = tostring(text):match("^(%d+)%s*(%a+)$")
+  if type(text) ~= "string" or not UNITS[unit or ""] then
+    error(("%s must be a size with a unit such as \"256MiB\", got %s"):format(name, tostring(text)), 0)
+  end
+  return tonumber(digits) * UNITS[unit]
+end
+
+local function convert(name, known, value)
+  local kind = known[1]
+  if kind == "duration" then
+    local ok, ms = pcall(duration.ms, value, name)
+    if not ok then error((tostring(ms):gsub("^[^ ]+:%d+: ", "")), 0) end
+    return ms
+  end
+  if kind == "size" then return size(value, name) end
+  if kind == "count" then
+    if type(value) ~= "number" or value < 0 or value % 1 ~= 0 then
+      error(("%s must be a whole number from 0, got %s"):format(name, tostring(value)), 0)
+    end
+    return value
+  end
+  for _, choice in ipairs(known[3]) do
+    if choice == value then return value end
+  end
+  error(("%s must be one of %s, got %s"):format(name, table.concat(known[3], ", "),
+    tostring(value)), 0)
+end
+
+--- Checks a table of settings and fills in the defaults: durations in ms, sizes in bytes.
+---@param given table
+---@return table settings
+function M.resolve(given)
+  for name in pairs(given) do
+    if not M.KNOWN[name] then
+      local near = suggest(tostring(name), M.KNOWN)
+      error(("there is no setting %s%s"):format(tostring(name),
+        near and "; did you mean " .. near .. "?" or ""), 0)
+    end
+  end
+  local settings = {}
+  for name, known in pairs(M.KNOWN) do
+    local value = given[name]
+    if value == nil then value = known[2] end
+    settings[name] = convert(name, known, value)
+  end
+  settings.process = { timeout = settings.step_timeout, attempts = settings.step_attempts,
+    backoff = settings.step_backoff }
+  return settings
+end
+
+--- Reads catga.lua of an app directory; defaults when there is none.
+---@param dir string
+---@return table? settings
+---@return catga.Error? err
+function M.load(dir)
+  local path = dir .. "/catga.lua"
+  local text = host.read_file(path)
+  if not text then return M.resolve {} end
+  local chunk, failure = loadstring(text, "@" .. path)
+  if not chunk then return nil, errors.new("script_error", failure) end
+  setfenv(chunk, {})
+  local ok, given = pcall(chunk)
+  if not ok then return nil, errors.new("script_error", tostring(given)) end
+  if type(given) ~= "table" then
+    return nil, errors.new("invalid", path .. " must return a table of settings")
+  end
+  local resolved, settings = pcall(M.resolve, given)
+  if not resolved then return nil, errors.new("invalid", path .. ": " .. tostring(settings)) end
+  return settings
+end
+
+return M

@@ -1,0 +1,18 @@
+--- What the scheduler and the Lua half share: slot 1 is the table of the running task, written by
+--- the scheduler before every resume; `app` is the program's app, for code outside of tasks.
+---@class catga.Task
+---@field handle userdata?     the task in C; nil once it is gone
+---@field app catga.App?       whose work it does
+---@field ctx catga.Ctx?       envelope of the message being handled
+---@field unit catga.Unit?     what the unit of work has staged so far
+---@field in_unit boolean?     a unit of work is open
+---@field flow boolean?        the body of a process runs, outside of its steps
+---@field process catga.Instance? the process whose body or step runs
+---@field limit catga.Limit?   time limit of the step attempt that runs
+---@field interrupt catga.Error? raised at the next wait
+
+---@class catga.State
+---@field [1] catga.Task?
+---@field app catga.App?
+local state = { false }
+return state

@@ -1,0 +1,127 @@
+--- Waiting: every function of the Lua half that parks a task does it through here, so that time
+--- limits and cancelling work in one place.
+local native = require "catga.native.task"
+local state = require "catga.state"
+local errors = require "catga.error"
+
+local M = {}
+
+--- A time limit of a step attempt: armed at the first wait inside it.
+---@class catga.Limit
+---@field ms number        how long
+---@field what string      for the error: "step process_payment"
+---@field timer userdata?  armed timer
+---@field is_over boolean? the limit has passed
+
+local function arm(task, limit)
+  limit.timer = task.app.clock:after(limit.ms, function()
+    limit.timer = nil
+    limit.is_over = true
+    if task.limit ~= limit then return end
+    task.interrupt = errors.new("timeout", limit.what .. " took longer than its timeout of "
+      .. limit.ms .. " ms", { retryable = true })
+    native.interrupt(task)
+  end)
+end
+
+--- Ends a limit.
+---@param task catga.Task
+---@param limit catga.Limit
+function M.disarm(task, limit)
+  if limit.timer then
+    task.app.clock:cancel(limit.timer)
+    limit.timer = nil
+  end
+end
+
+local function finish(task, ...)
+  local interrupt = task.interrupt
+  if interrupt then
+    task.interrupt = nil
+    error(interrupt, 0)
+  end
+  return ...
+end
+
+--- Parks the running task in `wait_fn(...)` and returns what it is woken with. Raises the error of
+--- an interrupt (a time limit, a cancelled process). May yield.
+---@param wait_fn function  a native function that parks
+---@return any ...
+function M.wait(wait_fn, ...)
+  local task = state[1]
+  if not task then error("only a task can wait; use catga.main or catga.spawn", 3) end
+  local limit = task.limit
+  if limit and not limit.timer then
+    if limit.is_over then
+      error(errors.new("timeout", limit.what .. " has used up its timeout", { retryable = true }), 0)
+    end
+    arm(task, limit)
+  end
+  return finish(task, wait_fn(...))
+end
+
+--- Starts a task that belongs to an app.
+---@param app catga.App
+---@param fn function
+---@return catga.Task
+function M.spawn(app, fn, ...)
+  local task = native.spawn(fn, ...)
+  task.app = app
+  return task
+end
+
+--- The running task; raises outside of tasks.
+---@param what string  the function that needs it, for the error
+---@return catga.Task
+function M.current(what)
+  local task = state[1]
+  if not task then error(what .. " needs a running task; nothing runs while scripts load", 3) end
+  return task
+end
+
+--- A result that tasks wait for.
+---@class catga.Future
+---@field is_done boolean
+local Future = {}
+Future.__index = Future
+
+--- A future without a result yet.
+---@return catga.Future
+function M.future()
+  return setmetatable({ is_done = false }, Future)
+end
+
+--- Sets the results, once; wakes who waits. Later calls do nothing.
+function Future:set(...)
+  if self.is_done then return end
+  self.is_done = true
+  self.n = select("#", ...)
+  self.values = { ... }
+  local waiters = self.waiters
+  self.waiters = nil
+  for i = 1, waiters and #waiters or 0 do
+    if waiters[i][1] then native.wake(waiters[i][1]) end
+  end
+end
+
+local function park_as(entry)
+  native.park()
+  entry[1] = nil -- An interrupted task must not be woken a second time.
+end
+
+--- The results; parks until they are there. May yield.
+function Future:wait()
+  if not self.is_done then
+    local entry = { state[1] }
+    local waiters = self.waiters
+    if not waiters then
+      waiters = {}
+      self.waiters = waiters
+    end
+    waiters[#waiters + 1] = entry
+    M.wait(park_as, entry)
+  end
+  return unpack(self.values, 1, self.n)
+end
+
+return M

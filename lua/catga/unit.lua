@@ -1,0 +1,188 @@
+--- The unit of work: what a handler, step or event delivery does to the store, as one commit.
+---
+--- Appends are checked and encoded when they are made, visible to reads in the unit, and written
+--- together when the outermost handler ends well; a failed inner handler takes back what it staged.
+local state = require "catga.state"
+local errors = require "catga.error"
+
+local M = {}
+
+local ANY, NONE, EXISTS = -1, -2, -3
+local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
+
+--- One staged record.
+---@class catga.Staged
+---@field stream integer   stream number
+---@field expected integer version it must follow, or ANY
+---@field type string
+---@field data string      JSON
+---@field value any        what was passed, for reads inside the unit and for delivery
+---@field flags integer
+
+---@class catga.Unit
+---@field app catga.App
+---@field n integer                 records staged
+---@field ops catga.Staged[]
+---@field after (fun())[]           run once the commit is durable
+---@field conflict catga.Error?     the unit read or expected something that is no longer so
+local Unit = {}
+Unit.__index = Unit
+
+--- The unit of the running task, made on first use.
+---@param task catga.Task
+---@return catga.Unit
+function M.of(task)
+  local unit = task.unit
+  if not unit then
+    unit = setmetatable({ app = task.app, n = 0, ops = {}, after = {} }, Unit)
+    task.unit = unit
+  end
+  return unit
+end
+
+--- How many records of the stream the unit has staged.
+---@param stream integer
+---@return integer
+function Unit:staged_count(stream)
+  local count = 0
+  for i = 1, self.n do
+    if self.ops[i].stream == stream then count = count + 1 end
+  end
+  return count
+end
+
+-- The version that the next record of the stream must follow when something was expected.
+local function check_expected(store, unit, stream, expect)
+  local last = store:count(stream) + unit:staged_count(stream) - 1
+  local wanted = EXPECT[expect] or expect
+  if type(wanted) ~= "number" or wanted % 1 ~= 0 then
+    return nil, errors.new("invalid", "expect is a version (0, 1, 2, ...), \"none\", \"exists\" or "
+      .. "\"any\", not " .. tostring(expect))
+  end
+  if wanted == ANY then return ANY end
+  local holds = (wanted == NONE and last < 0) or (wanted == EXISTS and last >= 0)
+    or (wanted >= 0 and wanted == last)
+  if not holds then
+    return nil, errors.new("conflict", ("stream %s: expected %s, its version is %d")
+      :format(store:name(stream), tostring(expect), last), { retryable = true })
+  end
+  return last < 0 and NONE or last
+end
+
+--- Stages events of one stream.
+---@param stream_name string
+---@param events { type: string, data: any }[]
+---@param expect integer|"any"|"none"|"exists"|nil  default "any"
+---@param flags integer?
+---@return integer? version  of the last event
+---@return catga.Error? err
+function Unit:append(stream_name, events, expect, flags)
+  local store = self.app.store
+  local stream = store:stream(stream_name, true)
+  if not stream then
+    return nil, errors.new("invalid", "a stream name has 1 to 1024 bytes")
+  end
+  local expected, err = check_expected(store, self, stream, expect or "any")
+  if err then return nil, err end
+  local staged = {}
+  for i, event in ipairs(events) do
+    if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
+      return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i, stream_name))
+    end
+    local data, fault = store:encode(event.data, event.type)
+    if not data then return nil, fault end
+    staged[i] = { stream = stream, expected = expected, type = event.type, data = data,
+      value = event.data, flags = flags or 0 }
+    if expected ~= ANY then
+      expected = store:count(stream) + self:staged_count(stream) + i - 1
+    end
+  end
+  for i = 1, #staged do self.ops[self.n + i] = staged[i] end
+  self.n = self.n + #staged
+  return store:count(stream) + self:staged_count(stream) - 1
+end
+
+--- Remembers what to do when the commit is durable.
+---@param fn fun()
+function Unit:on_commit(fn) self.after[#self.after + 1] = fn end
+
+--- What is staged now, for take_back.
+---@return integer, integer
+function Unit:mark() return self.n, #self.after end
+
+--- Takes back what was staged since a mark.
+function Unit:take_back(n, after)
+  for i = n + 1, self.n do self.ops[i] = nil end
+  self.n = n
+  for i = after + 1, #self.after do self.after[i] = nil end
+end
+
+local function metadata_of(app, task)
+  local ctx = task.ctx
+  if not ctx then return nil end
+  local json, err = app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id },
+    "metadata")
+  return json, err
+end
+
+--- Adds the staged records to the commit that the store is building.
+---@param task catga.Task
+---@return boolean ok
+---@return catga.Error? err
+function Unit:write(task)
+  local store = self.app.store
+  local metadata = self.n > 0 and metadata_of(self.app, task) or nil
+  for i = 1, self.n do
+    local op = self.ops[i]
+    local version, id = store:add(op.stream, op.expected, op.type, op.data, metadata, op.flags)
+    if not version then return false, id end
+    op.version, op.id, op.metadata = version, id, metadata
+  end
+  return true
+end
+
+--- Runs what waits for the commit, then delivers the events.
+---@param first integer?  position of the first staged record
+function Unit:committed(first)
+  for i = 1, #self.after do self.after[i]() end
+  local app = self.app
+  for i = 1, self.n do
+    local op = self.ops[i]
+    if app.registry.events[op.type] then
+      app.mediator:deliver(op, first and first + i - 1)
+    end
+  end
+end
+
+--- Commits the unit of the running task alone and parks until it is durable. May yield.
+---@return boolean ok
+---@return catga.Error? err  code "conflict": run the unit again
+function Unit:commit()
+  local task = state[1]
+  if self.n == 0 then
+    self:committed()
+    return true
+  end
+  local store = self.app.store
+  local first, after
+  repeat
+    store:begin()
+    local ok, err = self:write(task)
+    if not ok then
+      store:rollback()
+      return false, err
+    end
+    first, after = store:commit()
+    if not first and after.code == "limit" then
+      self.app.clock:sleep(1) -- The writer is behind: backpressure.
+    elseif not first then
+      return false, after
+    end
+  until first
+  local ok, err = store:wait(after - 1)
+  if not ok then return false, err end
+  self:committed(first)
+  return true
+end
+
+return M

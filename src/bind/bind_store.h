@@ -1,0 +1,57 @@
+/* bind_store.h - what the files of the store binding share: the userdata and its waiting tasks.
+ *
+ * Owns: see bind_store.c. Thread: the loop thread. */
+#ifndef CG_BIND_BIND_STORE_H
+#define CG_BIND_BIND_STORE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <uv.h>
+
+#include "bind/bind.h"
+#include "store/store.h"
+
+#define CG_BIND_STORE_TYPE "catga.store"
+#define CG_BIND_LOG_TYPE "catga.memory_log"
+
+/* A task that waits until a position is durable. */
+struct cg_bind_waiter {
+  uint64_t position;
+  struct cg_task *task;
+};
+
+/* A store as Lua holds it (through a boxed pointer). */
+struct cg_bind_store {
+  struct cg_store *store;       /* NULL once closed. */
+  struct cg_runtime *runtime;
+  struct cg_clock clock;        /* Stamps records. */
+  struct cg_buf *scratch;       /* Records read, values encoded. */
+  struct cg_log_cursor *cursor; /* Of the last read_all, or NULL. */
+  uint64_t cursor_after;        /* Position up to which the cursor has read. */
+  size_t size_max;              /* Bytes of one value (message_size_max). */
+  struct cg_bind_waiter *ring;  /* FIFO of waiting tasks. */
+  uint32_t ring_first;
+  uint32_t ring_count;
+  uint32_t ring_capacity;       /* A power of two. */
+  cg_ref on_failed;             /* Function to run when the log failed, or CG_NO_REF. */
+  uv_async_t async;             /* Rung by the log's writer thread. */
+  bool failure_told;            /* on_failed was started. */
+  bool is_building;             /* Between begin and commit or rollback. */
+};
+
+/* The store at a stack index; raises when it is none or closed. */
+struct cg_bind_store *cg_bind_check_store(lua_State *L, int index);
+/* A stream number at a stack index; raises when there is no such stream. */
+cg_store_stream cg_bind_check_stream(lua_State *L, int index, struct cg_bind_store *store);
+
+/* Ends a C function with the top `held_count` values as results: at once when `position` is
+ * durable, else the task parks until it is. When the log fails the results are false and an
+ * error. */
+int cg_bind_wait_durable(lua_State *L, struct cg_bind_store *store, uint64_t position,
+                         int held_count);
+
+/* Methods that bind_store_append.c and bind_store_read.c add to the type. */
+extern const luaL_Reg cg_bind_store_append_methods[];
+extern const luaL_Reg cg_bind_store_read_methods[];
+
+#endif

@@ -1,0 +1,213 @@
+/* bind_store_append.c - committing to the store from Lua: units of work and journals.
+ *
+ * Owns: nothing. Thread: the loop thread. */
+#include <lauxlib.h>
+#include <string.h>
+
+#include "bind/bind_store.h"
+
+/* Gives a record its time and id. */
+static enum cg_code stamp(struct cg_bind_store *store, struct cg_store_event *event,
+                          struct cg_err *err) {
+  event->time_ms = cg_clock_wall_ms(&store->clock);
+  return cg_store_new_id(store->store, &event->id, err);
+}
+
+/* begin() */
+static int bind_store_begin(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  if (store->is_building)
+    return luaL_error(L, "a commit is being built already");
+  cg_store_begin(store->store);
+  store->is_building = true;
+  return 0;
+}
+
+/* add(stream, expected, type, data_json, metadata_json, flags) -> version, id | nil, err */
+static int bind_store_add(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_store_event event = {.stream = cg_bind_check_stream(L, 2, store)};
+  event.expected = (int64_t)luaL_checknumber(L, 3);
+  event.type = luaL_checklstring(L, 4, &event.type_size);
+  size_t data_size;
+  const char *data = luaL_checklstring(L, 5, &data_size);
+  event.metadata = luaL_optlstring(L, 6, NULL, &event.metadata_size);
+  event.flags = (uint16_t)luaL_optint(L, 7, 0);
+  if (!store->is_building)
+    return luaL_error(L, "add outside of begin and commit");
+  struct cg_err err;
+  struct cg_buf *buf;
+  if (event.metadata == NULL)
+    event.metadata_size = 0;
+  if (stamp(store, &event, &err) != CG_OK ||
+      cg_store_add(store->store, &event, &buf, &err) != CG_OK)
+    return cg_bind_fail(L, &err);
+  cg_buf_append(buf, data, data_size);
+  uint64_t version = cg_store_added(store->store);
+  lua_pushnumber(L, (lua_Number)version);
+  char id[CG_ID_CHARS];
+  lua_pushlstring(L, id, cg_id_format(event.id, id));
+  return 2;
+}
+
+/* commit() -> position of the first record, position after the last | nil, err */
+static int bind_store_commit(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  if (!store->is_building)
+    return luaL_error(L, "commit without begin");
+  store->is_building = false;
+  struct cg_err err;
+  uint64_t first;
+  if (cg_store_commit(store->store, &first, &err) != CG_OK)
+    return cg_bind_fail(L, &err);
+  lua_pushnumber(L, (lua_Number)first);
+  lua_pushnumber(L, (lua_Number)cg_log_next_position(cg_store_log(store->store)));
+  return 2;
+}
+
+/* rollback() */
+static int bind_store_rollback(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  if (store->is_building)
+    cg_store_rollback(store->store);
+  store->is_building = false;
+  return 0;
+}
+
+/* Appends `{<head>"<field>":<value><tail>}` to buf; *at and *size tell where the value stands.
+ * nil is written as "nil":true. */
+static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct cg_buf *buf,
+                               size_t *at, size_t *size, struct cg_err *err) {
+  size_t head_size, field_size, tail_size = 0;
+  const char *head = lua_tolstring(L, 5, &head_size);
+  bool is_nil = lua_isnil(L, 7);
+  const char *field = is_nil ? "nil" : lua_tolstring(L, 6, &field_size);
+  if (is_nil)
+    field_size = 3;
+  const char *tail = lua_tolstring(L, 8, &tail_size);
+  uint8_t *room = cg_buf_room(buf, head_size + field_size + 4);
+  *room++ = '{';
+  memcpy(room, head, head_size);
+  room += head_size;
+  *room++ = '"';
+  memcpy(room, field, field_size);
+  room += field_size;
+  *room++ = '"';
+  *room = ':';
+  buf->size += head_size + field_size + 4;
+  *at = buf->size;
+  if (is_nil) {
+    cg_buf_append(buf, "true", 4);
+  } else {
+    enum cg_code code = cg_value_encode(L, 7, field, buf, store->size_max, err);
+    if (code != CG_OK)
+      return code;
+  }
+  *size = buf->size - *at;
+  room = cg_buf_room(buf, tail_size + 1);
+  if (tail_size > 0)
+    memcpy(room, tail, tail_size);
+  room[tail_size] = '}';
+  buf->size += tail_size + 1;
+  return CG_OK;
+}
+
+/* Pushes true and the value decoded from its bytes: what is stored is what the caller goes on
+ * with. */
+static enum cg_code push_decoded(lua_State *L, const char *field, const char *text, size_t size,
+                                 struct cg_err *err) {
+  lua_pushboolean(L, 1);
+  if (lua_isnil(L, 7)) {
+    lua_pushnil(L);
+    return CG_OK;
+  }
+  return cg_value_decode(L, field, text, size, err);
+}
+
+/* journal(stream, type, flags, head, field, value, tail) -> true, value, time | false, err
+ * Adds one record with the data {head "field": value tail} to the commit being built, or to one of
+ * its own, commits, and parks until it is durable. */
+static int bind_store_journal(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  lua_settop(L, 8);
+  struct cg_store_event event = {.expected = CG_STORE_ANY};
+  event.stream = cg_bind_check_stream(L, 2, store);
+  event.type = luaL_checklstring(L, 3, &event.type_size);
+  event.flags = (uint16_t)(luaL_checkint(L, 4) | CG_RECORD_JOURNAL);
+  luaL_checkstring(L, 5);
+  luaL_checkstring(L, 6);
+  if (!lua_isnoneornil(L, 8))
+    luaL_checkstring(L, 8);
+
+  struct cg_err err;
+  struct cg_buf *buf;
+  size_t at, size;
+  bool is_own = !store->is_building;
+  if (is_own)
+    cg_store_begin(store->store);
+  store->is_building = false;
+  if (stamp(store, &event, &err) != CG_OK ||
+      cg_store_add(store->store, &event, &buf, &err) != CG_OK)
+    goto fail;
+  if (write_data(L, store, buf, &at, &size, &err) != CG_OK)
+    goto fail;
+  if (push_decoded(L, lua_tostring(L, 6), (const char *)buf->data + at, size, &err) != CG_OK)
+    goto fail;
+  lua_pushnumber(L, (lua_Number)event.time_ms);
+  cg_store_added(store->store);
+  uint64_t first;
+  if (cg_store_commit(store->store, &first, &err) != CG_OK)
+    return cg_bind_false(L, &err);
+  uint64_t last = cg_log_next_position(cg_store_log(store->store)) - 1;
+  return cg_bind_wait_durable(L, store, last, 3);
+
+fail:
+  cg_store_rollback(store->store);
+  return cg_bind_false(L, &err);
+}
+
+/* new_id() -> id | nil, err */
+static int bind_store_new_id(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_err err;
+  uint64_t id;
+  if (cg_store_new_id(store->store, &id, &err) != CG_OK)
+    return cg_bind_fail(L, &err);
+  char text[CG_ID_CHARS];
+  lua_pushlstring(L, text, cg_id_format(id, text));
+  return 1;
+}
+
+/* encode(value, name) -> json | nil, err: within message_size_max */
+static int bind_store_encode(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  const char *name = luaL_optstring(L, 3, "data");
+  struct cg_err err;
+  store->scratch->size = 0;
+  if (cg_value_encode(L, 2, name, store->scratch, store->size_max, &err) != CG_OK)
+    return cg_bind_fail(L, &err);
+  lua_pushlstring(L, (const char *)store->scratch->data, store->scratch->size);
+  return 1;
+}
+
+/* encode_args(...) -> json | nil, err */
+static int bind_store_encode_args(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_err err;
+  store->scratch->size = 0;
+  int count = lua_gettop(L) - 1;
+  if (cg_value_encode_args(L, 2, count, store->scratch, store->size_max, &err) != CG_OK)
+    return cg_bind_fail(L, &err);
+  lua_pushlstring(L, (const char *)store->scratch->data, store->scratch->size);
+  return 1;
+}
+
+const luaL_Reg cg_bind_store_append_methods[] = {{"begin", bind_store_begin},
+                                                 {"add", bind_store_add},
+                                                 {"commit", bind_store_commit},
+                                                 {"rollback", bind_store_rollback},
+                                                 {"journal", bind_store_journal},
+                                                 {"new_id", bind_store_new_id},
+                                                 {"encode", bind_store_encode},
+                                                 {"encode_args", bind_store_encode_args},
+                                                 {NULL, NULL}};

@@ -1,0 +1,215 @@
+/* bind_store_read.c - reading the store from Lua.
+ *
+ * Owns: nothing. Thread: the loop thread. */
+#include <lauxlib.h>
+#include <string.h>
+
+#include "bind/bind_store.h"
+
+#define READ_COUNT_MAX 100000 /* Events of one read call. */
+
+/* Pushes a record as an event table; on an error pushes nothing. */
+static enum cg_code push_event(lua_State *L, const struct cg_record *record, struct cg_err *err) {
+  luaL_checkstack(L, 8, "too many values");
+  lua_createtable(L, 0, 8);
+  lua_pushnumber(L, (lua_Number)record->position);
+  lua_setfield(L, -2, "position");
+  lua_pushnumber(L, (lua_Number)record->version);
+  lua_setfield(L, -2, "version");
+  lua_pushnumber(L, (lua_Number)record->time_ms);
+  lua_setfield(L, -2, "time");
+  char id[CG_ID_CHARS];
+  lua_pushlstring(L, id, cg_id_format(record->id, id));
+  lua_setfield(L, -2, "id");
+  lua_pushlstring(L, record->stream, record->stream_size);
+  lua_setfield(L, -2, "stream");
+  lua_pushlstring(L, record->type, record->type_size);
+  lua_setfield(L, -2, "type");
+  if (cg_value_decode(L, "data", (const char *)record->data, record->data_size, err) != CG_OK)
+    goto fail;
+  lua_setfield(L, -2, "data");
+  if (record->metadata_size > 0) {
+    if (cg_value_decode(L, "metadata", (const char *)record->metadata, record->metadata_size,
+                        err) != CG_OK)
+      goto fail;
+    lua_setfield(L, -2, "metadata");
+  }
+  return CG_OK;
+
+fail:
+  lua_pop(L, 1);
+  return cg_err_prefix(err, "event %llu", (unsigned long long)record->position);
+}
+
+/* stream(name, make) -> number | nil */
+static int bind_store_stream(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  size_t size;
+  const char *name = luaL_checklstring(L, 2, &size);
+  cg_store_stream stream = cg_store_find(store->store, name, size, lua_toboolean(L, 3));
+  if (stream == CG_STORE_NO_STREAM)
+    return 0;
+  lua_pushnumber(L, stream);
+  return 1;
+}
+
+/* count(stream) -> records */
+static int bind_store_count(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  lua_pushnumber(L,
+                 (lua_Number)cg_store_count(store->store, cg_bind_check_stream(L, 2, store)));
+  return 1;
+}
+
+/* is_unfinished(stream) -> boolean */
+static int bind_store_is_unfinished(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  lua_pushboolean(L, cg_store_unfinished(store->store, cg_bind_check_stream(L, 2, store)));
+  return 1;
+}
+
+/* name(stream) -> its name */
+static int bind_store_name(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  size_t size;
+  const char *name = cg_store_name(store->store, cg_bind_check_stream(L, 2, store), &size);
+  lua_pushlstring(L, name, size);
+  return 1;
+}
+
+/* read(stream, from, max, backward) -> events | nil, err */
+static int bind_store_read(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  cg_store_stream stream = cg_bind_check_stream(L, 2, store);
+  double from = luaL_checknumber(L, 3), max = luaL_checknumber(L, 4);
+  bool is_backward = lua_toboolean(L, 5);
+  luaL_argcheck(L, max >= 1 && max <= READ_COUNT_MAX, 4, "from 1 to 100000 events at once");
+  luaL_argcheck(L, from >= 0, 3, "versions start at 0");
+  double count = (double)cg_store_count(store->store, stream);
+  if (is_backward && from >= count)
+    from = count - 1;
+  lua_newtable(L);
+  int pushed = 0;
+  for (double version = from; version >= 0 && version < count && pushed < max;
+       version += is_backward ? -1 : 1) {
+    struct cg_err err;
+    struct cg_record record;
+    if (cg_store_read(store->store, stream, (uint64_t)version, store->scratch, &record, &err) !=
+            CG_OK ||
+        push_event(L, &record, &err) != CG_OK)
+      return cg_bind_fail(L, &err);
+    lua_rawseti(L, -2, ++pushed);
+  }
+  return 1;
+}
+
+/* Is the record's type a true key of the table at `index` (or is there no table)? */
+static bool is_wanted(lua_State *L, int index, const struct cg_record *record) {
+  if (lua_isnoneornil(L, index))
+    return true;
+  lua_pushlstring(L, record->type, record->type_size);
+  lua_rawget(L, index);
+  bool wanted = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return wanted;
+}
+
+/* read_all(after, max, types, with_journals) -> events, position read up to | nil, err
+ * Only what is durable. Looks at no more than READ_COUNT_MAX records a call. */
+static int bind_store_read_all(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  double after = luaL_checknumber(L, 2), max = luaL_checknumber(L, 3);
+  luaL_argcheck(L, after >= 0, 2, "positions start at 1; 0 reads from the beginning");
+  luaL_argcheck(L, max >= 1 && max <= READ_COUNT_MAX, 3, "from 1 to 100000 events at once");
+  bool with_journals = lua_toboolean(L, 5);
+  lua_settop(L, 4);
+  struct cg_log *log = cg_store_log(store->store);
+  if (store->cursor == NULL || store->cursor_after != (uint64_t)after) {
+    cg_log_cursor_free(store->cursor);
+    store->cursor = cg_log_cursor_new(log, (uint64_t)after);
+    store->cursor_after = (uint64_t)after;
+  }
+  lua_newtable(L);
+  uint64_t until = cg_log_durable_position(log);
+  int pushed = 0;
+  for (int seen = 0; seen < READ_COUNT_MAX && pushed < max; seen++) {
+    struct cg_err err;
+    struct cg_record record;
+    enum cg_code code = cg_log_cursor_next(store->cursor, until, &record, &err);
+    if (code == CG_END)
+      break;
+    if (code != CG_OK)
+      return cg_bind_fail(L, &err);
+    store->cursor_after = record.position;
+    uint16_t hidden = with_journals ? CG_RECORD_INTERNAL : CG_RECORD_INTERNAL | CG_RECORD_JOURNAL;
+    if ((record.flags & hidden) != 0 || !is_wanted(L, 4, &record))
+      continue;
+    if (push_event(L, &record, &err) != CG_OK)
+      return cg_bind_fail(L, &err);
+    lua_rawseti(L, 5, ++pushed);
+  }
+  lua_pushnumber(L, (lua_Number)store->cursor_after);
+  return 2;
+}
+
+/* unfinished() -> numbers of the streams of unfinished processes, oldest stream first */
+static int bind_store_unfinished(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  uint32_t count = cg_store_stream_count(store->store);
+  lua_newtable(L);
+  int pushed = 0;
+  for (cg_store_stream stream = 0; stream < count; stream++) {
+    if (!cg_store_unfinished(store->store, stream))
+      continue;
+    lua_pushnumber(L, stream);
+    lua_rawseti(L, -2, ++pushed);
+  }
+  return 1;
+}
+
+/* stream_count() -> how many streams there are: numbers 0..n-1 */
+static int bind_store_stream_count(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  lua_pushnumber(L, cg_store_stream_count(store->store));
+  return 1;
+}
+
+/* positions() -> position the next record gets, position below which all is durable */
+static int bind_store_positions(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_log *log = cg_store_log(store->store);
+  lua_pushnumber(L, (lua_Number)cg_log_next_position(log));
+  lua_pushnumber(L, (lua_Number)cg_log_durable_position(log));
+  return 2;
+}
+
+/* stats() -> table of counters */
+static int bind_store_stats(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_log_stats stats;
+  cg_log_stats_read(cg_store_log(store->store), &stats);
+  lua_createtable(L, 0, 5);
+  lua_pushnumber(L, (lua_Number)stats.commit_count);
+  lua_setfield(L, -2, "commit_count");
+  lua_pushnumber(L, (lua_Number)stats.sync_count);
+  lua_setfield(L, -2, "sync_count");
+  lua_pushnumber(L, (lua_Number)stats.write_bytes);
+  lua_setfield(L, -2, "write_bytes");
+  lua_pushnumber(L, (lua_Number)stats.segment_count);
+  lua_setfield(L, -2, "segment_count");
+  lua_pushnumber(L, (lua_Number)stats.cut_bytes);
+  lua_setfield(L, -2, "cut_bytes");
+  return 1;
+}
+
+const luaL_Reg cg_bind_store_read_methods[] = {{"stream", bind_store_stream},
+                                               {"count", bind_store_count},
+                                               {"name", bind_store_name},
+                                               {"is_unfinished", bind_store_is_unfinished},
+                                               {"read", bind_store_read},
+                                               {"read_all", bind_store_read_all},
+                                               {"unfinished", bind_store_unfinished},
+                                               {"stream_count", bind_store_stream_count},
+                                               {"positions", bind_store_positions},
+                                               {"stats", bind_store_stats},
+                                               {NULL, NULL}};

@@ -1,0 +1,110 @@
+/* bind_task.c - tasks for Lua; see lua/catga/_meta/task.lua.
+ *
+ * Owns: nothing. Thread: the loop thread. */
+#include <lauxlib.h>
+
+#include "bind/bind.h"
+
+/* The C task of a task's table, or NULL when the task is gone. */
+static struct cg_task *check_task(lua_State *L, int index) {
+  luaL_checktype(L, index, LUA_TTABLE);
+  lua_getfield(L, index, "handle");
+  struct cg_task *task = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  return task;
+}
+
+/* spawn(fn, ...) -> task */
+static int bind_task_spawn(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  struct cg_task *task = cg_task_spawn(cg_runtime_of(L), L, lua_gettop(L) - 1);
+  cg_ref_push(L, task->table_ref);
+  return 1;
+}
+
+static void cancel_nothing(struct cg_task *task, void *arg) {
+  (void)task;
+  (void)arg;
+}
+
+/* park() -> what wake passed: whoever keeps the task's table wakes it. */
+static int bind_task_park(lua_State *L) {
+  struct cg_runtime *runtime = cg_runtime_of(L);
+  if (cg_task_current(runtime) == NULL)
+    return luaL_error(L, "only a task can wait");
+  return cg_task_park(runtime, L, 0, cancel_nothing, NULL);
+}
+
+/* wake(task, ...) -> true, or false when it is not parked */
+static int bind_task_wake(lua_State *L) {
+  struct cg_task *task = check_task(L, 1);
+  if (task == NULL || task->state != CG_TASK_PARKED) {
+    lua_pushboolean(L, 0);
+    return 1;
+  }
+  int count = lua_gettop(L) - 1;
+  lua_State *values = cg_task_values(task);
+  luaL_checkstack(values, count, "too many values");
+  lua_xmove(L, values, count);
+  cg_task_wake(task, count);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+/* interrupt(task) -> true when its wait was cancelled and it will run */
+static int bind_task_interrupt(lua_State *L) {
+  struct cg_task *task = check_task(L, 1);
+  lua_pushboolean(L, task != NULL && cg_task_interrupt(task));
+  return 1;
+}
+
+/* drop(task) -> true when it will never run again */
+static int bind_task_drop(lua_State *L) {
+  struct cg_task *task = check_task(L, 1);
+  lua_pushboolean(L, task != NULL && cg_task_drop(task));
+  return 1;
+}
+
+/* abandon(): ends the running task where it stands. */
+static int bind_task_abandon(lua_State *L) { return cg_task_abandon(cg_runtime_of(L), L); }
+
+/* settle(): parks until nothing else can run. */
+static int bind_task_settle(lua_State *L) { return cg_task_settle(cg_runtime_of(L), L); }
+
+/* yield(): lets the other ready tasks run first. */
+static int bind_task_yield(lua_State *L) {
+  struct cg_runtime *runtime = cg_runtime_of(L);
+  struct cg_task *task = cg_task_current(runtime);
+  if (task == NULL)
+    return luaL_error(L, "only a task can wait");
+  runtime->tasks.yielding = true;
+  return cg_task_park(runtime, L, 0, cancel_nothing, NULL);
+}
+
+/* busy(change): counts outside work that settle waits for. */
+static int bind_task_busy(lua_State *L) {
+  cg_task_busy(cg_runtime_of(L), luaL_checkint(L, 1));
+  return 0;
+}
+
+/* counts() -> live tasks, references held by C */
+static int bind_task_counts(lua_State *L) {
+  struct cg_runtime *runtime = cg_runtime_of(L);
+  lua_pushnumber(L, runtime->tasks.live_count);
+  lua_pushnumber(L, (lua_Number)runtime->ref_count);
+  lua_pushnumber(L, runtime->tasks.idle_count);
+  return 3;
+}
+
+int cg_bind_task(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"spawn", bind_task_spawn},         {"park", bind_task_park},
+      {"wake", bind_task_wake},           {"interrupt", bind_task_interrupt},
+      {"drop", bind_task_drop},           {"abandon", bind_task_abandon},
+      {"settle", bind_task_settle},       {"yield", bind_task_yield},
+      {"busy", bind_task_busy},           {"counts", bind_task_counts},
+      {NULL, NULL}};
+  lua_newtable(L);
+  luaL_register(L, NULL, functions);
+  return 1;
+}
