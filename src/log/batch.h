@@ -1,8 +1,8 @@
 /* batch.h - commits that were appended and are not written yet, as they will stand in the file.
  *
  * How to use: the loop thread adds commits to one batch while the writer seals and writes another;
- * the two are swapped under the writer's mutex. A batch is a row of runs; a run is contiguous in one
- * segment and is what one write and one sync take.
+ * the two are swapped under the writer's mutex. A batch is a row of runs; a run is contiguous in
+ * one segment and is what one write and one sync take.
  * Owns: its bytes and tables. Thread: one at a time, but for this: while the writer seals a batch
  * (fills in commit headers, record CRCs and end marks), the loop thread may read the rest of its
  * bytes through cg_batch_copy_record and cg_batch_copy_commit, which step around what is being

@@ -76,6 +76,15 @@ int cg_io_zero(const struct cg_fs *fs, int handle, uint64_t offset, uint64_t siz
   return result;
 }
 
+int64_t cg_io_size(const struct cg_fs *fs, int handle) {
+  unsigned interrupt_count = 0;
+  int64_t result;
+  do {
+    result = fs->size(fs->arg, handle);
+  } while (is_interrupted(result, &interrupt_count));
+  return result;
+}
+
 int cg_io_sync(const struct cg_fs *fs, int handle) {
 #ifdef CG_PLANT_NO_SYNC /* A planted bug: proves that the tests would notice a missing sync. */
   (void)fs;

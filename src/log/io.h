@@ -24,6 +24,8 @@ int cg_io_write(const struct cg_fs *fs, int handle, const void *bytes, size_t si
                 uint64_t offset);
 /* Writes `size` zero bytes. */
 int cg_io_zero(const struct cg_fs *fs, int handle, uint64_t offset, uint64_t size);
+/* The file's size. */
+int64_t cg_io_size(const struct cg_fs *fs, int handle);
 /* Makes the file's bytes durable. */
 int cg_io_sync(const struct cg_fs *fs, int handle);
 /* Makes the names in the directory durable. */

@@ -12,6 +12,8 @@
 #include "base/mem.h"
 #include "log/io.h"
 
+#define ZERO_STEP_BYTES 256 /* Looked at at once when zeros are skipped from behind. */
+
 /* Whether `size` bytes are all zero; reads eight at a time, as gigabytes may pass through it. */
 static bool is_zero(const uint8_t *bytes, size_t size) {
   size_t index = 0;
@@ -62,7 +64,7 @@ enum cg_code cg_reader_bytes(struct cg_reader *reader, uint64_t offset, size_t s
       while (reader->window_bytes < size)
         reader->window_bytes *= 2;
       cg_free(reader->window);
-      reader->window = cg_alloc(reader->window_bytes);
+      reader->window = cg_realloc(NULL, reader->window_bytes); /* Not zeroed: it is filled next. */
     }
     size_t want = reader->window_bytes;
     if (want > reader->limit - offset)
@@ -160,12 +162,13 @@ enum cg_code cg_reader_end(struct cg_reader *reader, uint64_t offset, uint64_t *
       return code;
     if (available == 0)
       return CG_OK;
-    if (!is_zero(bytes, available)) {
-      size_t last = available;
-      while (bytes[last - 1] == 0)
-        last--;
+    size_t last = available;
+    while (last >= ZERO_STEP_BYTES && is_zero(bytes + last - ZERO_STEP_BYTES, ZERO_STEP_BYTES))
+      last -= ZERO_STEP_BYTES;
+    while (last > 0 && bytes[last - 1] == 0)
+      last--;
+    if (last > 0)
       *end = offset + last;
-    }
     offset += available;
   }
 }

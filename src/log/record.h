@@ -136,7 +136,8 @@ size_t cg_record_begin(struct cg_buf *buf, const struct cg_record *record);
 void cg_record_finish(struct cg_buf *buf, size_t record_offset);
 
 /* Decodes the record at `bytes` (at most `size` readable) without checking its CRC; its position
- * is left 0. *record_size gets the padded size. CG_ECORRUPT: sizes do not fit, or padding is odd. */
+ * is left 0. *record_size gets the padded size. CG_ECORRUPT: sizes do not fit, or padding is
+ * odd. */
 enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_record *record,
                               size_t *record_size, struct cg_err *err);
 
@@ -150,7 +151,8 @@ uint32_t cg_record_stated_size(const uint8_t *bytes, size_t size);
 /* Writes CG_SEGMENT_HEADER_BYTES. */
 void cg_segment_header_encode(const struct cg_segment_header *header,
                               uint8_t bytes[CG_SEGMENT_HEADER_BYTES]);
-/* Reads and checks one. CG_ECORRUPT: magic, version, size or CRC is wrong (the message says which). */
+/* Reads and checks one. CG_ECORRUPT: magic, version, size or CRC is wrong (the message says
+ * which). */
 enum cg_code cg_segment_header_decode(const uint8_t *bytes, size_t size,
                                       struct cg_segment_header *header, struct cg_err *err);
 

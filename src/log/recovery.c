@@ -1,40 +1,31 @@
-/* recovery.c - brings the segment files found in a directory to a state that appends can go on from.
+/* recovery.c - brings the segment files found in a directory to a state that appends can go on
+ * from.
  *
- * Commits are read in order, each checked by its CRCs, its chain and its position. At the first that
- * is bad or missing, proof is looked for that it was durable: a later segment, or a whole later
- * commit or mark that states a durable position above it. With proof it is corruption. Without, a
- * crash may have left it so, and everything from there is overwritten with zeros, whole commits of
- * the same batch too. What no proof covers is written again and synced, because the system may hold
- * it in its cache only, even after an earlier sync of it had failed.
+ * Commits are read in order, each checked by its CRCs, its chain and its position. At the first
+ * that is bad or missing, proof is looked for that it was durable: a later segment, or a whole
+ * later commit or mark that states a durable position above it. With proof it is corruption.
+ * Without, a crash may have left it so, and everything from there is overwritten with zeros, whole
+ * commits of the same batch too. What no proof covers is written again and synced, because the
+ * system may hold it in its cache only, even after an earlier sync of it had failed.
  * Owns: nothing after return. Thread: the loop thread. */
 #include "log/recovery.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "log/io.h"
+#include "log/listing.h"
 
 #define WINDOW_BYTES ((size_t)1 << 20) /* What is read at once. */
-#define LEFTOVERS_MAX ((size_t)100000) /* Bound of temporary files taken note of. */
-
-/* Numbers of files found. */
-struct numbers {
-  uint64_t *items; /* In order of finding, later sorted. */
-  size_t count;    /* How many. */
-  size_t capacity; /* Room. */
-};
 
 /* A recovery under way. */
 struct scan {
   const char *directory;                /* Where. */
   const struct cg_log_options *options; /* How. */
   struct cg_recovery *found;            /* The result. */
-  struct numbers files;                 /* Segments. */
-  struct numbers leftovers;             /* Temporary files. */
+  struct cg_listing files;              /* What the directory holds. */
   struct cg_reader reader;              /* What is read through. */
   uint64_t position;                    /* What the next record must have. */
   uint64_t offset;                      /* Where the next commit must begin. */
@@ -68,8 +59,7 @@ enum cg_code cg_recovery_run(struct cg_recovery *recovery, const char *directory
     remove_leftovers(&scan);
 
   cg_reader_deinit(&scan.reader);
-  cg_free(scan.files.items);
-  cg_free(scan.leftovers.items);
+  cg_listing_deinit(&scan.files);
   if (code == CG_OK)
     return CG_OK;
   for (uint32_t index = 0; index < recovery->segment_count; index++)
@@ -81,50 +71,13 @@ enum cg_code cg_recovery_run(struct cg_recovery *recovery, const char *directory
 
 /* --- finding the files --- */
 
-/* Adds a number. */
-static void add_number(struct numbers *numbers, uint64_t number) {
-  if (numbers->count == numbers->capacity) {
-    numbers->capacity = numbers->capacity > 0 ? numbers->capacity * 2 : 16;
-    numbers->items = cg_realloc(numbers->items, numbers->capacity * sizeof(*numbers->items));
-  }
-  numbers->items[numbers->count++] = number;
-}
-
-/* Sorts a name into the lists; called by the directory walk. */
-static int note_name(void *arg, const char *name) {
-  struct scan *scan = arg;
-  uint64_t number;
-  enum cg_segment_kind kind = cg_segment_parse_name(name, &number);
-  if (kind == CG_SEGMENT_KIND_FILE)
-    add_number(&scan->files, number);
-  else if (kind == CG_SEGMENT_KIND_TEMP && scan->leftovers.count < LEFTOVERS_MAX)
-    add_number(&scan->leftovers, number);
-  return 0;
-}
-
-static int compare_numbers(const void *left, const void *right) {
-  uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-  return a < b ? -1 : a > b;
-}
-
 /* Lists the directory; the segments must be numbered 0, 1, 2, ... */
 static enum cg_code list_files(struct scan *scan, struct cg_err *err) {
-  const struct cg_fs *fs = scan->options->fs;
-  int result;
-  unsigned interrupt_count = 0;
-  do {
-    scan->files.count = 0;
-    scan->leftovers.count = 0;
-    result = fs->list(fs->arg, scan->directory, note_name, scan);
-  } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
-  if (result < 0)
-    return cg_err_set(err, cg_err_from_errno(-result), "list %s: %s", scan->directory,
-                      strerror(-result));
-  if (scan->files.count == 0)
-    return CG_OK;
-  qsort(scan->files.items, scan->files.count, sizeof(*scan->files.items), compare_numbers);
-  for (size_t index = 0; index < scan->files.count; index++)
-    if (scan->files.items[index] != index) {
+  enum cg_code code = cg_listing_read(&scan->files, scan->options->fs, scan->directory, err);
+  if (code != CG_OK)
+    return code;
+  for (size_t index = 0; index < scan->files.segments.count; index++)
+    if (scan->files.segments.items[index] != index) {
       char name[CG_SEGMENT_NAME_BYTES];
       cg_segment_name(name, index);
       return cg_err_set(err, CG_ECORRUPT,
@@ -137,8 +90,8 @@ static enum cg_code list_files(struct scan *scan, struct cg_err *err) {
 /* Opens every segment and checks that all belong to one log. */
 static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
   struct cg_recovery *found = scan->found;
-  found->segments = cg_alloc((scan->files.count + 1) * sizeof(*found->segments));
-  for (size_t index = 0; index < scan->files.count; index++) {
+  found->segments = cg_alloc((scan->files.segments.count + 1) * sizeof(*found->segments));
+  for (size_t index = 0; index < scan->files.segments.count; index++) {
     struct cg_segment **segment = &found->segments[index];
     enum cg_code code = cg_segment_open(segment, scan->options->fs, scan->directory, index, err);
     if (code != CG_OK)
@@ -297,7 +250,8 @@ static enum cg_code cut(struct scan *scan, uint32_t index, struct cg_err *err) {
   return CG_OK;
 }
 
-/* The offset of the first commit that no durable position covers; scan->offset when there is none. */
+/* The offset of the first commit that no durable position covers; scan->offset when there is
+ * none. */
 static enum cg_code find_unproven(struct scan *scan, uint32_t index, uint64_t *offset,
                                   struct cg_err *err) {
   *offset = cg_segment_seek(scan->found->segments[index], scan->stated_position);
@@ -367,9 +321,9 @@ static enum cg_code settle_tail(struct scan *scan, struct cg_err *err) {
 
 /* Removes the files of segments that were never published. */
 static void remove_leftovers(struct scan *scan) {
-  for (size_t index = 0; index < scan->leftovers.count; index++) {
+  for (size_t index = 0; index < scan->files.leftovers.count; index++) {
     char name[CG_SEGMENT_NAME_BYTES];
-    cg_segment_name(name, scan->leftovers.items[index]);
+    cg_segment_name(name, scan->files.leftovers.items[index]);
     strncat(name, ".tmp", sizeof(name) - strlen(name) - 1);
     char *path = cg_segment_path(scan->directory, name);
     cg_io_unlink(scan->options->fs, path); /* Failing that, the next segment's making tries. */

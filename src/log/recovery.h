@@ -1,8 +1,9 @@
-/* recovery.h - brings the segment files found in a directory to a state that appends can go on from.
+/* recovery.h - brings the segment files found in a directory to a state that appends can go on
+ * from.
  *
  * How to use: cg_recovery_run on a locked directory; it fills in the list of segments and the tail.
- * What it tells apart: a torn tail (bytes that a crash may leave of the last batch: cut and told of)
- * and corruption (bytes that were durable once: refused, nothing is changed).
+ * What it tells apart: a torn tail (bytes that a crash may leave of the last batch: cut and told
+ * of) and corruption (bytes that were durable once: refused, nothing is changed).
  * Owns: the list until it is taken over. Thread: the loop thread, before the writer starts. */
 #ifndef CG_LOG_RECOVERY_H
 #define CG_LOG_RECOVERY_H

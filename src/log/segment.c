@@ -61,8 +61,10 @@ fail:
   return code;
 }
 
-enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs,
-                             const char *directory, uint64_t number, struct cg_err *err) {
+/* Opens a segment found in the directory. */
+static enum cg_code open_as(struct cg_segment **segment, const struct cg_fs *fs,
+                            const char *directory, uint64_t number, enum cg_fs_mode mode,
+                            struct cg_err *err) {
   struct cg_segment *found = cg_alloc(sizeof(*found));
   found->fs = fs;
   found->directory = cg_strndup(directory, strlen(directory));
@@ -72,12 +74,12 @@ enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs
   char *path = path_of(found, false);
   enum cg_code code = CG_OK;
 
-  found->handle = cg_io_open(fs, path, CG_FS_WRITE);
+  found->handle = cg_io_open(fs, path, mode);
   if (found->handle < 0) {
     code = fail_on(found, err, found->handle, "open");
     goto done;
   }
-  int64_t size = fs->size(fs->arg, found->handle);
+  int64_t size = cg_io_size(fs, found->handle);
   if (size < 0) {
     code = fail_on(found, err, (int)size, "size of");
     goto done;
@@ -95,6 +97,16 @@ done:
   return CG_OK;
 }
 
+enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs,
+                             const char *directory, uint64_t number, struct cg_err *err) {
+  return open_as(segment, fs, directory, number, CG_FS_WRITE, err);
+}
+
+enum cg_code cg_segment_open_to_read(struct cg_segment **segment, const struct cg_fs *fs,
+                                     const char *directory, uint64_t number, struct cg_err *err) {
+  return open_as(segment, fs, directory, number, CG_FS_READ, err);
+}
+
 void cg_segment_free(struct cg_segment *segment) {
   if (!segment)
     return;
@@ -110,7 +122,7 @@ enum cg_code cg_segment_reserve_again(struct cg_segment *segment, struct cg_err 
                              segment->header.segment_bytes);
   if (result < 0)
     return fail_on(segment, err, result, "reserve space for");
-  int64_t size = segment->fs->size(segment->fs->arg, segment->handle);
+  int64_t size = cg_io_size(segment->fs, segment->handle);
   if (size < 0)
     return fail_on(segment, err, (int)size, "size of");
   segment->file_bytes = (uint64_t)size;

@@ -2,9 +2,9 @@
  *
  * How to use: cg_segment_reserve makes the file under a temporary name with its space reserved;
  * cg_segment_publish gives it header and name once everything before it is durable;
- * cg_segment_write and cg_segment_sync store commits; cg_segment_grow keeps a stretch of zeros ahead
- * of them, because a sync into blocks never written costs more. cg_segment_open is for files found.
- * A published segment has a durable header, so a name without valid header is damage.
+ * cg_segment_write and cg_segment_sync store commits; cg_segment_grow keeps a stretch of zeros
+ * ahead of them, because a sync into blocks never written costs more. cg_segment_open is for files
+ * found. A published segment has a durable header, so a name without valid header is damage.
  * Owns: the file handle and the waypoints. Thread: each field names its thread; reserve, open and
  * free belong to the loop thread, publish, write, sync and grow to the writer. */
 #ifndef CG_LOG_SEGMENT_H
@@ -57,6 +57,9 @@ enum cg_code cg_segment_reserve(struct cg_segment **segment, const struct cg_fs 
  * CG_ECORRUPT: file and offset are named. */
 enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs,
                              const char *directory, uint64_t number, struct cg_err *err);
+/* The same, for reading only. */
+enum cg_code cg_segment_open_to_read(struct cg_segment **segment, const struct cg_fs *fs,
+                                     const char *directory, uint64_t number, struct cg_err *err);
 /* Closes the file and frees the segment; NULL is fine. */
 void cg_segment_free(struct cg_segment *segment);
 
@@ -73,8 +76,8 @@ enum cg_code cg_segment_write(struct cg_segment *segment, const uint8_t *bytes, 
 enum cg_code cg_segment_sync(struct cg_segment *segment, struct cg_err *err);
 /* Whether the zeros after `end_offset` run out. */
 bool cg_segment_needs_growth(const struct cg_segment *segment, uint64_t end_offset);
-/* Writes and syncs the next stretch of zeros. CG_EFULL: no space, try again later; any other failure
- * is final. */
+/* Writes and syncs the next stretch of zeros. CG_EFULL: no space, try again later; any other
+ * failure is final. */
 enum cg_code cg_segment_grow(struct cg_segment *segment, struct cg_err *err);
 
 /* Notes that a commit begins at `offset`; calls must come in order. */

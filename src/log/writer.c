@@ -2,10 +2,10 @@
  * readable until it is written.
  *
  * Appends go into the active batch under a mutex that is held for a copy of a few hundred bytes.
- * The writer swaps it with the batch it has finished, and then, without the mutex, seals the commits
- * (chain, durable position, all CRCs), makes one write and one sync of every run, and publishes.
- * A run in the next segment begins only after everything before it is synced. So every run is a
- * batch in the sense of log.h, rule 1.
+ * The writer swaps it with the batch it has finished, and then, without the mutex, seals the
+ * commits (chain, durable position, all CRCs), makes one write and one sync of every run, and
+ * publishes. A run in the next segment begins only after everything before it is synced. So every
+ * run is a batch in the sense of log.h, rule 1.
  * Owns: see writer.h. Thread: the functions above the line "the writer's side" run on the loop
  * thread; those below run on the writer's thread, or inside cg_writer_turn and cg_writer_stop. */
 #include "log/writer.h"

@@ -4,8 +4,8 @@
  * How to use: cg_writer_start on a recovered log; the loop thread appends; the writer's thread (or
  * cg_writer_turn in manual logs) takes everything that is waiting, makes one write and one sync of
  * each run, publishes the durable position; cg_writer_finish makes all durable and writes the mark.
- * Owns: the thread, the two batches, the place where the next commit goes. Not the segments. Thread:
- * append and copy: loop thread; everything on files: the writer's. Fields name theirs. */
+ * Owns: the thread, the two batches, the place where the next commit goes. Not the segments.
+ * Thread: append and copy: loop thread; everything on files: the writer's. Fields name theirs. */
 #ifndef CG_LOG_WRITER_H
 #define CG_LOG_WRITER_H
 
@@ -96,8 +96,8 @@ static inline uint64_t cg_writer_readable_position(const struct cg_writer *write
 
 /* Appends the record at `place` to `buf` when it is still pending. */
 bool cg_writer_copy_record(struct cg_writer *writer, cg_log_place place, struct cg_buf *buf);
-/* Appends the records of the commit that holds `position` to `buf` when it is still pending; *commit
- * gets a copy of its entry. */
+/* Appends the records of the commit that holds `position` to `buf` when it is still pending;
+ * *commit gets a copy of its entry. */
 bool cg_writer_copy_commit(struct cg_writer *writer, uint64_t position, struct cg_buf *buf,
                            struct cg_batch_commit *commit);
 

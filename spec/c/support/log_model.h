@@ -1,10 +1,10 @@
 /* log_model.h - what was appended to a log, so that what comes back can be compared with it.
  *
- * How to use: cg_log_append through log_model_append; after reopening, hand every replayed record to
- * log_model_see, then log_model_settle checks that a whole number of commits came back, at least the
- * acknowledged ones, and forgets the rest. The bytes of a record are computed from its commit's salt
- * and its position; a position that is used again after a crash gets another salt, so a stale record
- * is noticed.
+ * How to use: cg_log_append through log_model_append; after reopening, hand every replayed record
+ * to log_model_see, then log_model_settle checks that a whole number of commits came back, at
+ * least the acknowledged ones, and forgets the rest. The bytes of a record are computed from its
+ * commit's salt and its position; a position that is used again after a crash gets another salt,
+ * so a stale record is noticed.
  * Owns: the list of commits. Thread: one. */
 #ifndef SPEC_LOG_MODEL_H
 #define SPEC_LOG_MODEL_H
@@ -49,7 +49,8 @@ const struct log_model_commit *log_model_find(const struct log_model *model, uin
 void log_model_begin(struct log_model *model);
 /* Sees one record; a cg_log_replay_fn with the model as its argument. */
 void log_model_see(void *arg, const struct cg_record *record, cg_log_place place);
-/* After the last record: NULL when all is well, else what is wrong. Forgets what did not come back. */
+/* After the last record: NULL when all is well, else what is wrong. Forgets what did not come
+ * back. */
 const char *log_model_settle(struct log_model *model);
 /* Reads the whole log by cursor and a sample of places; NULL when all is as the model says. */
 const char *log_model_compare(struct log_model *model, struct cg_log *log);

@@ -1,7 +1,7 @@
 /* sim_file.c - one file of a simulated file system: as programs see it, and as it is on the disk.
  *
- * There are two sets of bytes. A write goes to the first and leaves a copy of each touched sector in
- * the list of versions; sync copies the touched sectors to the disk and clears the list; settle
+ * There are two sets of bytes. A write goes to the first and leaves a copy of each touched sector
+ * in the list of versions; sync copies the touched sectors to the disk and clears the list; settle
  * picks from the list, sector by sector: the old one, the newest, any between, or one torn.
  * Owns: the bytes. Thread: one. */
 #include "support/sim_file.h"

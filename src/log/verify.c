@@ -1,0 +1,224 @@
+/* verify.c - checks a closed log and tells of every fault, not only the first.
+ *
+ * Reads as recovery does, but goes on after a fault: behind bad bytes the next whole commit is
+ * looked for and taken as the new point to follow on from. Nothing is written.
+ * Owns: nothing after return. Thread: any, while no log has the directory open. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "log/io.h"
+#include "log/listing.h"
+#include "log/log.h"
+#include "log/reader.h"
+#include "log/segment.h"
+
+#define WINDOW_BYTES ((size_t)1 << 20)
+#define PROGRESS_NS UINT64_C(1000000000) /* Time between two lines of progress. */
+#define LINE_BYTES 768
+
+/* A check under way. */
+struct check {
+  const struct cg_fs *fs;  /* How to read. */
+  const char *directory;   /* Where. */
+  cg_log_report_fn report; /* May be NULL. */
+  void *report_arg;        /* Passed to report. */
+  struct cg_clock clock;   /* For progress. */
+  uint64_t told_ns;        /* When progress was told last. */
+  uint64_t fault_count;    /* Faults found. */
+  struct cg_reader reader; /* What is read through. */
+  const char *name;        /* File being read. */
+  uint8_t log_id[16];      /* Of the first segment read. */
+  bool has_log_id;         /* It is known. */
+  bool is_following;       /* position and chain are known; not after a fault. */
+  uint64_t position;       /* What the next record must have. */
+  uint32_t chain;          /* What the next commit must be chained to. */
+  uint64_t offset;         /* Where the next commit must begin. */
+};
+
+/* Reports one line about the file being read. */
+static void tell(struct check *check, bool is_fault, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void tell(struct check *check, bool is_fault, const char *format, ...) {
+  char line[LINE_BYTES];
+  int size = snprintf(line, sizeof(line), "%s: ", check->name);
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(line + size, sizeof(line) - (size_t)size, format, arguments);
+  va_end(arguments);
+  if (is_fault)
+    check->fault_count++;
+  if (check->report)
+    check->report(check->report_arg, is_fault, line);
+}
+
+/* Tells how far it is, at most once a second. */
+static void tell_progress(struct check *check) {
+  uint64_t now_ns = cg_clock_mono_ns(&check->clock);
+  if (now_ns - check->told_ns < PROGRESS_NS)
+    return;
+  check->told_ns = now_ns;
+  tell(check, false, "read up to offset %" PRIu64, check->offset);
+}
+
+/* Whether the commit follows on; tells when it does not. */
+static void check_follows(struct check *check, const struct cg_commit_header *header) {
+  if (check->is_following && header->first_position != check->position)
+    tell(check, true, "offset %" PRIu64 ": commit has position %" PRIu64 ", expected %" PRIu64,
+         check->offset, header->first_position, check->position);
+  else if (check->is_following && header->chain != check->chain)
+    tell(check, true, "offset %" PRIu64 ": commit is not chained to the one before it",
+         check->offset);
+  if (header->durable_position > header->first_position)
+    tell(check, true,
+         "offset %" PRIu64 ": commit at position %" PRIu64 " states durable position %" PRIu64,
+         check->offset, header->first_position, header->durable_position);
+}
+
+/* Handles what is not a commit. True: go on at check->offset; false: the segment ends here. */
+static bool pass_fault(struct check *check, bool is_last, enum cg_code code,
+                       const struct cg_err *fault) {
+  uint64_t end, next;
+  struct cg_err err;
+  if (code == CG_EIO || cg_reader_end(&check->reader, check->offset, &end, &err) != CG_OK) {
+    tell(check, true, "offset %" PRIu64 ": cannot be read: %s", check->offset,
+         code == CG_EIO ? fault->message : err.message);
+    check->is_following = false;
+    return false;
+  }
+  if (end == check->offset)
+    return false; /* Zeros to the end: where the commits end. */
+  uint64_t position = check->is_following ? check->position : 0;
+  bool is_proven = !is_last || !check->is_following ||
+                   cg_reader_find(&check->reader, check->offset, position, &next, NULL) == CG_OK;
+  if (!is_proven) {
+    tell(check, false,
+         "offset %" PRIu64 ": torn tail of %" PRIu64
+         " bytes, left by a crash; opening the log will cut it",
+         check->offset, end - check->offset);
+    return false;
+  }
+  tell(check, true, "offset %" PRIu64 ": %s", check->offset,
+       code == CG_END ? "zeros in place of a commit" : fault->message);
+  check->is_following = false;
+  if (cg_reader_find(&check->reader, check->offset + 8, 0, &next, NULL) != CG_OK)
+    return false;
+  check->offset = next;
+  return true;
+}
+
+/* Checks the commits of a segment. */
+static void check_commits(struct check *check, bool is_last) {
+  check->offset = CG_SEGMENT_HEADER_BYTES;
+  for (;;) {
+    struct cg_reader_commit commit;
+    struct cg_err fault;
+    enum cg_code code = cg_reader_commit(&check->reader, check->offset, &commit, &fault);
+    if (code != CG_OK) {
+      if (!pass_fault(check, is_last, code, &fault))
+        return;
+      continue;
+    }
+    check_follows(check, &commit.header);
+    check->position = commit.header.first_position + commit.header.record_count;
+    check->chain = commit.check;
+    check->offset += commit.header.size;
+    check->is_following = true;
+    tell_progress(check);
+  }
+}
+
+/* Checks that a segment's header follows on from the segment before. */
+static void check_header(struct check *check, const struct cg_segment_header *header) {
+  if (check->has_log_id && memcmp(check->log_id, header->log_id, sizeof(check->log_id)) != 0)
+    tell(check, true, "offset 0: the segment belongs to another log");
+  else if (check->is_following &&
+           (header->first_position != check->position || header->chain != check->chain))
+    tell(check, true, "offset 0: the segment does not follow on the one before it");
+  if (!check->has_log_id)
+    memcpy(check->log_id, header->log_id, sizeof(check->log_id));
+  check->has_log_id = true;
+  check->position = header->first_position;
+  check->chain = header->chain;
+  check->is_following = true;
+}
+
+/* Checks one segment file. */
+static void check_segment(struct check *check, uint64_t number, bool is_last) {
+  struct cg_segment *segment;
+  struct cg_err err;
+  if (cg_segment_open_to_read(&segment, check->fs, check->directory, number, &err) != CG_OK) {
+    tell(check, true, "%s", err.message);
+    check->is_following = false;
+    return;
+  }
+  check_header(check, &segment->header);
+  cg_reader_turn(&check->reader, segment->handle, segment->header.nonce, segment->file_bytes);
+  check_commits(check, is_last);
+  cg_segment_free(segment);
+}
+
+/* Makes sure that nobody has the log open; *handle gets the lock's, or -1 without a lock file. */
+static enum cg_code take_lock(const struct check *check, int *handle, struct cg_err *err) {
+  char *path = cg_segment_path(check->directory, "lock");
+  enum cg_code code = CG_OK;
+  *handle = cg_io_open(check->fs, path, CG_FS_READ);
+  if (*handle >= 0 && check->fs->lock(check->fs->arg, *handle) == -EWOULDBLOCK) {
+    check->fs->close(check->fs->arg, *handle);
+    *handle = -1;
+    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process", check->directory);
+  }
+  cg_free(path);
+  return code;
+}
+
+/* Checks all segments of a listing. */
+static void check_segments(struct check *check, const struct cg_listing_numbers *segments) {
+  for (size_t index = 0; index < segments->count; index++) {
+    uint64_t number = segments->items[index];
+    uint64_t expected = index == 0 ? 0 : segments->items[index - 1] + 1;
+    char name[CG_SEGMENT_NAME_BYTES];
+    check->name = name;
+    if (number != expected) {
+      cg_segment_name(name, expected);
+      tell(check, true, "the file is missing, but later segments are there");
+      check->is_following = false;
+    }
+    cg_segment_name(name, number);
+    check_segment(check, number, index + 1 == segments->count);
+  }
+}
+
+enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, cg_log_report_fn report,
+                           void *report_arg, struct cg_err *err) {
+  struct check check = {.fs = fs ? fs : cg_fs_system(),
+                        .directory = path,
+                        .report = report,
+                        .report_arg = report_arg,
+                        .clock = cg_clock_system(),
+                        .is_following = true,
+                        .position = 1};
+  check.told_ns = cg_clock_mono_ns(&check.clock);
+  struct cg_listing listing;
+  enum cg_code code = cg_listing_read(&listing, check.fs, path, err);
+  if (code != CG_OK)
+    return code;
+  int lock;
+  code = take_lock(&check, &lock, err);
+  if (code == CG_OK) {
+    cg_reader_init(&check.reader, check.fs, WINDOW_BYTES);
+    check_segments(&check, &listing.segments);
+    cg_reader_deinit(&check.reader);
+    if (check.fault_count > 0)
+      code = cg_err_set(err, CG_ECORRUPT, "%" PRIu64 " faults in the log in %s", check.fault_count,
+                        path);
+  }
+  if (lock >= 0)
+    check.fs->close(check.fs->arg, lock);
+  cg_listing_deinit(&listing);
+  return code;
+}
