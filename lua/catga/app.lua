@@ -12,6 +12,7 @@ local registry = require "catga.registry"
 local settings = require "catga.settings"
 local mediator = require "catga.mediator"
 local engine = require "catga.process.engine"
+local journal = require "catga.process.journal"
 local projections = require "catga.projection"
 
 local M = {}
@@ -39,6 +40,57 @@ function App:new_id()
   return id
 end
 
+-- The status of a process by its last record.
+local function describe_process(app, stream)
+  local store = app.store
+  local count = store:count(stream)
+  local first = store:read(stream, 0, 1)[1]
+  local last = store:read(stream, count - 1, 1)[1]
+  local id = store:name(stream):sub(#journal.PREFIX + 1)
+  local p = app.engine.active[id]
+  local status = engine.STATUS_OF[last.type]
+  if not status then
+    status = last.type == "ProcessDiverged" and "diverged" or p and p.compensating and "compensating"
+      or p and p.waiting and "waiting" or "running"
+  end
+  return { id = id, name = first.data.name, status = status, started = first.time,
+    ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,
+    error = last.data.error, records = count }
+end
+
+--- One process, or nil and an error.
+---@param id string
+function App:process(id)
+  local stream = self.store:stream(journal.PREFIX .. id)
+  if not stream or self.store:count(stream) == 0 then
+    return nil, errors.new("not_found", "there is no process " .. tostring(id))
+  end
+  return describe_process(self, stream)
+end
+
+--- Processes, newest first.
+---@param opts { status: string?, name: string?, max: integer? }
+---@return table[]
+function App:process_list(opts)
+  local list = {}
+  local most = math.min(opts.max or 100, 10000)
+  for stream = self.store:stream_count() - 1, 0, -1 do
+    if #list >= most then break end
+    if self.store:name(stream):sub(1, #journal.PREFIX) == journal.PREFIX
+      and self.store:count(stream) > 0 then
+      local process = describe_process(self, stream)
+      if (not opts.status or process.status == opts.status)
+        and (not opts.name or process.name == opts.name) then
+        list[#list + 1] = process
+      end
+    end
+  end
+  return list
+end
+
+--- Asks a query. May yield.
+function App:ask(name, data) return self.mediator:send("query", name, data) end
+
 --- Says a line, unless the app was made silent.
 function App:say(level, text)
   if self.sink then return self.sink(level, text) end
@@ -57,12 +109,12 @@ end
 
 --- Opens an app: reads settings, loads scripts, opens the store. Runs nothing yet.
 ---@param opts { dir: string?, define: fun()?, data: string?, clock: userdata?, memory: userdata?,
----  settings: table?, seed_of: (fun(id: string): number)?, on_fatal: fun(err)? }
+---  settings: table?, stubs: table?, sink: fun(level, text)?, on_fatal: fun(err)? }
 ---@return catga.App? app
 ---@return catga.Error? err
 function M.open(opts)
-  local app = setmetatable({ json = json, on_fatal = opts.on_fatal, seed_of = opts.seed_of,
-    sink = opts.sink }, App)
+  local app = setmetatable({ json = json, on_fatal = opts.on_fatal,
+    sink = opts.sink, stubs = opts.stubs, natives = opts.natives }, App)
   local err
   if opts.dir then
     app.dir, err = host.absolute(opts.dir)
@@ -150,7 +202,7 @@ end
 local function running_attempts(app)
   local count = 0
   for _, p in pairs(app.engine.active) do
-    if p.running then count = count + 1 end
+    if p.task and p.task.limit then count = count + 1 end
   end
   return count
 end
@@ -162,7 +214,7 @@ function App:stop()
   if self.stopping then return true end
   self.stopping = true
   if self.watcher then self.watcher:stop() end
-  for _, p in pairs(self.engine.active) do p.stopping = true end
+  for _, p in pairs(self.engine.active) do p.halt = true end
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.projections:stop()
@@ -175,7 +227,7 @@ end
 function App:abandon()
   self.stopping = true
   for _, p in pairs(self.engine.active) do
-    p.stopping = true
+    p.halt = true
     if p.task then native_task.drop(p.task) end
   end
   self.projections:abandon()

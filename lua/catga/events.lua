@@ -36,7 +36,7 @@ function M.append(stream, events, opts)
   local task = state[1]
   local unit = unit_of(task)
   local version, err = unit:append(stream, events, opts.expect)
-  if not task.in_unit then
+  if not (task.in_unit or task.limit) then
     task.unit = nil
     if not version then return nil, err end
     local ok, fault = unit:commit()

@@ -88,7 +88,7 @@ function catga.main(fn) loading("catga.main"):set_main(fn) end
 ---@return catga.Error? err
 function catga.send(name, data, opts)
   local app = running("catga.send", "use self:send or a step")
-  return app.mediator:send("command", name, data, opts)
+  return app.mediator:send("command", name, data, app.mediator.outside(opts))
 end
 
 --- Asks a query. May yield.

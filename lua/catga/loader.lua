@@ -124,6 +124,17 @@ function M.load(app, dir)
   return M.finish(app, into, function() return run_files(files, lib, into) end)
 end
 
+-- Handlers that a spec replaces; each must exist.
+local function replace_handlers(into, stubs)
+  for name, fn in pairs(stubs or {}) do
+    local entry = into.handlers[name]
+    if not entry then
+      return errors.new("invalid", "there is no command or query " .. name .. " to stub")
+    end
+    entry.handle = fn
+  end
+end
+
 --- Fills a generation by a function and composes it.
 ---@param app catga.App
 ---@param into catga.Registry
@@ -131,7 +142,8 @@ end
 ---@return catga.Registry? registry
 ---@return catga.Error? err
 function M.finish(app, into, fill)
-  local fault = fill()
+  if app.natives then app.natives(into) end
+  local fault = fill() or replace_handlers(into, app.stubs)
   if fault then return nil, fault end
   local before = app.registry
   app.registry = into

@@ -27,13 +27,21 @@ local Ctx = {}
 local LAZY = {}
 
 function LAZY.id(ctx) return ctx.app:new_id() end
-function LAZY.key(ctx) return ctx.id end
+-- A message from a step, and what it leads to, has a key that all attempts of the step share.
+function LAZY.key(ctx)
+  local p, parent = ctx.process, ctx.parent
+  if p then return p.id .. "/" .. p.run .. "/" .. ctx.path .. "/" .. ctx.nth end
+  if parent then return parent.key .. "/" .. ctx.nth end
+  return ctx.id
+end
 function LAZY.correlation_id(ctx)
-  local parent = ctx.parent
+  local p, parent = ctx.process, ctx.parent
+  if p then return p.correlation_id or p.id end
   return parent and parent.correlation_id or ctx.id
 end
 function LAZY.causation_id(ctx)
   local parent = ctx.parent
+  if ctx.process then return ctx.process.id end
   return parent and parent.id or nil
 end
 
@@ -55,14 +63,19 @@ local CTX = {
 }
 
 local function new_ctx(app, entry, parent, opts)
+  local nth
+  if parent then
+    nth = (parent.sent or 0) + 1
+    parent.sent = nth
+  end
   local ctx = setmetatable({ app = app, name = entry.name, kind = entry.kind, parent = parent,
-    attempt = 1 }, CTX)
+    attempt = 1, nth = nth }, CTX)
   if opts then
     ctx.key, ctx.attempt = opts.key, opts.attempt or 1
     if opts.id then ctx.id = opts.id end
     if opts.correlation_id then ctx.correlation_id = opts.correlation_id end
     if opts.causation_id then ctx.causation_id = opts.causation_id end
-    ctx.process_id = opts.process_id
+    ctx.has_key = opts.has_key
   end
   return ctx
 end
@@ -71,6 +84,15 @@ end
 ---@field app catga.App
 local Mediator = {}
 Mediator.__index = Mediator
+
+-- Ends a dispatch: counts and reports a failure.
+local function report(self, entry, err)
+  entry.counter.failures = entry.counter.failures + 1
+  if err.traceback and not err.reported then
+    err.reported = true
+    self.app:say("error", ("%s %s: %s%s"):format(entry.kind, entry.name, err.message, err.traceback))
+  end
+end
 
 ---@param app catga.App
 ---@return catga.Mediator
@@ -120,19 +142,40 @@ function Mediator:run(entry, data, opts)
   task.ctx, task.flow = ctx, nil
   entry.counter.calls = entry.counter.calls + 1
   local value, err
-  if task.in_unit then
+  if task.in_unit or task.limit then
     value, err = run_nested(task, entry, data, ctx)
   else
     value, err = run_outermost(task, entry, data, ctx)
   end
   task.ctx, task.flow = outer_ctx, outer_flow
-  if err ~= nil then
-    entry.counter.failures = entry.counter.failures + 1
-    if err.traceback and not err.reported then
-      err.reported = true
-      self.app:say("error", ("%s %s: %s%s"):format(entry.kind, entry.name, err.message, err.traceback))
-    end
+  if err ~= nil then report(self, entry, err) end
+  return value, err
+end
+
+--- Sends a command from inside a step: it joins the step's unit of work. May yield.
+---@param p catga.Instance
+---@param name string
+---@param data any
+---@param path string|integer  operation, "3" or "3/undo"
+---@param nth integer          which send of the step it is
+---@param attempt integer
+---@return any value
+---@return catga.Error? err
+function Mediator:send_in_step(p, name, data, path, nth, attempt)
+  local app = self.app
+  local entry = app.registry.handlers[name]
+  if not entry or entry.kind ~= "command" then
+    return nil, app.registry:unknown("command", name)
   end
+  local task = state[1]
+  local outer = task.ctx
+  local ctx = setmetatable({ app = app, name = name, kind = "command", parent = outer,
+    process = p, path = path, nth = nth, attempt = attempt }, CTX)
+  task.ctx = ctx
+  entry.counter.calls = entry.counter.calls + 1
+  local value, err = run_nested(task, entry, data, ctx)
+  task.ctx = outer
+  if err ~= nil then report(self, entry, err) end
   return value, err
 end
 
@@ -149,6 +192,15 @@ function Mediator:send(kind, name, data, opts)
     return nil, self.app.registry:unknown(kind, name)
   end
   return self:run(entry, data, opts)
+end
+
+--- Options of a message that comes from outside: an id or key makes its outcome stored.
+---@param opts { id: string?, key: string?, correlation_id: string? }?
+---@return table?
+function Mediator.outside(opts)
+  if not opts then return nil end
+  local key = opts.key or opts.id
+  return { id = opts.id, key = key, has_key = key ~= nil, correlation_id = opts.correlation_id }
 end
 
 --- Delivers a committed event to its handlers, each as a task and a unit of its own.
@@ -191,7 +243,7 @@ function Mediator:publish(name, data, opts)
     end
     return true
   end
-  local was_in_unit = task.in_unit
+  local was_in_unit = task.in_unit or task.limit
   local unit = unit_of(task)
   local version, err = unit:append("$type-" .. name, { { type = name, data = data } }, "any")
   if was_in_unit then return version and true, err end

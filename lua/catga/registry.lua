@@ -41,7 +41,7 @@ local function caller()
     local own = info.source:find("^@lua/catga/") or info.what == "C"
     if not own then return info.short_src .. ":" .. info.currentline end
   end
-  return "?"
+  return "the C program"
 end
 M.caller = caller
 

@@ -8,7 +8,9 @@
 ---@field in_unit boolean?     a unit of work is open
 ---@field flow boolean?        the body of a process runs, outside of its steps
 ---@field process catga.Instance? the process whose body or step runs
----@field limit catga.Limit?   time limit of the step attempt that runs
+---@field limit catga.Step?    the step whose attempt runs: a unit of work with a time limit
+---@field timer userdata?      armed for the limit
+---@field timed_out boolean?   the limit has passed
 ---@field interrupt catga.Error? raised at the next wait
 
 ---@class catga.State

@@ -6,32 +6,29 @@ local errors = require "catga.error"
 
 local M = {}
 
---- A time limit of a step attempt: armed at the first wait inside it.
----@class catga.Limit
----@field ms number        how long
----@field what string      for the error: "step process_payment"
----@field timer userdata?  armed timer
----@field is_over boolean? the limit has passed
-
-local function arm(task, limit)
-  limit.timer = task.app.clock:after(limit.ms, function()
-    limit.timer = nil
-    limit.is_over = true
-    if task.limit ~= limit then return end
-    task.interrupt = errors.new("timeout", limit.what .. " took longer than its timeout of "
-      .. limit.ms .. " ms", { retryable = true })
+-- The step attempt that runs in the task has a time limit: armed at its first wait.
+local function arm(task, step)
+  task.timer = task.app.clock:after(step.timeout_ms, function()
+    if task.limit ~= step then return end
+    task.timer = nil
+    task.timed_out = true
+    task.interrupt = errors.new("timeout", ("step %s took longer than its timeout of %d ms")
+      :format(step.name, step.timeout_ms), { retryable = true })
     native.interrupt(task)
   end)
 end
 
---- Ends a limit.
+--- Ends the time limit of a step attempt; tells whether it had passed.
 ---@param task catga.Task
----@param limit catga.Limit
-function M.disarm(task, limit)
-  if limit.timer then
-    task.app.clock:cancel(limit.timer)
-    limit.timer = nil
+---@return boolean timed_out
+function M.end_limit(task)
+  if task.timer then
+    task.app.clock:cancel(task.timer)
+    task.timer = nil
   end
+  local timed_out = task.timed_out == true
+  task.timed_out, task.interrupt = nil, nil
+  return timed_out
 end
 
 local function finish(task, ...)
@@ -44,18 +41,19 @@ local function finish(task, ...)
 end
 
 --- Parks the running task in `wait_fn(...)` and returns what it is woken with. Raises the error of
---- an interrupt (a time limit, a cancelled process). May yield.
+--- an interrupt (a time limit). May yield.
 ---@param wait_fn function  a native function that parks
 ---@return any ...
 function M.wait(wait_fn, ...)
   local task = state[1]
   if not task then error("only a task can wait; use catga.main or catga.spawn", 3) end
-  local limit = task.limit
-  if limit and not limit.timer then
-    if limit.is_over then
-      error(errors.new("timeout", limit.what .. " has used up its timeout", { retryable = true }), 0)
+  local step = task.limit
+  if step and not task.timer then
+    if task.timed_out then
+      error(errors.new("timeout", ("step %s has used up its timeout"):format(step.name),
+        { retryable = true }), 0)
     end
-    arm(task, limit)
+    arm(task, step)
   end
   return finish(task, wait_fn(...))
 end

@@ -14,6 +14,7 @@ end
 local function clear(task)
   task.app, task.ctx, task.unit, task.in_unit = nil, nil, nil, nil
   task.flow, task.process, task.limit, task.interrupt = nil, nil, nil, nil
+  task.timer, task.timed_out = nil, nil
 end
 
 --- Makes the loop. Called once by the scheduler with the marks that yields begin with.
@@ -24,7 +25,9 @@ function M.new(park_mark, idle_mark)
   sandbox.pass_parks(park_mark)
   local function loop(task, fn, ...)
     local ok, failure = xpcall(fn, describe, ...)
-    if not ok then host.say("error", tostring(failure)) end
+    if not ok then
+      if task.process then task.process:crashed(failure) else host.say("error", tostring(failure)) end
+    end
     clear(task)
     return loop(task, yield(idle_mark))
   end

@@ -118,8 +118,11 @@ function Unit:take_back(n, after)
 end
 
 local function metadata_of(app, task)
-  local ctx = task.ctx
-  if not ctx then return nil end
+  local ctx, p = task.ctx, task.process
+  if not ctx then
+    if not p then return nil end
+    ctx = { correlation_id = p.correlation_id or p.id, id = p.id } -- Staged by the step itself.
+  end
   local json, err = app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id },
     "metadata")
   return json, err

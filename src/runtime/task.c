@@ -150,7 +150,16 @@ int cg_task_settle(struct cg_runtime *runtime, lua_State *L) {
 
 void cg_task_busy(struct cg_runtime *runtime, int change) {
   assert(change > 0 || runtime->tasks.busy_count >= (uint32_t)-change);
+  bool was_busy = runtime->tasks.busy_count > 0;
   runtime->tasks.busy_count += (uint32_t)change;
+  bool is_busy = runtime->tasks.busy_count > 0;
+  if (is_busy == was_busy)
+    return;
+  /* The loop stays alive while tasks wait for outside work. */
+  if (is_busy)
+    uv_ref((uv_handle_t *)&runtime->tasks.prepare_handle);
+  else
+    uv_unref((uv_handle_t *)&runtime->tasks.prepare_handle);
 }
 
 void cg_tasks_turn(struct cg_runtime *runtime) {

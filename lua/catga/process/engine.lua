@@ -3,7 +3,7 @@ local state = require "catga.state"
 local errors = require "catga.error"
 local tasks = require "catga.task"
 local native_task = require "catga.native.task"
-local host = require "catga.native.host"
+local bit = require "bit"
 local unit_of = require "catga.unit".of
 local journal = require "catga.process.journal"
 local steps = require "catga.process.steps"
@@ -21,13 +21,19 @@ local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same
 ---@field run integer
 ---@field class catga.ProcessClass
 ---@field stream integer
----@field op integer          number of the last operation the body asked for
----@field history table?      while it replays
+---@field op integer           number of the last operation the body asked for
+---@field nth integer          sends of the step so far
+---@field attempt integer      of the step that runs
+---@field path string?         while it undoes: "3/undo"; else the operation counts
+---@field history table?       while it replays
 ---@field input any
----@field now number          time of the last record it has seen
----@field done catga.Future   set to status, result, err
----@field doubt integer?      operation that may have been attempted before a crash
----@field stopping boolean?   the app stops: no further step begins
+---@field now number           time of the last record it has seen
+---@field status string|false  how it ended
+---@field result any           of a completed one
+---@field failure catga.Error? of one that ended otherwise
+---@field waiter catga.Task|false  the first that waits for the end; more are in `future`
+---@field doubt integer?       operation that may have been attempted before a crash
+---@field halt boolean?        no further step begins: cancelled, or the app stops
 ---@field cancelled catga.Error?
 local Instance = {}
 Instance.__index = Instance
@@ -35,14 +41,61 @@ Instance.__index = Instance
 --- Time of the flow: that of the last journaled operation.
 function Instance:time() return self.now end
 
---- The process's own random numbers.
+-- A whole number from 0 to 2^48-1 out of text (FNV-1a on two words).
+local function hash48(text)
+  local low, high = 0x811c9dc5, 0x1234567
+  for i = 1, #text do
+    low = bit.tobit(bit.bxor(low, text:byte(i)) * 0x0193 + bit.lshift(low, 24))
+    high = bit.tobit(bit.bxor(high, bit.rshift(low, 9)) * 0x0193 + i)
+  end
+  return low % 2 ^ 32 + (high % 2 ^ 16) * 2 ^ 32
+end
+
+--- The process's own random numbers: seeded by the id of its start record, so a replay, and no
+--- other process, sees the same.
 function Instance:random()
   local generator = self.generator
   if not generator then
-    generator = random.new(self.seed)
+    local first = self.app.store:read(self.stream, 0, 1)
+    generator = random.new(hash48(first[1].id))
     self.generator = generator
   end
   return generator()
+end
+
+--- Wakes who waits for the end of the process.
+---@param status string
+---@param result any
+---@param failure catga.Error?
+function Instance:settle(status, result, failure)
+  self.status, self.result, self.failure = status, result, failure
+  if failure then failure.status = status end
+  local waiter = self.waiter
+  if waiter then
+    self.waiter = false
+    if waiter[1] then native_task.wake(waiter[1]) end
+  end
+  if self.future then self.future:set() end
+end
+
+local function park_as(entry)
+  native_task.park()
+  entry[1] = nil -- An interrupted task must not be woken a second time.
+end
+
+--- Waits for the end: status, result, error. May yield.
+function Instance:wait()
+  if not self.status then
+    if not self.waiter then
+      local entry = { state[1] }
+      self.waiter = entry
+      tasks.wait(park_as, entry)
+    else
+      self.future = self.future or tasks.future()
+      self.future:wait()
+    end
+  end
+  return self.status, self.result, self.failure
 end
 
 ---@class catga.Engine
@@ -60,7 +113,8 @@ end
 
 local function new_instance(engine, class, id, stream)
   local p = setmetatable({ engine = engine, app = engine.app, class = class, id = id, run = 1,
-    stream = stream, op = 0, done = tasks.future() }, Instance)
+    stream = stream, op = 0, nth = 0, attempt = 1, now = 0, input = false, status = false,
+    waiter = false, task = false, result = false }, Instance)
   engine.active[id] = p
   engine.active_count = engine.active_count + 1
   return p
@@ -101,14 +155,8 @@ M.STATUS_OF = STATUS_OF
 local function finish(p, kind, field, value)
   local result = journal.must_write(p, kind, journal.CLOSES, "", field, value)
   forget(p)
-  p.status = STATUS_OF[kind]
-  if kind == "ProcessCompleted" then
-    p.done:set(p.status, result)
-  else
-    local err = errors.from(result)
-    err.status = p.status
-    p.done:set(p.status, nil, err)
-  end
+  if kind == "ProcessCompleted" then return p:settle("completed", result) end
+  p:settle(STATUS_OF[kind], nil, errors.from(result))
 end
 
 -- Undoes what was done and ends the process as its error demands.
@@ -131,8 +179,7 @@ end
 local function run_body(p)
   local class = p.class
   local task = state[1]
-  task.process, task.app, task.flow = p, p.app, true
-  p.task = task
+  task.process, task.flow = p, true
   local ok, result, err = xpcall(class.face.execute, errors.catch, class.self, p.input)
   task.flow = nil
   if p.history and p.history.last > p.op then
@@ -141,10 +188,9 @@ local function run_body(p)
   end
   if ok and result == nil and err ~= nil then ok, result = false, errors.from(err) end
   if ok then
-    p.op = p.op + 1
     local stored, fault = pcall(finish, p, "ProcessCompleted", "result", result)
     if stored then return end
-    ok, result = false, errors.from(fault)
+    result = errors.from(fault)
   end
   if result.traceback and not result.reported then
     p.app:say("warn", ("process %s %s: %s%s"):format(class.name, p.id, result.message,
@@ -153,18 +199,18 @@ local function run_body(p)
   fail(p, result)
 end
 
-local function main(p)
-  local ok, failure = xpcall(run_body, errors.catch, p)
-  if ok then return end
-  p.app:say("error", ("process %s stopped: %s%s"):format(p.id, tostring(failure),
+--- The engine itself failed in this process: it stays in the journal as it is.
+---@param failure catga.Error|string
+function Instance:crashed(failure)
+  failure = errors.from(failure)
+  self.app:say("error", ("process %s stopped: %s%s"):format(self.id, tostring(failure),
     failure.traceback or ""))
-  forget(p)
-  p.done:set("stopped", nil, failure)
+  forget(self)
+  self:settle("stopped", nil, failure)
 end
 
 local function launch(p)
-  local task = tasks.spawn(p.app, main, p)
-  p.task = task
+  p.task = tasks.spawn(p.app, run_body, p)
 end
 
 local function start_head(engine, class)
@@ -215,21 +261,27 @@ local function prepare(engine, name, input)
   return class, id, stream
 end
 
+-- The conversation that a process belongs to, when a message started it.
+local function correlation_tail(task)
+  local ctx = task.ctx
+  return ctx and (',"correlation_id":' .. journal.json.encode(ctx.correlation_id)) or nil
+end
+
 -- Inside a unit of work the start is one more staged record.
-local function stage_start(engine, task, class, id, stream, input, seed)
+local function stage_start(engine, task, class, id, stream, input)
   local app = engine.app
   local json, err = app.store:encode(input, "input")
   if not json then return nil, err end
   local unit = unit_of(task)
   if unit:staged_count(stream) > 0 then return id end
   local p = new_instance(engine, class, id, stream)
-  p.seed = seed
+  p.input = nil
   if input ~= nil then p.input = app.json.decode(json) end
   p.now = app.clock:now()
   forget(p) -- It is known once the unit has committed.
   unit.ops[unit.n + 1] = { stream = stream, expected = -2, type = "ProcessStarted",
-    data = ("{%s\"%s\":%s,\"seed\":%.0f}"):format(start_head(engine, class),
-      input == nil and "nil" or "input", input == nil and "true" or json, seed),
+    data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), input == nil and "nil" or "input",
+      input == nil and "true" or json, correlation_tail(task) or ""),
     flags = 1 + journal.OPENS, value = input }
   unit.n = unit.n + 1
   unit:on_commit(function()
@@ -252,24 +304,24 @@ function Engine:start(name, input)
   local app = self.app
   local task = state[1]
   if app.store:count(stream) > 0 then return started_before(self, class, id, stream, input) end
-  local seed = host.random_seed()
-  if app.seed_of then seed = app.seed_of(id) end
-  if task.in_unit then return stage_start(self, task, class, id, stream, input, seed) end
+  if task.in_unit or task.limit then
+    return stage_start(self, task, class, id, stream, input)
+  end
 
   local p = new_instance(self, class, id, stream)
-  p.seed = seed
   local ok, value, time
   repeat
     ok, value, time = app.store:journal(stream, "ProcessStarted", journal.OPENS,
-      start_head(self, class), "input", input, (',"seed":%.0f'):format(seed))
-    local is_behind = not ok and value.code == "limit" and value.message:find("pending", 1, true)
+      start_head(self, class), "input", input, correlation_tail(task))
+    local is_behind = not ok and journal.is_behind(value)
     if is_behind then app.clock:sleep(1) end
-  until ok or not is_behind
+  until not is_behind
   if not ok then
     forget(p)
-    p.done:set("failed", nil, value)
+    p:settle("failed", nil, value)
     return nil, value
   end
+  if task.ctx then p.correlation_id = task.ctx.correlation_id end
   p.input, p.now = value, time
   launch(p)
   return id, nil, p
@@ -295,7 +347,7 @@ M.stored_outcome = stored_outcome
 ---@return catga.Error? err
 function Engine:wait(id)
   local p = self.active[id]
-  if p then return p.done:wait() end
+  if p then return p:wait() end
   local status, result, err = stored_outcome(self.app, id)
   if err then err.status = status end
   return status, result, err
@@ -307,7 +359,8 @@ end
 ---@return any result
 ---@return catga.Error? err  err.status says how it ended
 function Engine:run(name, input)
-  if state[1].in_unit then
+  local task = state[1]
+  if task.in_unit or task.limit then
     error(errors.new("would_deadlock", "catga.run in a unit of work waits for a process that starts "
       .. "only when the unit has committed; use catga.start"), 0)
   end
@@ -315,7 +368,7 @@ function Engine:run(name, input)
   if not id then return nil, err end
   local _, result, failure
   if p then
-    _, result, failure = p.done:wait()
+    _, result, failure = p:wait()
   else
     _, result, failure = self:wait(id)
   end
@@ -334,8 +387,7 @@ function Engine:stop_diverged(p, failure)
   end
   self.app:say("error", failure.message)
   forget(p)
-  p.status = "diverged"
-  p.done:set("diverged", nil, failure)
+  p:settle("diverged", nil, failure)
 end
 
 --- Undoes a cancelled process in a task of its own; its body never runs again.
@@ -358,10 +410,10 @@ function Engine:cancel(id)
   local p = self.active[id]
   if not p then return nil, errors.new("not_found", "no process " .. id .. " is running") end
   if not p.compensating and not p.cancelled then
-    p.cancelled = errors.new("cancelled", "process " .. id .. " was cancelled")
-    if not p.running and native_task.drop(p.task) then self:undo_cancelled(p) end
+    p.cancelled, p.halt = errors.new("cancelled", "process " .. id .. " was cancelled"), true
+    if not p.task.limit and native_task.drop(p.task) then self:undo_cancelled(p) end
   end
-  p.done:wait()
+  p:wait()
   return true
 end
 
@@ -378,7 +430,8 @@ local function recover_one(engine, stream)
     return
   end
   local p = new_instance(engine, class, id, stream)
-  p.run, p.seed, p.input, p.now = first.run, first.seed, first.input, records[1].time
+  p.run, p.input, p.now = first.run, first.input, records[1].time
+  p.correlation_id = first.correlation_id
   local history = journal.history(records)
   p.history = history[1] and history or nil
   p.doubt = history.last + 1

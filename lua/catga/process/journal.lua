@@ -1,6 +1,6 @@
 --- The journal of a process: the stream Process-<id>, its records written and read back.
 ---
----   ProcessStarted              name, run, seed, code, engine, input        (opens)
+---   ProcessStarted              name, run, code, engine, input, correlation_id? (opens)
 ---   ProcessStepStarted          op, step                                    (at_most_once only)
 ---   ProcessStepCompleted        op, step, result, args?
 ---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
@@ -26,8 +26,13 @@ M.OPENS, M.CLOSES = OPENS, CLOSES
 M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
+-- A log whose writer is behind refuses appends for a while: backpressure.
+local function is_behind(err)
+  return err.code == "limit" and err.message:find("pending", 1, true) ~= nil
+end
+M.is_behind = is_behind
+
 -- Appends one record and parks until it is durable; adds the staged records of a unit before it.
--- A log that cannot take it stops this process where it stands: nothing after it may happen.
 local function write(p, kind, flags, head, field, value, tail, unit)
   local store = p.app.store
   while true do
@@ -44,21 +49,19 @@ local function write(p, kind, flags, head, field, value, tail, unit)
       p.now = time
       return true, result
     end
-    if result.code == "limit" and result.message:find("pending", 1, true) then
-      p.app.clock:sleep(1) -- The writer is behind: backpressure.
-    else
-      return false, result
-    end
+    if not is_behind(result) then return false, result end
+    p.app.clock:sleep(1)
   end
 end
+
+-- A log that cannot take a record stops this process where it stands: nothing after it may happen.
+local STOPS = { failed = true, closed = true, disk_full = true }
 
 -- For records without which the process cannot go on.
 local function must_write(p, ...)
   local ok, result = write(p, ...)
   if ok then return result end
-  if result.code == "failed" or result.code == "closed" or result.code == "disk_full" then
-    native_task.abandon()
-  end
+  if STOPS[result.code] then native_task.abandon() end
   error(result, 0)
 end
 M.must_write = must_write
@@ -99,9 +102,7 @@ end
 function M.completed(p, step, op, value, args, unit)
   local ok, result = write(p, "ProcessStepCompleted", 0, head_of(step, op), "result", value, args,
     unit)
-  if not ok and (result.code == "failed" or result.code == "closed" or result.code == "disk_full") then
-    native_task.abandon()
-  end
+  if not ok and STOPS[result.code] then native_task.abandon() end
   return ok, result
 end
 

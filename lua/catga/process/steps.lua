@@ -14,48 +14,30 @@ local M = {}
 
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 
--- Between operations: a cancelled process leaves its body here, one of a stopping app waits here
--- for the next start of the program.
+-- Between operations, when p.halt is set: a cancelled process leaves its body here, one of a
+-- stopping app waits here for the next start of the program.
 local function checkpoint(p)
   if p.cancelled then p.engine:undo_cancelled(p) end
-  if p.cancelled or p.stopping then native_task.abandon() end
-end
-
--- What a step function answered, as ok and value or error. A step that raises or returns nil and
--- an error has failed.
-local function answer(ok, value, err)
-  if not ok then return false, value end
-  if value == nil and err ~= nil then return false, errors.from(err) end
-  return true, value
+  native_task.abandon()
 end
 
 --- Runs one attempt of a step or undo: outside of the flow's determinism, in a unit of work.
 --- May yield. Leaves task.unit to the caller.
 ---@param task catga.Task
----@param p catga.Instance
 ---@param step catga.Step
----@param path string     path in the key: "3" or "3/undo"
----@param attempt integer
 ---@param fn function
 ---@return boolean ok
 ---@return any value_or_error
 ---@return boolean timed_out
-function M.attempt(task, p, step, path, attempt, fn, ...)
-  local limit = { ms = step.timeout_ms, what = "step " .. step.name }
-  p.path, p.nth, p.attempt = path, 0, attempt
-  task.flow, task.in_unit, task.limit = nil, true, limit
-  p.running = true
-  local ok, value = answer(xpcall(fn, errors.catch, ...))
-  p.running = nil
-  task.flow, task.in_unit, task.limit = true, nil, nil
-  if limit.timer then tasks.disarm(task, limit) end
-  if limit.is_over then
-    task.interrupt = nil
-    ok = false
-    value = errors.new("timeout", ("step %s took longer than its timeout of %d ms")
-      :format(step.name, limit.ms), { retryable = true })
-  end
-  return ok, value, limit.is_over == true
+function M.attempt(task, step, fn, ...)
+  task.flow, task.limit = nil, step
+  local ok, value, err = xpcall(fn, errors.catch, ...)
+  task.flow, task.limit = true, nil
+  if ok and value == nil and err ~= nil then ok, value = false, errors.from(err) end
+  if not (task.timer or task.timed_out) then return ok, value, false end
+  if not tasks.end_limit(task) then return ok, value, false end
+  return false, errors.new("timeout", ("step %s took longer than its timeout of %d ms")
+    :format(step.name, step.timeout_ms), { retryable = true }), true
 end
 
 -- Journals a completion together with what the step staged.
@@ -64,7 +46,7 @@ local function complete(task, p, step, op, value, args)
   task.unit = nil
   local ok, result = journal.completed(p, step, op, value, args, unit)
   if ok and unit then unit:committed() end
-  if ok then checkpoint(p) end
+  if ok and p.halt then checkpoint(p) end
   return ok, result
 end
 
@@ -83,6 +65,14 @@ local function wait_until(p, due)
 end
 M.wait_until = wait_until
 
+-- The same in the body of a process, which then leaves or goes on.
+local function wait_in_flow(task, p, due)
+  task.flow = nil
+  wait_until(p, due)
+  task.flow = true
+  if p.halt then checkpoint(p) end
+end
+
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
 local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
   local doubt = timed_out or p.doubt == op
@@ -92,21 +82,19 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
     local again = failure.retryable and failures < step.attempts
     local due = again and p.app.clock:now() + pause_ms(step, failures) or nil
     local stored = journal.failed(p, step, op, failures, failure, due, doubt, args)
-    checkpoint(p)
+    if p.halt then checkpoint(p) end
     if not again then
-      p.failures = nil
+      p.failures, p.attempt = nil, 1
       error(stored, 0)
     end
-    task.flow = nil
-    wait_until(p, due)
-    task.flow = true
-    checkpoint(p)
+    wait_in_flow(task, p, due)
+    p.attempt = failures + 1
     local ok, value
-    ok, value, timed_out = M.attempt(task, p, step, tostring(op), failures + 1, fn, ...)
+    ok, value, timed_out = M.attempt(task, step, fn, ...)
     if ok then
       ok, value = complete(task, p, step, op, value, args)
       if ok then
-        p.failures = nil
+        p.failures, p.attempt = nil, 1
         return value
       end
       if value.code == "conflict" then value.retryable = true end
@@ -119,21 +107,19 @@ end
 -- Runs a step live: first what may be left of an earlier life of this process.
 local function run_live(task, p, step, op, fn, ...)
   local args = step.undo and journal.arguments(p, ...) or nil
-  local failures = p.failures or 0
   if step.at_most_once then journal.started(p, step, op) end
   if p.due then -- Recovered in the pause before an attempt.
-    task.flow = nil
     local due = p.due
     p.due = nil
-    wait_until(p, due)
-    task.flow = true
+    wait_in_flow(task, p, due)
   end
-  local attempt = failures + (p.doubt == op and 2 or 1)
-  local ok, value, timed_out = M.attempt(task, p, step, tostring(op), attempt, fn, ...)
+  if p.doubt then p.attempt = (p.failures or 0) + (p.doubt == op and 2 or 1) end
+  p.nth = 0
+  local ok, value, timed_out = M.attempt(task, step, fn, ...)
   if ok then
     ok, value = complete(task, p, step, op, value, args)
     if ok then
-      p.failures = nil
+      p.failures, p.attempt = nil, 1
       return value
     end
     if value.code == "conflict" then value.retryable = true end
@@ -157,7 +143,7 @@ function M.run(task, p, step, fn, ...)
       return recorded.result
     end
   end
-  checkpoint(p)
+  if p.halt then checkpoint(p) end
   return run_live(task, p, step, op, fn, ...)
 end
 
@@ -180,10 +166,9 @@ end
 
 -- Sends a command from inside a step; raises when it fails.
 local function send_in_step(p, name, data)
-  p.nth = p.nth + 1
-  local value, err = p.app.mediator:send("command", name, data, {
-    key = ("%s/%d/%s/%d"):format(p.id, p.run, p.path, p.nth), attempt = p.attempt,
-    process_id = p.id })
+  local nth = p.nth + 1
+  p.nth = nth
+  local value, err = p.app.mediator:send_in_step(p, name, data, p.path or p.op, nth, p.attempt)
   if value == nil and err ~= nil then error(err, 0) end
   return value
 end
@@ -205,8 +190,12 @@ function verbs.send(_, name, data)
   if type(name) ~= "string" then error("self:send needs the name of a command", 2) end
   if not task.flow then return send_in_step(p, name, data) end
   local step = p.class:implicit_step(name)
-  return M.run(task, p, step, function(_, ...) return send_in_step(p, name, ...) end, p.class.self,
-    data)
+  local send = step.send
+  if not send then
+    send = function(_, input) return send_in_step(state[1].process, name, input) end
+    step.send = send
+  end
+  return M.run(task, p, step, send, p.class.self, data)
 end
 
 --- Runs a function as a step of that name; undo by compensate_<name>.
@@ -233,10 +222,8 @@ function verbs.sleep(_, text)
   if recorded and recorded.fired then return end
   local due = recorded and recorded.due or p.app.clock:now() + ms
   if not recorded then journal.timer_set(p, op, due) end
-  task.flow = nil
-  wait_until(p, due)
-  task.flow = true
-  checkpoint(p)
+  if p.halt then checkpoint(p) end
+  wait_in_flow(task, p, due)
   journal.timer_fired(p, op)
 end
 

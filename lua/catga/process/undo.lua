@@ -55,11 +55,12 @@ end
 local function undo_one(task, p, item)
   local step = item.step
   local n, args = unpack_args(item.args)
-  local path = item.op .. "/undo"
   local failures = 0
+  p.path = item.op .. "/undo"
   while true do
-    local ok, value = steps.attempt(task, p, step, path, failures + 1, step.undo, p.class.self,
-      item.result, unpack(args, 1, n))
+    p.nth, p.attempt = 0, failures + 1
+    local ok, value = steps.attempt(task, step, step.undo, p.class.self, item.result,
+      unpack(args, 1, n))
     local unit = task.unit
     task.unit = nil
     if ok then
@@ -89,7 +90,7 @@ function M.run(p, list)
   local task = state[1]
   task.flow = true
   for _, item in ipairs(list) do
-    if p.stopping then native_task.abandon() end
+    if p.halt then native_task.abandon() end
     local ok, err = undo_one(task, p, item)
     if not ok then
       return false, errors.new(err.code, ("undo of step %s failed: %s"):format(item.step.name,

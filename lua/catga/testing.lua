@@ -1,0 +1,198 @@
+--- The testing kit: an app on a memory log and a virtual clock, inside a spec.
+---
+---   local testing = require "catga.testing"
+---   local app = testing.app("examples/orders", { stubs = { ProcessPayment = function() ... end } })
+---   local result, err = app:run("OrderProcess", { id = "1", amount = 5 })
+---   app = app:crash()        -- what a kill would have left; a new app on the same log
+---   app:stop()
+local state = require "catga.state"
+local errors = require "catga.error"
+local apps = require "catga.app"
+local tasks = require "catga.task"
+local duration = require "catga.duration"
+local clocks = require "catga.native.clock"
+local native_task = require "catga.native.task"
+local journal = require "catga.process.journal"
+
+local M = {}
+
+local START_MS = 1767225600000 -- 2026-01-01T00:00:00Z, where virtual clocks start.
+
+---@class catga.TestApp
+---@field app catga.App
+---@field clock userdata
+---@field lines string[]  what the app said
+local TestApp = {}
+TestApp.__index = TestApp
+
+local function open(source, opts)
+  local t = setmetatable({ source = source, opts = opts, lines = opts.lines or {} }, TestApp)
+  t.clock = opts.clock or clocks.virtual(opts.start or START_MS)
+  local app, err = apps.open {
+    dir = type(source) == "string" and source or nil,
+    define = type(source) == "function" and source or nil,
+    clock = t.clock, memory = opts.memory, manual = opts.manual, data = opts.data,
+    settings = opts.settings, stubs = opts.stubs,
+    sink = function(level, text) t.lines[#t.lines + 1] = level .. " " .. text end,
+  }
+  if not app then return nil, err end
+  t.app = app
+  local task = state[1]
+  local before = task.app
+  app:start()
+  task.app = before or app
+  if not opts.wait_main then t:settle() end
+  return t
+end
+
+--- Opens an app for a spec. Must run in a task, as specs do.
+---@param source string|fun()  app directory, or a function that registers things
+---@param opts { stubs: table<string, function>?, settings: table?, start: number?, data: string?,
+---  manual: boolean? }?
+---@return catga.TestApp? app
+---@return catga.Error? err
+function M.app(source, opts)
+  return open(source, opts or {})
+end
+
+--- Runs everything that can run now; waits for outside work and projections. May yield.
+function TestApp:settle()
+  native_task.settle()
+end
+
+--- Turns the clock on, firing what becomes due in order. May yield.
+---@param text string  duration
+function TestApp:advance(text)
+  local left = duration.ms(text, "advance")
+  self:settle()
+  while true do
+    local ms = self.clock:next()
+    if not ms or ms > left then break end
+    left = left - ms
+    self.clock:advance(ms)
+    self.clock:fire()
+    self:settle()
+  end
+  self.clock:advance(left)
+  self:settle()
+end
+
+-- Runs fn as a task of the app; turns the clock to the next timer whenever everything waits.
+local function call(t, fn, ...)
+  local future = tasks.future()
+  local function finish(ok, ...)
+    if not ok then return future:set(false, (...)) end
+    future:set(true, ...)
+  end
+  tasks.spawn(t.app, function(...) finish(xpcall(fn, errors.catch, ...)) end, ...)
+  while true do
+    native_task.settle()
+    if future.is_done then break end
+    local ms = t.clock:next()
+    if not ms then error("the app waits for something that no timer will bring", 3) end
+    t.clock:advance(ms)
+    t.clock:fire()
+  end
+  local function results(ok, ...)
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return results(unpack(future.values, 1, future.n))
+end
+
+--- Runs a function as a task of this app and returns its results. Time is skipped as needed.
+---@param fn function
+function TestApp:call(fn, ...) return call(self, fn, ...) end
+
+--- Sends a command.
+function TestApp:send(name, data, opts)
+  return call(self, function()
+    local app = self.app
+    return app.mediator:send("command", name, data, app.mediator.outside(opts))
+  end)
+end
+
+--- Asks a query.
+function TestApp:ask(name, data)
+  return call(self, function() return self.app.mediator:send("query", name, data) end)
+end
+
+--- Publishes an event.
+function TestApp:publish(name, data, opts)
+  return call(self, function() return self.app.mediator:publish(name, data, opts) end)
+end
+
+--- Starts a process: id, or nil and an error.
+function TestApp:start(name, input)
+  return call(self, function()
+    local id, err = self.app.engine:start(name, input)
+    return id, err
+  end)
+end
+
+--- Runs a process to its end: result, or nil and an error with the status.
+function TestApp:run(name, input)
+  return call(self, function() return self.app.engine:run(name, input) end)
+end
+
+--- Waits for a process: status, result, error.
+function TestApp:wait(id)
+  return call(self, function() return self.app.engine:wait(id) end)
+end
+
+--- Reads a projection's documents: app:model("Name"):get(key) inside app:call, or this shorthand.
+---@param name string
+---@param key string
+function TestApp:document(name, key)
+  return call(self, function() return self.app.projections:model(name):get(key) end)
+end
+
+--- All records of a process's journal.
+---@param id string
+---@return table[] records
+function TestApp:journal(id)
+  local stream = self.app.store:stream(journal.PREFIX .. id)
+  return stream and journal.records(self.app, stream) or {}
+end
+
+--- The position the next record would get.
+---@return integer
+function TestApp:position() return (self.app.store:positions()) end
+
+--- Ends the app as a kill would, keeping the records below a position (default: all), and opens it
+--- again on them, with the same scripts and clock, or others.
+---@param position integer?
+---@param source (string|fun())?
+---@return catga.TestApp? app
+---@return catga.Error? err
+function TestApp:crash(position, source)
+  local snapshot = self:snapshot(position)
+  self.app:abandon()
+  local opts = {}
+  for key, value in pairs(self.opts) do opts[key] = value end
+  opts.memory, opts.clock, opts.lines = snapshot, self.clock, self.lines
+  return open(source or self.source, opts)
+end
+
+--- A copy of the records below a position, for `memory` of another app.
+---@param position integer?
+---@return userdata
+function TestApp:snapshot(position)
+  return self.app.store:snapshot(position or self:position())
+end
+
+--- Stops the app.
+function TestApp:stop()
+  local ok, err = call(self, function() return self.app:stop() end)
+  if state[1].app == self.app then state[1].app = nil end
+  return ok, err
+end
+
+--- Ends the app as a kill would, without opening it again.
+function TestApp:kill()
+  self.app:abandon()
+  if state[1].app == self.app then state[1].app = nil end
+  if self.clock then self.clock:close() end
+end
+
+return M
