@@ -1,0 +1,23 @@
+/* model_sql.h - the SQLite side of read models: does one job at a time. Private to model.c.
+ *
+ *   table catga_checkpoints     projection, version, position, serving
+ *   table "<projection>@<version>"   key, doc (JSON)
+ *   view  "<projection>"        key, doc of the version that serves, for people
+ *
+ * Owns: the connection and its prepared statements. Thread: the model's worker thread. */
+#ifndef CG_STORE_MODEL_SQL_H
+#define CG_STORE_MODEL_SQL_H
+
+#include "store/model.h"
+
+struct cg_model_sql;
+
+/* Opens or makes the database `path`; NULL: in memory. Errors: CG_EIO, CG_EPERM, CG_EFULL, CG_EBUSY;
+ * CG_ECORRUPT; CG_EINVAL written by a newer version. */
+enum cg_code cg_model_sql_open(struct cg_model_sql **sql, const char *path, struct cg_err *err);
+/* Closes; NULL is fine. */
+void cg_model_sql_close(struct cg_model_sql *sql);
+/* Does the job and sets its results, code and err. */
+void cg_model_sql_run(struct cg_model_sql *sql, struct cg_model_job *job);
+
+#endif
