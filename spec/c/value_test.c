@@ -177,11 +177,14 @@ static void lists_in_any_order_are_written(void **state) {
 }
 
 static void values_that_json_cannot_hold_are_refused(void **state) {
+  lua_pushlightuserdata(*state, *state);
+  lua_setglobal(*state, "light");
   run(*state,
       "local no = ' cannot be stored; return data only'\n"
       "refused(print, 'invalid', 'result: a function' .. no)\n"
       "refused({items = {1, 2, {callback = print}}}, 'invalid',\n"
       "        'result.items[3].callback: a function' .. no)\n"
+      "refused({light}, 'invalid', 'result[1]: a light userdata' .. no)\n"
       "refused({io.stdout}, 'invalid', 'result[1]: a userdata' .. no)\n"
       "refused({['my key'] = coroutine.create(print)}, 'invalid',\n"
       "        'result[\"my key\"]: a coroutine' .. no)\n"
@@ -313,6 +316,20 @@ static void what_is_not_json_is_refused_with_its_path(void **state) {
       "  assert(value == nil and code == 'limit')\n"
       "  assert(message:find('nested deeper than 128 levels', 1, true), message)\n"
       "end\n");
+}
+
+/* The room for unescaped strings is not taken when there is no backslash. */
+static void a_long_text_with_a_broken_string_is_refused(void **state) {
+  run(*state, "local long = ('x'):rep(2000)\n"
+              "for _, tail in ipairs { '', '\\n\"', '\\255\"', '\\195', '\\0\"' } do\n"
+              "  local value, code = decode('{\"a\":\"' .. long .. tail)\n"
+              "  assert(value == nil and code == 'invalid')\n"
+              "end\n"
+              "assert(decode('\"' .. long .. '\\195\\169\"') == long .. '\\195\\169')\n"
+              "for size = 500, 520 do\n"
+              "  local text = ('x'):rep(size) .. '\\n'\n"
+              "  assert(decode(encode(text)) == text)\n"
+              "end\n");
 }
 
 static void paths_stay_short(void **state) {
@@ -560,6 +577,7 @@ int main(void) {
       TEST(all_sizes_come_back),
       TEST(duplicate_keys_are_refused),
       TEST(what_is_not_json_is_refused_with_its_path),
+      TEST(a_long_text_with_a_broken_string_is_refused),
       TEST(paths_stay_short),
       TEST(arguments_keep_nil_in_its_place),
       TEST(damaged_arguments_are_refused),

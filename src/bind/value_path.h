@@ -14,10 +14,10 @@
 
 /* One step into a table. */
 struct cg_value_step {
-  const char *key;   /* NULL: a place in a list. Else a string that Lua keeps alive. */
-  size_t key_size;   /* Bytes of key. */
-  size_t place;      /* In a list, from 1. */
-  const void *table; /* The table that this step goes into; NULL when decoding. */
+  const char *key; /* NULL: a place in a list. Else a string that Lua keeps alive. */
+  size_t key_size; /* Bytes of key. */
+  size_t place;    /* In a list, from 1. */
+  int table;       /* Encoding: stack index of the table that this step goes into. */
 };
 
 /* A path from the outermost value. */

@@ -12,13 +12,11 @@
 #include <string.h>
 
 #include "bind/value.h"
-#include "bind/value_keys.h"
 #include "bind/value_path.h"
 #include "codec/codec.h"
 
 #define HELD_MAX 16       /* Elements or members that wait on the stack for their table. */
 #define SCRATCH_LOCAL 512 /* Bytes of text whose strings can be unescaped on the C stack. */
-#define KEYS_BYTES_MIN 64 /* In a shorter text the cache of keys costs more than it saves. */
 #define ROOM_MIN 6        /* Stack slots that one element or member needs at most. */
 
 /* One decoding in progress. */
@@ -28,8 +26,6 @@ struct reader {
   struct cg_json_token token;   /* The last one. */
   struct cg_err *err;           /* The caller's; may be NULL. */
   struct cg_buf scratch;        /* Room for unescaped strings; never grows. */
-  struct cg_value_keys *keys;   /* The cache of keys; NULL: not used. */
-  int keys_table;               /* Stack index of its table. */
   struct cg_value_path path;    /* Where we are. */
   uint8_t local[SCRATCH_LOCAL]; /* The room, when the text is short. */
 };
@@ -40,7 +36,7 @@ static enum cg_code read_list(struct reader *reader, int table);
 static enum cg_code read_object(struct reader *reader, int table);
 static enum cg_code expect(struct reader *reader, enum cg_json_kind kind);
 
-/* Prepares a decoding. May push two values that must stay until the end. */
+/* Prepares a decoding. May push a value that must stay until the end. */
 static void begin(struct reader *reader, lua_State *L, const char *name, const char *text,
                   size_t size, struct cg_err *err) {
   reader->L = L;
@@ -49,11 +45,6 @@ static void begin(struct reader *reader, lua_State *L, const char *name, const c
   if (size > SCRATCH_LOCAL && memchr(text, '\\', size) != NULL) {
     reader->scratch.data = lua_newuserdata(L, size);
     reader->scratch.capacity = size;
-  }
-  reader->keys = NULL;
-  if (size >= KEYS_BYTES_MIN) {
-    reader->keys = cg_value_keys_open(L);
-    reader->keys_table = lua_gettop(L);
   }
   cg_json_reader_init(&reader->json, text, size, &reader->scratch);
   cg_value_path_init(&reader->path, name);
@@ -86,10 +77,8 @@ enum cg_code cg_value_decode(lua_State *L, const char *name, const char *text, s
     lua_settop(L, top);
     return code;
   }
-  if (start > top) { /* The helpers below go. */
-    lua_replace(L, top + 1);
-    lua_settop(L, top + 1);
-  }
+  if (start > top)
+    lua_remove(L, start); /* The scratch. */
   return CG_OK;
 }
 
@@ -186,8 +175,8 @@ enum cg_code cg_value_decode_args(lua_State *L, const char *text, size_t size, i
     *count = 0;
     return code;
   }
-  for (; start > top; start--) /* The helpers below go. */
-    lua_remove(L, start);
+  if (start > top)
+    lua_remove(L, start); /* The scratch. */
   return CG_OK;
 }
 
@@ -284,20 +273,6 @@ static void make_object(lua_State *L, int table, int count, int capacity) {
     lua_rawset(L, table);
 }
 
-/* Pushes the key that was read and returns its Lua string. */
-static const char *push_key(struct reader *reader) {
-  const struct cg_json_token *token = &reader->token;
-  if (reader->keys != NULL) {
-    /* A text that is not in the scratch ends before the whole, at least by its quote and colon. */
-    const char *end = reader->json.text + reader->json.size;
-    bool is_roomy = token->text >= reader->json.text && token->text + 8 <= end;
-    return cg_value_keys_push(reader->L, reader->keys, reader->keys_table, token->text, token->size,
-                              is_roomy);
-  }
-  lua_pushlstring(reader->L, token->text, token->size);
-  return lua_tolstring(reader->L, -1, NULL);
-}
-
 /* True when the key on top was there before: among the held ones, or in the table at `table`. */
 static bool is_duplicate(lua_State *L, const char *key, const char **held, int count, int table) {
   if (count < HELD_MAX) {
@@ -322,8 +297,8 @@ static enum cg_code read_member(struct reader *reader, const char **held, int co
   enum cg_code code = reserve(reader);
   if (code != CG_OK)
     return code;
-  step->key_size = reader->token.size;
-  step->key = push_key(reader);
+  lua_pushlstring(reader->L, reader->token.text, reader->token.size);
+  step->key = lua_tolstring(reader->L, -1, &step->key_size);
   if (is_duplicate(reader->L, step->key, held, count, table))
     return cg_value_path_fail(&reader->path, CG_EINVAL, reader->err, "this key is there twice");
   code = next(reader);

@@ -156,9 +156,7 @@ static enum cg_code fail_type(struct writer *writer, int type) {
 }
 
 /* Writes a string; its size is checked before memory is taken. */
-static enum cg_code write_string(struct writer *writer, int index) {
-  size_t size;
-  const char *text = lua_tolstring(writer->L, index, &size);
+static inline enum cg_code write_string(struct writer *writer, const char *text, size_t size) {
   if (writer->buf->size > writer->end_max || size > writer->end_max - writer->buf->size)
     return fail_size(writer);
   enum cg_code code = cg_json_write_string(writer->buf, text, size, writer->err);
@@ -173,9 +171,12 @@ static enum cg_code write_value(struct writer *writer, int index) {
   enum cg_code code = CG_OK;
   int type = lua_type(L, index);
   switch (type) {
-  case LUA_TSTRING:
-    code = write_string(writer, index);
+  case LUA_TSTRING: {
+    size_t size;
+    const char *text = lua_tolstring(L, index, &size);
+    code = write_string(writer, text, size);
     break;
+  }
   case LUA_TNUMBER:
     code = cg_json_write_number(writer->buf, lua_tonumber(L, index), writer->err);
     if (code != CG_OK)
@@ -208,13 +209,13 @@ static enum cg_code write_value(struct writer *writer, int index) {
 }
 
 /* Fails at the depth bound: names the cycle when there is one. */
-static enum cg_code fail_depth(struct writer *writer, const void *table) {
+static enum cg_code fail_depth(struct writer *writer, int table) {
   struct cg_value_path *path = &writer->path;
   uint32_t last = path->depth;
   for (uint32_t i = 1; i <= last; i++) {
-    const void *inner = i < last ? path->steps[i].table : table;
+    int inner = i < last ? path->steps[i].table : table;
     for (uint32_t j = 0; j < i; j++) {
-      if (path->steps[j].table != inner)
+      if (!lua_rawequal(writer->L, path->steps[j].table, inner))
         continue;
       path->depth = i;
       return cg_value_path_fail(path, CG_EINVAL, writer->err,
@@ -239,13 +240,12 @@ static bool has_array_mt(lua_State *L, int index) {
 static enum cg_code write_table(struct writer *writer, int index) {
   lua_State *L = writer->L;
   struct cg_value_path *path = &writer->path;
-  const void *table = lua_topointer(L, index);
   if (path->depth == CG_JSON_DEPTH_MAX)
-    return fail_depth(writer, table);
+    return fail_depth(writer, index);
   if (!lua_checkstack(L, 6))
     return cg_value_path_fail(path, CG_ELIMIT, writer->err, "the Lua stack is full");
 
-  path->steps[path->depth++].table = table;
+  path->steps[path->depth++].table = index;
   enum cg_code code = CG_OK;
   lua_pushnil(L); /* The slot for notes of a large object. */
   lua_pushnil(L);
@@ -387,6 +387,8 @@ static enum cg_code write_list(struct writer *writer, int index) {
 static int compare(const void *left, const void *right) {
   const struct member *a = left;
   const struct member *b = right;
+  if (a->key[0] != b->key[0]) /* Decides most; even an empty Lua string has its zero there. */
+    return (uint8_t)a->key[0] < (uint8_t)b->key[0] ? -1 : 1;
   size_t size = a->key_size < b->key_size ? a->key_size : b->key_size;
   int order = memcmp(a->key, b->key, size);
   return order != 0 ? order : (a->key_size > b->key_size) - (a->key_size < b->key_size);
@@ -455,7 +457,7 @@ static enum cg_code write_member(struct writer *writer, struct members *members,
   if (members->count > 1 && members->is_sorted)
     members->is_sorted = compare(member - 1, member) < 0;
 
-  enum cg_code code = write_string(writer, top - 1);
+  enum cg_code code = write_string(writer, step->key, step->key_size);
   if (code != CG_OK)
     return code;
   put(writer, ":", 1);

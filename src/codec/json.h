@@ -71,8 +71,8 @@ void cg_json_reader_init(struct cg_json_reader *reader, const char *text, size_t
                          struct cg_buf *scratch);
 /* The next token; CG_JSON_END again and again once the text is complete. CG_EINVAL with line and
  * column (both from 1, the column in characters); the reader must not be used after it. CG_ELIMIT:
- * nesting too deep, or a number too long. Unescaped text never has more bytes than the text that
- * is read, so a scratch of that capacity does not grow. */
+ * nesting too deep, or a number too long. The scratch is used for strings with escapes only, and
+ * they never have more bytes than the text; so with that capacity it does not grow. */
 enum cg_code cg_json_next(struct cg_json_reader *reader, struct cg_json_token *token,
                           struct cg_err *err);
 

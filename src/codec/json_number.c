@@ -3,8 +3,10 @@
  * How it works: integers up to 2^53 go through a digit loop. Money and measures have few decimals:
  * multiply by 10, 100, ... until it is an integer m below 10^15 and m / 10^p is the number again;
  * as m and 10^p are exact, that one division rounds as a correct reader does, so the text m / 10^p
- * is proven to read back, and the first p has the fewest digits. What is left asks the C library
- * for 15, 16 and 17 digits. Reading is the mirror: m * or / 10^p when both are exact, else strtod.
+ * is proven to read back, and the first p has the fewest digits. Other fractions of middle size are
+ * scaled to 17 digits in 128-bit integers and rounded as far as they still read back. The rest asks
+ * the C library for 15, 16 and 17 digits. Reading is the mirror: m * or / 10^p when both are exact,
+ * else strtod.
  * Owns: nothing. Thread: any. */
 #include "codec/json_number.h"
 
@@ -20,11 +22,15 @@
 
 #include "codec/json.h"
 
-#define DIGITS_EXACT 15     /* So many decimal digits always survive a double. */
-#define DIGITS_MAX 17       /* So many always tell two doubles apart. */
-#define DIGITS_LIMIT 1e15   /* Ten to DIGITS_EXACT. */
-#define POWER_EXACT 22      /* The largest power of ten that is a double. */
-#define POINT_LEFT_MAX (-6) /* Smaller numbers than 0.000001 are written with an exponent. */
+#define DIGITS_EXACT 15       /* So many decimal digits always survive a double. */
+#define DIGITS_MAX 17         /* So many always tell two doubles apart. */
+#define DIGITS_LIMIT 1e15     /* Ten to DIGITS_EXACT. */
+#define FEW_DECIMALS 4        /* Money and measures. */
+#define MIDDLE_MIN 1e-5       /* From here ... */
+#define MIDDLE_MAX 1e15       /* ... to here 128 bits hold the exact value of 17 digits. */
+#define DECIMAL_DIGITS_MAX 19 /* So many digits fit in 64 bits. */
+#define POWER_EXACT 22        /* The largest power of ten that is a double. */
+#define POINT_LEFT_MAX (-6)   /* Smaller numbers than 0.000001 are written with an exponent. */
 
 /* Every power of ten that is exactly a double. */
 static const double powers[POWER_EXACT + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
@@ -39,7 +45,7 @@ static const char pairs[201] = "000102030405060708091011121314151617181920212223
 
 /* A decimal number under construction: digits times ten to exponent. */
 struct decimal {
-  uint64_t digits; /* No trailing zero, unless it is 0. */
+  uint64_t digits; /* May end with zeros. */
   int exponent;    /* Power of ten of the last digit. */
 };
 
@@ -63,9 +69,9 @@ static size_t write_integer(uint64_t value, char *out) {
   return (size_t)(end - at);
 }
 
-/* Finds the shortest decimal of a number with few digits, by exact arithmetic only. */
+/* Finds the shortest decimal of a number with few decimals, by one exact division. */
 static bool find_few_digits(double magnitude, struct decimal *decimal) {
-  for (int power = 1; power <= POWER_EXACT; power++) {
+  for (int power = 1; power <= FEW_DECIMALS; power++) {
     double scaled = magnitude * powers[power];
     if (scaled >= DIGITS_LIMIT)
       return false;
@@ -76,6 +82,38 @@ static bool find_few_digits(double magnitude, struct decimal *decimal) {
     }
   }
   return false;
+}
+
+/* Finds the shortest decimal of a fraction of middle size in exact integers. False when it is out
+ * of their range. */
+static bool find_in_integers(double magnitude, struct decimal *decimal) {
+  if (magnitude < MIDDLE_MIN || magnitude > MIDDLE_MAX)
+    return false;
+  int exponent;
+  uint64_t bits = (uint64_t)ldexp(frexp(magnitude, &exponent), DBL_MANT_DIG);
+  int shift = DBL_MANT_DIG - exponent; /* magnitude is bits / 2^shift. */
+
+  /* value / 2^shift has 17 digits before the point. Any whole number that is no farther from it
+   * than half a unit of `bits`, which is scale / 2, reads as this double: look for the roundest.
+   * No whole number is just between two doubles, as such a one has more digits. Below a power of
+   * two the doubles are twice as dense, but those in this range have few digits themselves. */
+  int power = 1;
+  unsigned __int128 scale = 10;
+  for (; magnitude * powers[power] < 1e16; power++)
+    scale *= 10;
+  unsigned __int128 value = bits * scale;
+  uint64_t whole = (uint64_t)(value >> shift);
+  uint64_t best = whole + (uint64_t)((value >> (shift - 1)) & 1); /* Rounded: 17 digits do. */
+  for (uint64_t unit = 10; unit <= whole; unit *= 10) {
+    uint64_t digits = (whole / unit + (whole % unit >= unit / 2)) * unit;
+    unsigned __int128 candidate = (unsigned __int128)digits << shift;
+    unsigned __int128 distance = candidate > value ? candidate - value : value - candidate;
+    if (distance > scale / 2)
+      break;
+    best = digits;
+  }
+  *decimal = (struct decimal){best, -power};
+  return true;
 }
 
 /* True when the decimal reads as `magnitude`. Text without a point is the same in all locales. */
@@ -181,15 +219,17 @@ size_t cg_json_number_format(double number, char *out) {
   }
 
   struct decimal decimal;
-  if (is_integer || magnitude < 1e-7 || !find_few_digits(magnitude, &decimal))
+  if (is_integer ||
+      (!find_few_digits(magnitude, &decimal) && !find_in_integers(magnitude, &decimal)))
     decimal = find_shortest(magnitude);
   return at + write_decimal(decimal, is_integer, out + at);
 }
 
 double cg_json_number_parse(const struct cg_json_decimal *decimal, const char *text, size_t size) {
-  if (decimal->digits == 0)
+  bool is_whole = decimal->digit_count <= DECIMAL_DIGITS_MAX;
+  if (is_whole && decimal->digits == 0)
     return 0;
-  if (decimal->digit_count <= 19 && decimal->digits <= CG_JSON_INTEGER_MAX) {
+  if (is_whole && decimal->digits <= CG_JSON_INTEGER_MAX) {
     double digits = (double)decimal->digits;
     if (decimal->exponent >= 0 && decimal->exponent <= POWER_EXACT)
       return digits * powers[decimal->exponent];

@@ -15,9 +15,9 @@
 
 /* The parts of a number that was read, without its sign: digits times ten to `exponent`. */
 struct cg_json_decimal {
-  uint64_t digits; /* The first 19 significant digits. */
-  int exponent;    /* Clipped to CG_JSON_EXPONENT_MAX. */
-  int digit_count; /* Significant digits seen; with more than 19 `digits` is not exact. */
+  uint64_t digits; /* All digits, or nonsense when there are more than 19. */
+  int exponent;    /* Clipped to about CG_JSON_EXPONENT_MAX. */
+  int digit_count; /* At least as many as there are from the first that is not 0. */
 };
 
 /* Writes a finite `number` to `out` with room for CG_JSON_NUMBER_BYTES; returns the size, no

@@ -15,6 +15,8 @@
 #include "codec/json_scan.h"
 #include "codec/utf8.h"
 
+#define NOINLINE __attribute__((noinline)) /* Keeps rare work out of the code for common tokens. */
+
 static_assert(CG_JSON_DEPTH_MAX % 8 == 0, "one bit a level");
 
 /* What may come next. */
@@ -26,21 +28,36 @@ enum state {
   STATE_DONE        /* White space only. */
 };
 
-static void skip_space(struct cg_json_reader *reader);
-static bool in_object(const struct cg_json_reader *reader);
 static enum cg_code read_value(struct cg_json_reader *reader, struct cg_json_token *token,
                                struct cg_err *err);
-static enum cg_code read_key(struct cg_json_reader *reader, struct cg_json_token *token,
-                             struct cg_err *err);
-static enum cg_code read_after(struct cg_json_reader *reader, struct cg_json_token *token,
-                               struct cg_err *err);
+static inline enum cg_code read_key(struct cg_json_reader *reader, struct cg_json_token *token,
+                                    struct cg_err *err);
+static inline enum cg_code read_after(struct cg_json_reader *reader, struct cg_json_token *token,
+                                      struct cg_err *err);
 static enum cg_code read_close(struct cg_json_reader *reader, struct cg_json_token *token);
-static enum cg_code fail_expected(const struct cg_json_reader *reader, const char *what,
-                                  struct cg_err *err);
+static NOINLINE enum cg_code fail_expected(const struct cg_json_reader *reader, const char *what,
+                                           struct cg_err *err);
 
 /* The byte at the offset; 0, which no rule of JSON accepts, at the end. */
 static inline char peek(const struct cg_json_reader *reader) {
   return reader->offset < reader->size ? reader->text[reader->offset] : '\0';
+}
+
+/* Moves to the next byte that is not white space. */
+static inline void skip_space(struct cg_json_reader *reader) {
+  const char *text = reader->text;
+  size_t offset = reader->offset;
+  while (
+      offset < reader->size && (uint8_t)text[offset] <= ' ' &&
+      (text[offset] == ' ' || text[offset] == '\n' || text[offset] == '\r' || text[offset] == '\t'))
+    offset++;
+  reader->offset = offset;
+}
+
+/* True when the innermost open level is an object. */
+static inline bool in_object(const struct cg_json_reader *reader) {
+  uint32_t level = reader->depth - 1;
+  return (reader->open[level / 8] >> (level % 8)) & 1;
 }
 
 void cg_json_reader_init(struct cg_json_reader *reader, const char *text, size_t size,
@@ -79,16 +96,6 @@ enum cg_code cg_json_next(struct cg_json_reader *reader, struct cg_json_token *t
   return CG_OK;
 }
 
-/* Moves to the next byte that is not white space. */
-static void skip_space(struct cg_json_reader *reader) {
-  for (;;) {
-    char byte = peek(reader);
-    if (byte != ' ' && byte != '\n' && byte != '\r' && byte != '\t')
-      return;
-    reader->offset++;
-  }
-}
-
 /* Fails at `offset`, with line and column in front of the message. */
 static enum cg_code __attribute__((format(printf, 5, 6)))
 fail_at(const struct cg_json_reader *reader, size_t offset, enum cg_code code, struct cg_err *err,
@@ -113,8 +120,8 @@ fail_at(const struct cg_json_reader *reader, size_t offset, enum cg_code code, s
 }
 
 /* Fails because something else stands at the offset. */
-static enum cg_code fail_expected(const struct cg_json_reader *reader, const char *what,
-                                  struct cg_err *err) {
+static NOINLINE enum cg_code fail_expected(const struct cg_json_reader *reader, const char *what,
+                                           struct cg_err *err) {
   size_t offset = reader->offset;
   if (offset >= reader->size)
     return fail_at(reader, offset, CG_EINVAL, err, "the text ends where %s is expected", what);
@@ -122,12 +129,6 @@ static enum cg_code fail_expected(const struct cg_json_reader *reader, const cha
   if (byte > 0x20 && byte < 0x7F)
     return fail_at(reader, offset, CG_EINVAL, err, "%s is expected, not '%c'", what, byte);
   return fail_at(reader, offset, CG_EINVAL, err, "%s is expected, not byte 0x%02X", what, byte);
-}
-
-/* True when the innermost open level is an object. */
-static bool in_object(const struct cg_json_reader *reader) {
-  uint32_t level = reader->depth - 1;
-  return (reader->open[level / 8] >> (level % 8)) & 1;
 }
 
 /* After a complete value. */
@@ -164,8 +165,8 @@ static enum cg_code read_close(struct cg_json_reader *reader, struct cg_json_tok
 }
 
 /* A comma and what follows it, or the end of the level. */
-static enum cg_code read_after(struct cg_json_reader *reader, struct cg_json_token *token,
-                               struct cg_err *err) {
+static inline enum cg_code read_after(struct cg_json_reader *reader, struct cg_json_token *token,
+                                      struct cg_err *err) {
   bool is_object = in_object(reader);
   char byte = peek(reader);
   if (byte == (is_object ? '}' : ']'))
@@ -195,7 +196,8 @@ static enum cg_code read_word(struct cg_json_reader *reader, struct cg_json_toke
  * backslash, a control character, what is not UTF-8, or the end of the text. */
 static size_t skip_clean(const struct cg_json_reader *reader, size_t at) {
   for (;;) {
-    at += cg_json_scan_plain(reader->text + at, reader->size - at);
+    size_t left = reader->size - at;
+    at += cg_json_scan_plain(reader->text + at, left, left);
     if (at >= reader->size || (uint8_t)reader->text[at] < 0x80)
       return at;
     size_t sequence_size = cg_utf8_sequence_size(reader->text + at, reader->size - at);
@@ -271,17 +273,17 @@ static enum cg_code read_with_care(struct cg_json_reader *reader, size_t start, 
   struct cg_buf *scratch = reader->scratch;
   scratch->size = 0;
   for (;;) {
-    cg_buf_append(scratch, reader->text + start, end - start);
     reader->offset = end;
     if (end >= reader->size)
       return fail_at(reader, end, CG_EINVAL, err, "the text ends inside a string");
     uint8_t byte = (uint8_t)reader->text[end];
-    if (byte == '"')
-      break;
     if (byte < 0x20)
       return fail_at(reader, end, CG_EINVAL, err, "byte 0x%02X must be escaped in a string", byte);
     if (byte >= 0x80)
       return fail_at(reader, end, CG_EINVAL, err, "byte 0x%02X is not valid UTF-8 here", byte);
+    cg_buf_append(scratch, reader->text + start, end - start);
+    if (byte == '"')
+      break;
     enum cg_code code = read_escape(reader, err);
     if (code != CG_OK)
       return code;
@@ -294,23 +296,39 @@ static enum cg_code read_with_care(struct cg_json_reader *reader, size_t start, 
   return CG_OK;
 }
 
-/* A string at its opening quote; sets text and size. */
-static enum cg_code read_string(struct cg_json_reader *reader, struct cg_json_token *token,
-                                struct cg_err *err) {
+/* A string that is long, or close to the end of the text, or has to be looked at with care. */
+static NOINLINE enum cg_code read_long_string(struct cg_json_reader *reader,
+                                              struct cg_json_token *token, struct cg_err *err) {
   size_t start = reader->offset + 1;
   size_t end = skip_clean(reader, start);
-  if (end < reader->size && reader->text[end] == '"') {
-    token->text = reader->text + start;
-    token->size = end - start;
-    reader->offset = end + 1;
-    return CG_OK;
+  if (end >= reader->size || reader->text[end] != '"')
+    return read_with_care(reader, start, end, token, err);
+  token->text = reader->text + start;
+  token->size = end - start;
+  reader->offset = end + 1;
+  return CG_OK;
+}
+
+/* A string at its opening quote; sets text and size. */
+static inline enum cg_code read_string(struct cg_json_reader *reader, struct cg_json_token *token,
+                                       struct cg_err *err) {
+  const char *start = reader->text + reader->offset + 1;
+  if (reader->size - reader->offset > CG_JSON_SCAN_BLOCK) {
+    uint64_t stops = cg_json_scan_stops(start);
+    size_t size = stops == 0 ? 0 : (size_t)__builtin_ctzll(stops) / CG_JSON_SCAN_STRIDE;
+    if (stops != 0 && start[size] == '"') {
+      token->text = start;
+      token->size = size;
+      reader->offset += size + 2;
+      return CG_OK;
+    }
   }
-  return read_with_care(reader, start, end, token, err);
+  return read_long_string(reader, token, err);
 }
 
 /* A key with its colon. */
-static enum cg_code read_key(struct cg_json_reader *reader, struct cg_json_token *token,
-                             struct cg_err *err) {
+static inline enum cg_code read_key(struct cg_json_reader *reader, struct cg_json_token *token,
+                                    struct cg_err *err) {
   if (peek(reader) != '"')
     return fail_expected(reader, "a key in quotes", err);
   enum cg_code code = read_string(reader, token, err);
@@ -325,101 +343,112 @@ static enum cg_code read_key(struct cg_json_reader *reader, struct cg_json_token
   return CG_OK;
 }
 
-/* Takes digits into the decimal; returns how many there were. */
-static size_t read_digits(struct cg_json_reader *reader, struct cg_json_decimal *decimal,
-                          bool is_fraction) {
-  size_t start = reader->offset;
-  for (;;) {
-    uint8_t digit = (uint8_t)(peek(reader) - '0');
-    if (digit > 9)
-      return reader->offset - start;
-    reader->offset++;
-    if (is_fraction && decimal->exponent > -CG_JSON_EXPONENT_MAX)
-      decimal->exponent--;
-    if (decimal->digits == 0 && digit == 0)
-      continue; /* Leading zeros are not significant. */
-    if (decimal->digit_count < CG_JSON_EXPONENT_MAX)
-      decimal->digit_count++;
-    if (decimal->digit_count <= 19)
-      decimal->digits = decimal->digits * 10 + digit;
-  }
-}
-
-/* The part from "e" on; false when there is no digit. */
-static bool read_exponent(struct cg_json_reader *reader, struct cg_json_decimal *decimal) {
-  reader->offset++;
-  bool is_negative = peek(reader) == '-';
-  if (is_negative || peek(reader) == '+')
-    reader->offset++;
-  size_t start = reader->offset;
-  int exponent = 0;
-  for (;;) {
-    uint8_t digit = (uint8_t)(peek(reader) - '0');
+/* Takes digits into `value`, which wraps around after 19 of them; returns where they end. */
+static inline const char *take_digits(const char *at, const char *end, uint64_t *value) {
+  for (; at < end; at++) {
+    uint8_t digit = (uint8_t)(*at - '0');
     if (digit > 9)
       break;
-    reader->offset++;
-    if (exponent < CG_JSON_EXPONENT_MAX)
-      exponent = exponent * 10 + digit;
+    *value = *value * 10 + digit;
   }
-  decimal->exponent += is_negative ? -exponent : exponent;
-  return reader->offset > start;
+  return at;
 }
 
-/* Reads the form of a number after its sign. */
-static enum cg_code read_form(struct cg_json_reader *reader, struct cg_json_decimal *decimal,
-                              bool *is_integer, struct cg_err *err) {
-  *is_integer = true;
-  if (peek(reader) == '0')
-    reader->offset++; /* What follows must not be a digit; the next token will find it. */
-  else if (read_digits(reader, decimal, false) == 0)
-    return fail_expected(reader, "a digit", err);
-  if (peek(reader) == '.') {
-    *is_integer = false;
-    reader->offset++;
-    if (read_digits(reader, decimal, true) == 0)
+/* A distance in digits, clipped. */
+static inline int clip(ptrdiff_t count) {
+  return count < CG_JSON_EXPONENT_MAX ? (int)count : CG_JSON_EXPONENT_MAX;
+}
+
+/* The part from "e" on; NULL when there is no digit, and the offset is where it is missing. */
+static const char *take_exponent(struct cg_json_reader *reader, const char *at, int *exponent) {
+  const char *end = reader->text + reader->size;
+  at++;
+  bool is_negative = at < end && *at == '-';
+  if (at < end && (*at == '-' || *at == '+'))
+    at++;
+  const char *start = at;
+  int value = 0;
+  for (; at < end && *at >= '0' && *at <= '9'; at++) {
+    if (value < CG_JSON_EXPONENT_MAX)
+      value = value * 10 + (*at - '0');
+  }
+  *exponent += is_negative ? -value : value;
+  reader->offset = (size_t)(start - reader->text);
+  return at > start ? at : NULL;
+}
+
+/* The rest of a number with a fraction or an exponent, from `at` on. `digits` is its first digit,
+ * `decimal` holds those before `at`. Leaves the offset where it ends. */
+static enum cg_code read_fraction(struct cg_json_reader *reader, const char *digits, const char *at,
+                                  struct cg_json_decimal *decimal, double *number,
+                                  struct cg_err *err) {
+  const char *end = reader->text + reader->size;
+  decimal->digit_count = clip(at - digits); /* Leading zeros count too: then the slow way works. */
+  if (*at == '.') {
+    const char *fraction = at + 1;
+    at = take_digits(fraction, end, &decimal->digits);
+    decimal->exponent = -clip(at - fraction);
+    decimal->digit_count = clip(at - digits - 1);
+    reader->offset = (size_t)(at - reader->text);
+    if (at == fraction)
       return fail_expected(reader, "a digit", err);
   }
-  if (peek(reader) == 'e' || peek(reader) == 'E') {
-    *is_integer = false;
-    if (!read_exponent(reader, decimal))
+  if (at < end && (*at == 'e' || *at == 'E')) {
+    at = take_exponent(reader, at, &decimal->exponent);
+    if (at == NULL)
       return fail_expected(reader, "a digit", err);
   }
+
+  size_t size = (size_t)(at - digits);
+  size_t start = (size_t)(digits - reader->text);
+  if (size > CG_JSON_NUMBER_CHARS_MAX)
+    return fail_at(reader, start, CG_ELIMIT, err, "a number has more than %d characters",
+                   CG_JSON_NUMBER_CHARS_MAX);
+  *number = cg_json_number_parse(decimal, digits, size);
+  if (isinf(*number))
+    return fail_at(reader, start, CG_EINVAL, err, "the number is too large for a double");
+  reader->offset = (size_t)(at - reader->text);
   return CG_OK;
+}
+
+/* Fails for an integer that a double cannot hold. */
+static NOINLINE enum cg_code fail_integer(const struct cg_json_reader *reader, size_t size,
+                                          struct cg_err *err) {
+  return fail_at(reader, reader->offset, CG_EINVAL, err,
+                 "the integer %.*s%s is beyond 2^53 and would be rounded; send it as a string",
+                 (int)(size > 40 ? 40 : size), reader->text + reader->offset,
+                 size > 40 ? "..." : "");
 }
 
 /* A number at its first character. */
 static enum cg_code read_number(struct cg_json_reader *reader, struct cg_json_token *token,
                                 struct cg_err *err) {
-  size_t start = reader->offset;
-  bool is_negative = peek(reader) == '-';
-  if (is_negative)
-    reader->offset++;
-  size_t digits_start = reader->offset;
+  const char *start = reader->text + reader->offset;
+  const char *end = reader->text + reader->size;
+  const char *digits = start + (*start == '-');
   struct cg_json_decimal decimal = {0, 0, 0};
-  bool is_integer;
-  enum cg_code code = read_form(reader, &decimal, &is_integer, err);
-  if (code != CG_OK)
-    return code;
+  const char *at = take_digits(digits, end, &decimal.digits);
+  if (at == digits) {
+    reader->offset += (size_t)(at - start);
+    return fail_expected(reader, "a digit", err);
+  }
+  if (*digits == '0') { /* Another digit must not follow; whatever does is for the next token. */
+    at = digits + 1;
+    decimal.digits = 0;
+  }
 
-  size_t size = reader->offset - digits_start;
-  double number;
-  if (is_integer) {
-    if (decimal.digit_count > 19 || decimal.digits > CG_JSON_INTEGER_MAX)
-      return fail_at(reader, start, CG_EINVAL, err,
-                     "the integer %.*s%s is beyond 2^53 and would be rounded; send it as a string",
-                     (int)(size > 40 ? 40 : size) + is_negative, reader->text + start,
-                     size > 40 ? "..." : "");
-    number = (double)decimal.digits;
+  double number = (double)decimal.digits;
+  if (at < end && (*at == '.' || *at == 'e' || *at == 'E')) {
+    enum cg_code code = read_fraction(reader, digits, at, &decimal, &number, err);
+    if (code != CG_OK)
+      return code;
   } else {
-    if (size > CG_JSON_NUMBER_CHARS_MAX)
-      return fail_at(reader, start, CG_ELIMIT, err, "a number has more than %d characters",
-                     CG_JSON_NUMBER_CHARS_MAX);
-    number = cg_json_number_parse(&decimal, reader->text + digits_start, size);
-    if (isinf(number))
-      return fail_at(reader, start, CG_EINVAL, err, "the number is too large for a double");
+    if (at - digits > 16 || decimal.digits > CG_JSON_INTEGER_MAX) /* 2^53 has 16 digits. */
+      return fail_integer(reader, (size_t)(at - start), err);
+    reader->offset += (size_t)(at - start);
   }
   token->kind = CG_JSON_NUMBER;
-  token->number = is_negative ? -number : number;
+  token->number = digits > start ? -number : number;
   set_after(reader);
   return CG_OK;
 }
@@ -446,8 +475,8 @@ static enum cg_code read_value(struct cg_json_reader *reader, struct cg_json_tok
   case 'f':
     return read_word(reader, token, "false", CG_JSON_FALSE, err);
   default:
-    if (byte == '-' || (byte >= '0' && byte <= '9'))
-      return read_number(reader, token, err);
-    return fail_expected(reader, "a value", err);
+    if (byte != '-' && !(byte >= '0' && byte <= '9'))
+      return fail_expected(reader, "a value", err);
+    return read_number(reader, token, err);
   }
 }

@@ -1,7 +1,7 @@
 /* json_write.c - appends JSON strings and numbers to a buffer.
  *
- * How it works: a string that needs no escape, which is nearly every one, is one scan and one
- * copy. Otherwise plain runs are copied and the bytes between them escaped or checked.
+ * How it works: a string is copied and the copy scanned; nearly every one needs no escape and is
+ * done then. Otherwise plain runs are copied and the bytes between them escaped or checked.
  * Owns: nothing. Thread: any. */
 #include <math.h>
 #include <string.h>
@@ -30,10 +30,9 @@ static void write_escape(struct cg_buf *buf, uint8_t byte) {
   buf->size += 6;
 }
 
-/* Appends the rest of a string whose first `at` bytes are plain, and the closing quote. */
+/* Appends the rest of a string from `at` on, and the closing quote. */
 static enum cg_code write_with_care(struct cg_buf *buf, const char *text, size_t size, size_t at,
                                     struct cg_err *err) {
-  cg_buf_append(buf, text, at);
   while (at < size) {
     uint8_t byte = (uint8_t)text[at];
     size_t run = 1;
@@ -47,7 +46,7 @@ static enum cg_code write_with_care(struct cg_buf *buf, const char *text, size_t
       cg_buf_append(buf, text + at, run);
     }
     at += run;
-    run = cg_json_scan_plain(text + at, size - at);
+    run = cg_json_scan_plain(text + at, size - at, size - at);
     cg_buf_append(buf, text + at, run);
     at += run;
   }
@@ -59,17 +58,18 @@ static enum cg_code write_with_care(struct cg_buf *buf, const char *text, size_t
 enum cg_code cg_json_write_string(struct cg_buf *buf, const char *text, size_t size,
                                   struct cg_err *err) {
   size_t start = buf->size;
-  uint8_t *out = cg_buf_room(buf, size + 2);
-  *out = '"';
-  size_t plain_size = cg_json_scan_plain(text, size);
+  size_t readable_size = size + CG_JSON_SCAN_BLOCK; /* The scan may look behind the copy. */
+  char *out = (char *)cg_buf_room(buf, readable_size + 2);
+  *out++ = '"';
+  memcpy(out, text, size);
+  size_t plain_size = cg_json_scan_plain(out, size, readable_size);
+  buf->size += 1 + plain_size;
   if (plain_size == size) {
-    memcpy(out + 1, text, size);
-    out[size + 1] = '"';
-    buf->size += size + 2;
+    out[size] = '"';
+    buf->size++;
     return CG_OK;
   }
 
-  buf->size++;
   enum cg_code code = write_with_care(buf, text, size, plain_size, err);
   if (code != CG_OK)
     buf->size = start;
