@@ -1,0 +1,240 @@
+/* log_thread_test.c - the file log with its writer thread on real files in a directory of its own.
+ *
+ * Nothing here sleeps: waiting is on a condition that `progress` signals. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log/log.h"
+#include "support/log_model.h"
+
+#define WAIT_SECONDS_MAX 60 /* A wait that takes longer is a failure. */
+
+/* A log in a temporary directory. */
+struct world {
+  char directory[64];            /* Temporary. */
+  char path[80];                 /* Of the log in it. */
+  struct log_model model;        /* What was appended. */
+  struct cg_log_options options; /* How to open. */
+  struct cg_log *log;            /* The log. */
+  pthread_mutex_t mutex;         /* Guards progress_count. */
+  pthread_cond_t progressed;     /* Signalled with it. */
+  uint64_t progress_count;       /* Calls of progress. */
+};
+
+static void on_progress(void *arg) {
+  struct world *world = arg;
+  pthread_mutex_lock(&world->mutex);
+  world->progress_count++;
+  pthread_cond_signal(&world->progressed);
+  pthread_mutex_unlock(&world->mutex);
+}
+
+static void open_log(struct world *world) {
+  struct cg_err err;
+  log_model_begin(&world->model);
+  if (cg_log_open_file(&world->log, world->path, &world->options, &err) != CG_OK)
+    fail_msg("%s", err.message);
+}
+
+static void open_world(struct world *world, enum cg_durability durability) {
+  *world = (struct world){.directory = "/tmp/catga-log-test-XXXXXX"};
+  pthread_mutex_init(&world->mutex, NULL);
+  pthread_cond_init(&world->progressed, NULL);
+  assert_non_null(mkdtemp(world->directory));
+  snprintf(world->path, sizeof(world->path), "%s/log", world->directory);
+  world->options = (struct cg_log_options){
+      .durability = durability,
+      .segment_bytes = 1 << 20,
+      .mark_delay_ms = 1,
+      .replay = log_model_see,
+      .replay_arg = &world->model,
+      .progress = on_progress,
+      .progress_arg = world,
+  };
+  open_log(world);
+}
+
+/* Removes a directory of files. */
+static void remove_directory(const char *path) {
+  DIR *entries = opendir(path);
+  const struct dirent *entry;
+  char name[400];
+  while (entries && (entry = readdir(entries))) {
+    snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+    unlink(name);
+  }
+  if (entries)
+    closedir(entries);
+  rmdir(path);
+}
+
+static void free_world(struct world *world) {
+  if (world->log)
+    cg_log_abandon(world->log);
+  remove_directory(world->path);
+  remove_directory(world->directory);
+  log_model_deinit(&world->model);
+  pthread_cond_destroy(&world->progressed);
+  pthread_mutex_destroy(&world->mutex);
+}
+
+/* Waits until the durable position is `position`. */
+static void wait_durable(struct world *world, uint64_t position) {
+  struct timespec limit;
+  clock_gettime(CLOCK_REALTIME, &limit);
+  limit.tv_sec += WAIT_SECONDS_MAX;
+  pthread_mutex_lock(&world->mutex);
+  int error = 0;
+  while (cg_log_durable_position(world->log) < position && error == 0)
+    error = pthread_cond_timedwait(&world->progressed, &world->mutex, &limit);
+  pthread_mutex_unlock(&world->mutex);
+  assert_int_equal(error, 0);
+}
+
+/* Appends a commit; when too much is pending, waits first. */
+static void append(struct world *world, uint32_t record_count, uint32_t data_max) {
+  struct cg_err err;
+  enum cg_code code;
+  for (;;) {
+    uint64_t durable = cg_log_durable_position(world->log);
+    code = log_model_append(&world->model, world->log, record_count, data_max, &err);
+    if (code != CG_ELIMIT)
+      break;
+    wait_durable(world, durable + 1);
+  }
+  if (code != CG_OK)
+    fail_msg("%s", err.message);
+}
+
+static void test_commits_become_durable_without_being_asked(void **state) {
+  (void)state;
+  for (int mode = CG_DURABILITY_FSYNC; mode <= CG_DURABILITY_MEMORY; mode++) {
+    struct world world;
+    open_world(&world, (enum cg_durability)mode);
+    for (int count = 0; count < 200; count++) {
+      append(&world, 1 + (uint32_t)count % 3, 500);
+      if (count % 4 == 0)
+        wait_durable(&world, cg_log_next_position(world.log));
+    }
+    wait_durable(&world, cg_log_next_position(world.log));
+    assert_null(log_model_compare(&world.model, world.log));
+    assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
+    open_log(&world);
+    world.model.acknowledged_position = world.model.seen_position;
+    assert_null(log_model_settle(&world.model));
+    assert_int_equal(world.model.count, 200);
+    free_world(&world);
+  }
+}
+
+/* The loop thread appends and reads without pause while the writer works, over many segments. */
+static void test_reading_and_writing_at_the_same_time(void **state) {
+  (void)state;
+  struct world world;
+  open_world(&world, CG_DURABILITY_FSYNC);
+  world.model.is_blind = true;
+  struct cg_log_cursor *cursor = cg_log_cursor_new(world.log, 0);
+  struct cg_record record;
+  struct cg_buf *buf = cg_buf_take(NULL, 0);
+  struct cg_err err;
+  uint64_t position = 1;
+  for (int count = 0; count < 20000; count++) {
+    append(&world, 1 + (uint32_t)count % 2, 600);
+    const struct log_model_commit *last = &world.model.commits[world.model.count - 1];
+    if (count % 3 == 0) { /* The newest, which is hardly written yet. */
+      assert_int_equal(cg_log_read(world.log, last->place, buf, &record, &err), CG_OK);
+      record.position = last->first_position;
+      assert_true(log_model_matches(last, &record));
+    }
+    uint64_t until =
+        count % 2 == 0 ? cg_log_next_position(world.log) : cg_log_durable_position(world.log);
+    for (int step = 0; step < 3; step++) {
+      enum cg_code code = cg_log_cursor_next(cursor, until, &record, &err);
+      if (code == CG_END)
+        break;
+      assert_int_equal(code, CG_OK);
+      assert_int_equal(record.position, position);
+      assert_true(log_model_matches(log_model_find(&world.model, position), &record));
+      position++;
+    }
+  }
+  cg_buf_unref(buf);
+  cg_log_cursor_free(cursor);
+  struct cg_log_stats stats;
+  cg_log_stats_read(world.log, &stats);
+  assert_true(stats.segment_count > 5);
+  assert_null(log_model_compare(&world.model, world.log));
+  assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
+  world.model.is_blind = false;
+  open_log(&world);
+  assert_null(log_model_settle(&world.model));
+  assert_int_equal(world.model.count, 20000);
+  assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
+  world.log = NULL;
+  assert_int_equal(cg_log_verify(world.path, NULL, NULL, NULL, &err), CG_OK);
+  free_world(&world);
+}
+
+static void test_closing_makes_all_durable(void **state) {
+  (void)state;
+  for (int round = 0; round < 20; round++) {
+    struct world world;
+    open_world(&world, round % 2 == 0 ? CG_DURABILITY_FSYNC : CG_DURABILITY_OS);
+    for (int count = 0; count < round; count++)
+      append(&world, 1, 5000);
+    assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
+    open_log(&world);
+    assert_null(log_model_settle(&world.model));
+    assert_int_equal(world.model.count, round);
+    free_world(&world);
+  }
+}
+
+static void test_abandoning_leaves_a_prefix(void **state) {
+  (void)state;
+  for (int round = 0; round < 20; round++) {
+    struct world world;
+    open_world(&world, CG_DURABILITY_FSYNC);
+    for (int count = 0; count < round * 20; count++)
+      append(&world, 1, 2000);
+    world.model.acknowledged_position = cg_log_durable_position(world.log);
+    cg_log_abandon(world.log);
+    open_log(&world);
+    assert_null(log_model_settle(&world.model));
+    free_world(&world);
+  }
+}
+
+static void test_a_second_opening_is_busy(void **state) {
+  (void)state;
+  struct world world;
+  struct cg_err err;
+  struct cg_log *second;
+  open_world(&world, CG_DURABILITY_FSYNC);
+  assert_int_equal(cg_log_open_file(&second, world.path, &world.options, &err), CG_EBUSY);
+  assert_int_equal(cg_log_verify(world.path, NULL, NULL, NULL, &err), CG_EBUSY);
+  free_world(&world);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_commits_become_durable_without_being_asked),
+      cmocka_unit_test(test_reading_and_writing_at_the_same_time),
+      cmocka_unit_test(test_closing_makes_all_durable),
+      cmocka_unit_test(test_abandoning_leaves_a_prefix),
+      cmocka_unit_test(test_a_second_opening_is_busy),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
