@@ -2,7 +2,8 @@
  *
  * The write-ahead log with synchronous=NORMAL: a crash of the machine may lose the last
  * transactions, each with its checkpoint, and the projection applies those events again.
- * The table of a version has no rowid: key and document lie in one tree.
+ * The table of a version has a rowid: with keys in no order it takes twice as many documents a
+ * second as one without, because only the small index is touched all over.
  * Prepared statements are kept for each table, for as long as the connection lives.
  * Owns: see model_sql.h. Thread: the model's worker thread. */
 #include "store/model_sql.h"
@@ -18,6 +19,10 @@
 #define FORMAT_VERSION 1     /* PRAGMA user_version of our files. */
 #define BUSY_MS 5000         /* How long another process may hold the database. */
 #define TABLE_NAME_BYTES 512 /* A name with every character doubled, version, quotes. */
+
+/* At most 16 MiB of pages cached, and as much of the write-ahead log between two of its merges. */
+static const char *const PRAGMAS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+                                   "PRAGMA cache_size = -16384; PRAGMA wal_autocheckpoint = 4000";
 
 /* Statements that are the same for all tables. */
 enum common { BEGIN, COMMIT, ROLLBACK, MOVE, FIND_CHECKPOINT, LIST, COMMON_COUNT };
@@ -37,7 +42,8 @@ static const char *const COMMON_SQL[COMMON_COUNT] = {
 enum own { PUT, DELETE, GET, OWN_COUNT };
 
 static const char *const OWN_SQL[OWN_COUNT] = {
-    [PUT] = "INSERT OR REPLACE INTO %s (key, doc) VALUES (?1, ?2)",
+    [PUT] = "INSERT INTO %s (key, doc) VALUES (?1, ?2)"
+            " ON CONFLICT (key) DO UPDATE SET doc = excluded.doc",
     [DELETE] = "DELETE FROM %s WHERE key = ?1",
     [GET] = "SELECT doc FROM %s WHERE key = ?1"};
 
@@ -218,7 +224,7 @@ static enum cg_code set_up(struct cg_model_sql *sql, struct cg_err *err) {
   sqlite3_busy_timeout(sql->db, BUSY_MS);
   enum cg_code code = check_format(sql, err);
   if (code == CG_OK)
-    code = execute(sql, "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL", err);
+    code = execute(sql, PRAGMAS, err);
   if (code == CG_OK)
     code = execute(sql, SCHEMA, err);
   for (int i = 0; i < COMMON_COUNT && code == CG_OK; i++)
@@ -253,7 +259,7 @@ static enum cg_code find_table(struct cg_model_sql *sql, struct cg_model_job *jo
   table->projection = cg_strndup(job->projection, strlen(job->projection));
   table->version = job->version;
   for (int i = 0; i < OWN_COUNT && code == CG_OK; i++) {
-    char text[TABLE_NAME_BYTES + 64];
+    char text[TABLE_NAME_BYTES + 128];
     sqlite3_snprintf(sizeof(text), text, OWN_SQL[i], name);
     if (sqlite3_prepare_v3(sql->db, text, -1, SQLITE_PREPARE_PERSISTENT, &table->statements[i],
                            NULL) != SQLITE_OK)
@@ -355,12 +361,12 @@ static enum cg_code make_view(struct cg_model_sql *sql, struct cg_model_job *job
 }
 
 static enum cg_code make_version(struct cg_model_sql *sql, struct cg_model_job *job) {
-  enum cg_code code = execute_named(
-      sql, &job->err,
-      "CREATE TABLE \"%w@%u\" (key TEXT PRIMARY KEY, doc TEXT NOT NULL) WITHOUT ROWID;"
-      "INSERT INTO catga_checkpoints SELECT %Q, %u, 0, NOT EXISTS"
-      " (SELECT 1 FROM catga_checkpoints WHERE projection = %Q AND serving)",
-      job->projection, job->version, job->projection, job->version, job->projection);
+  enum cg_code code =
+      execute_named(sql, &job->err,
+                    "CREATE TABLE \"%w@%u\" (key TEXT PRIMARY KEY NOT NULL, doc TEXT NOT NULL);"
+                    "INSERT INTO catga_checkpoints SELECT %Q, %u, 0, NOT EXISTS"
+                    " (SELECT 1 FROM catga_checkpoints WHERE projection = %Q AND serving)",
+                    job->projection, job->version, job->projection, job->version, job->projection);
   if (code == CG_OK)
     code = read_checkpoint(sql, job);
   if (code == CG_OK && job->is_serving)
