@@ -19,10 +19,12 @@ local LAYERS = {
   store = 2, transport = 2,
   runtime = 3,
   bind = 4, http = 4,
-  cli = 5, ["."] = 5,
+  embed = 5,
+  cli = 6,
+  ["."] = 7,
 }
 local RUNTIME_LAYER, PUBLIC_LAYER = LAYERS.runtime, LAYERS.bind
-local SEES_LUA = { runtime = true, bind = true, http = true, cli = true }
+local SEES_LUA = { runtime = true, bind = true, http = true, embed = true, cli = true }
 local LUA_HEADERS = {
   ["lua.h"] = true, ["lauxlib.h"] = true, ["lualib.h"] = true, ["luajit.h"] = true,
 }

@@ -1,0 +1,158 @@
+/* cli.c - the table of verbs, and what all verbs share: options, suggestions, complaints. */
+#include "cli/cli.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "catga.h"
+
+#define WORD_BYTES_MAX 64 /* Longer words get no suggestion. */
+
+/* Adding a verb is one line here. */
+static const struct cg_cli_verb VERBS[] = {
+    {"run", "run an app", cg_cli_run_usage, cg_cli_run},
+    {"test", "run the specs of an app", cg_cli_test_usage, cg_cli_test},
+    {NULL, NULL, NULL, NULL}};
+
+static void print_help(void) {
+  printf("Usage: catga VERB [OPTIONS] [ARGUMENTS]\n\n"
+         "Durable event-driven software in Lua: one program, one log.\n\nVerbs:\n");
+  for (const struct cg_cli_verb *verb = VERBS; verb->name != NULL; verb++)
+    printf("  %-10s %s\n", verb->name, verb->summary);
+  printf("\n  --version  print the version\n  --help     print this, or after a verb its usage\n\n"
+         "Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 not found or cannot connect.\n\n"
+         "Example: catga run examples/orders\n");
+}
+
+int cg_cli_main(int argc, char **argv) {
+  if (argc < 2) {
+    print_help();
+    return CG_CLI_USAGE;
+  }
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+      strcmp(argv[1], "help") == 0) {
+    print_help();
+    return CG_CLI_FINE;
+  }
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("catga %s\n", catga_version());
+    return CG_CLI_FINE;
+  }
+  return cg_cli_dispatch(NULL, VERBS, argc - 1, argv + 1);
+}
+
+int cg_cli_dispatch(const char *group, const struct cg_cli_verb *verbs, int argc, char **argv) {
+  const char *names[64];
+  size_t count = 0;
+  for (const struct cg_cli_verb *verb = verbs; verb->name != NULL; verb++) {
+    if (argc > 0 && strcmp(verb->name, argv[0]) == 0)
+      return verb->run(verb, argc, argv);
+    names[count++] = verb->name;
+  }
+  names[count] = NULL;
+  const char *before = group != NULL ? group : "";
+  const char *space = group != NULL ? " " : "";
+  const char *near = argc > 0 ? cg_cli_suggest(argv[0], names) : NULL;
+  if (argc == 0)
+    fprintf(stderr, "catga: %s needs a verb; there are", before);
+  else if (near != NULL)
+    fprintf(stderr, "catga: there is no verb \"%s%s%s\"; did you mean \"%s\"? There are", before,
+            space, argv[0], near);
+  else
+    fprintf(stderr, "catga: there is no verb \"%s%s%s\"; there are", before, space, argv[0]);
+  for (size_t i = 0; i < count; i++)
+    fprintf(stderr, "%s %s", i > 0 ? "," : "", names[i]);
+  fprintf(stderr, " (catga --help)\n");
+  return CG_CLI_USAGE;
+}
+
+int cg_cli_option(const struct cg_cli_verb *verb, int argc, char **argv,
+                  const struct option *options) {
+  opterr = 0;
+  int at = optind;
+  int option = getopt_long(argc, argv, ":ho:", options, NULL);
+  if (option == 'h') {
+    fputs(verb->usage, stdout);
+    return 'h';
+  }
+  if (option == ':') {
+    cg_cli_wrong(verb, "option %s needs a value", argv[optind - 1]);
+    return '?';
+  }
+  if (option != '?')
+    return option;
+  const char *names[32];
+  size_t count = 0;
+  for (const struct option *known = options; known->name != NULL; known++)
+    names[count++] = known->name;
+  names[count] = NULL;
+  const char *word = argv[at > 0 && optind > at ? optind - 1 : at > 0 ? at : 1];
+  const char *near = word[0] == '-' && word[1] == '-' ? cg_cli_suggest(word + 2, names) : NULL;
+  if (near != NULL)
+    cg_cli_wrong(verb, "there is no option %s; did you mean --%s?", word, near);
+  else
+    cg_cli_wrong(verb, "there is no option %s", word);
+  return '?';
+}
+
+int cg_cli_option_exit(int option) {
+  return option == 'h' ? CG_CLI_FINE : CG_CLI_USAGE;
+}
+
+int cg_cli_wrong(const struct cg_cli_verb *verb, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  fprintf(stderr, "catga %s: ", verb->name);
+  vfprintf(stderr, format, args);
+  va_end(args);
+  fprintf(stderr, "\n%s", verb->usage);
+  return CG_CLI_USAGE;
+}
+
+int cg_cli_fail(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  fprintf(stderr, "catga: ");
+  vfprintf(stderr, format, args);
+  fprintf(stderr, "\n");
+  va_end(args);
+  return CG_CLI_FAILED;
+}
+
+/* Single-character edits between two words (Levenshtein); both at most WORD_BYTES_MAX long. */
+static size_t distance(const char *a, const char *b) {
+  size_t row[WORD_BYTES_MAX + 1];
+  size_t b_size = strlen(b);
+  for (size_t j = 0; j <= b_size; j++)
+    row[j] = j;
+  for (size_t i = 0; a[i] != 0; i++) {
+    size_t corner = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b_size; j++) {
+      size_t change = corner + (tolower((unsigned char)a[i]) != tolower((unsigned char)b[j]));
+      corner = row[j + 1];
+      size_t least = corner < row[j] ? corner : row[j];
+      row[j + 1] = change < least + 1 ? change : least + 1;
+    }
+  }
+  return row[b_size];
+}
+
+const char *cg_cli_suggest(const char *word, const char *const *names) {
+  const char *best = NULL;
+  size_t best_distance = strlen(word) / 3 > 2 ? strlen(word) / 3 : 2;
+  if (strlen(word) > WORD_BYTES_MAX)
+    return NULL;
+  for (; *names != NULL; names++) {
+    if (strlen(*names) > WORD_BYTES_MAX)
+      continue;
+    size_t edits = distance(word, *names);
+    if (edits < best_distance || (edits == best_distance && best == NULL)) {
+      best = *names;
+      best_distance = edits;
+    }
+  }
+  return best;
+}
