@@ -45,14 +45,9 @@ void cg_tasks_stop(struct cg_runtime *runtime) {
 }
 
 void cg_tasks_deinit(struct cg_runtime *runtime) {
-  struct cg_tasks *tasks = &runtime->tasks;
-  while (tasks->ready_first != NULL)
-    cg_task_drop(tasks->ready_first);
-  while (tasks->idle != NULL) {
-    struct cg_task *task = tasks->idle;
-    tasks->idle = task->next;
-    free_task(task);
-  }
+  while (runtime->tasks.all != NULL)
+    free_task(runtime->tasks.all);
+  runtime->tasks = (struct cg_tasks){.serial = runtime->tasks.serial};
 }
 
 struct cg_task *cg_task_spawn(struct cg_runtime *runtime, lua_State *L, int arg_count) {
@@ -190,6 +185,10 @@ static struct cg_task *take_task(struct cg_runtime *runtime, lua_State *L) {
   } else {
     task = cg_alloc(sizeof(*task));
     task->runtime = runtime;
+    task->all_next = tasks->all;
+    if (tasks->all != NULL)
+      tasks->all->all_previous = task;
+    tasks->all = task;
     task->co = lua_newthread(L);
     task->co_ref = cg_ref_take(runtime, L);
     lua_createtable(L, 0, 8);
@@ -223,6 +222,12 @@ static void release_task(struct cg_task *task) {
 
 static void free_task(struct cg_task *task) {
   lua_State *L = task->runtime->L;
+  if (task->all_previous != NULL)
+    task->all_previous->all_next = task->all_next;
+  else
+    task->runtime->tasks.all = task->all_next;
+  if (task->all_next != NULL)
+    task->all_next->all_previous = task->all_previous;
   cg_ref_push(L, task->table_ref); /* Whoever still holds the table must not find a dead task. */
   lua_pushnil(L);
   lua_setfield(L, -2, "handle");

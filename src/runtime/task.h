@@ -39,6 +39,8 @@ struct cg_task {
   cg_task_cancel_fn cancel;  /* While parked; NULL: the wait is short and cannot be cancelled. */
   void *cancel_arg;          /* Passed to cancel. */
   struct cg_task *next;      /* In the ready queue, or the idle list. */
+  struct cg_task *all_next;  /* In the list of all tasks. */
+  struct cg_task *all_previous;
 };
 
 /* The scheduler, a part of the runtime. */
@@ -46,6 +48,7 @@ struct cg_tasks {
   struct cg_task *ready_first;  /* FIFO of ready tasks. */
   struct cg_task *ready_last;
   struct cg_task *idle;         /* LIFO of idle tasks. */
+  struct cg_task *all;          /* All tasks, also parked and idle ones. */
   struct cg_task *current;      /* The running one, or NULL. */
   uint64_t resume_count;        /* Grows with every resume; the deadline guard watches it. */
   uint32_t idle_count;
@@ -61,7 +64,8 @@ struct cg_tasks {
 
 /* Prepares the scheduler; the runtime's loop and state are there. */
 enum cg_code cg_tasks_init(struct cg_runtime *runtime, struct cg_err *err);
-/* Closes its handles (the loop must turn once more) and drops all coroutines. */
+/* Closes its handles (the loop must turn once more); then deinit drops all coroutines, also those
+ * that still wait: what they wait for must not wake them any more. */
 void cg_tasks_stop(struct cg_runtime *runtime);
 void cg_tasks_deinit(struct cg_runtime *runtime);
 
