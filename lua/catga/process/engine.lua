@@ -394,8 +394,8 @@ end
 ---@param p catga.Instance
 function Engine:undo_cancelled(p)
   p.task = tasks.spawn(self.app, function()
-    local task = state[1]
-    task.process = p
+    state[1].process = p
+    p.halt = nil
     journal.must_write(p, "ProcessCancelRequested", 0, "", "error", errors.stored(p.cancelled))
     fail(p, p.cancelled, true)
   end)

@@ -12,6 +12,8 @@ local random = require "catga.process.random"
 
 local M = {}
 
+local plain_random = require "catga.sandbox".raw.random
+
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 
 -- Between operations, when p.halt is set: a cancelled process leaves its body here, one of a
@@ -50,9 +52,10 @@ local function complete(task, p, step, op, value, args)
   return ok, result
 end
 
-local function pause_ms(step, failures)
+-- Doubles with every failure; half of it is jitter, which is not the flow's own randomness.
+function M.pause_ms(step, failures)
   local ms = math.min(step.backoff_ms * 2 ^ (failures - 1), BACKOFF_MS_MAX)
-  return math.floor(ms * (0.5 + math.random() * 0.5))
+  return math.floor(ms * (0.5 + plain_random() * 0.5))
 end
 
 local function wait_until(p, due)
@@ -80,7 +83,7 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
   while true do
     task.unit = nil
     local again = failure.retryable and failures < step.attempts
-    local due = again and p.app.clock:now() + pause_ms(step, failures) or nil
+    local due = again and p.app.clock:now() + M.pause_ms(step, failures) or nil
     local stored = journal.failed(p, step, op, failures, failure, due, doubt, args)
     if p.halt then checkpoint(p) end
     if not again then

@@ -75,8 +75,7 @@ local function undo_one(task, p, item)
     journal.undo_failed(p, step, item.op, failures, value)
     if not again then return false, value end
     task.flow = nil
-    local pause = step.backoff_ms * 2 ^ (failures - 1) * (0.5 + math.random() * 0.5)
-    steps.wait_until(p, p.app.clock:now() + math.floor(pause))
+    steps.wait_until(p, p.app.clock:now() + steps.pause_ms(step, failures))
     task.flow = true
   end
 end
