@@ -11,10 +11,15 @@ local function describe(failure)
   return failure
 end
 
+-- A table keeps room for every key it was ever given, also for nil: only what is set is cleared.
+local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out" }
+
 local function clear(task)
-  task.app, task.ctx, task.unit, task.in_unit = nil, nil, nil, nil
-  task.flow, task.process, task.limit, task.interrupt = nil, nil, nil, nil
-  task.timer, task.timed_out = nil, nil
+  task.app, task.process, task.flow = nil, nil, nil
+  for i = 1, #FIELDS do
+    local field = FIELDS[i]
+    if task[field] ~= nil then task[field] = nil end
+  end
 end
 
 --- Makes the loop. Called once by the scheduler with the marks that yields begin with.

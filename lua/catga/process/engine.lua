@@ -35,7 +35,7 @@ local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same
 ---@field doubt integer?       operation that may have been attempted before a crash
 ---@field halt boolean?        no further step begins: cancelled, or the app stops
 ---@field cancelled catga.Error?
-local Instance = {}
+local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
 
 --- Time of the flow: that of the last journaled operation.
@@ -68,8 +68,11 @@ end
 ---@param result any
 ---@param failure catga.Error?
 function Instance:settle(status, result, failure)
-  self.status, self.result, self.failure = status, result, failure
-  if failure then failure.status = status end
+  self.status, self.result = status, result
+  if failure then
+    failure.status = status
+    self.failure = failure
+  end
   local waiter = self.waiter
   if waiter then
     self.waiter = false
@@ -112,9 +115,8 @@ function M.new(app)
 end
 
 local function new_instance(engine, class, id, stream)
-  local p = setmetatable({ engine = engine, app = engine.app, class = class, id = id, run = 1,
-    stream = stream, op = 0, nth = 0, attempt = 1, now = 0, input = false, status = false,
-    waiter = false, task = false, result = false }, Instance)
+  local p = setmetatable({ app = engine.app, class = class, id = id, stream = stream, op = 0,
+    now = 0, nth = 0, input = false, task = false, waiter = false, status = false }, Instance)
   engine.active[id] = p
   engine.active_count = engine.active_count + 1
   return p
@@ -140,7 +142,7 @@ local function process_id(class, input, app)
 end
 
 local function forget(p)
-  local engine = p.engine
+  local engine = p.app.engine
   if engine.active[p.id] == p then
     engine.active[p.id] = nil
     engine.active_count = engine.active_count - 1
@@ -430,7 +432,8 @@ local function recover_one(engine, stream)
     return
   end
   local p = new_instance(engine, class, id, stream)
-  p.run, p.input, p.now = first.run, first.input, records[1].time
+  if first.run ~= 1 then p.run = first.run end
+  p.input, p.now = first.input, records[1].time
   p.correlation_id = first.correlation_id
   local history = journal.history(records)
   p.history = history[1] and history or nil

@@ -223,7 +223,7 @@ function M.diverge(p, op, recorded, asked)
     .. "change the script so that it does what is recorded first"):format(p.id, p.class.name, at, op,
     recorded, asked))
   p.diverged = { op = op, recorded = recorded, asked = asked, at = at }
-  p.engine:stop_diverged(p, failure)
+  p.app.engine:stop_diverged(p, failure)
   native_task.abandon()
 end
 

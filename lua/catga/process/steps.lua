@@ -19,7 +19,7 @@ local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 -- Between operations, when p.halt is set: a cancelled process leaves its body here, one of a
 -- stopping app waits here for the next start of the program.
 local function checkpoint(p)
-  if p.cancelled then p.engine:undo_cancelled(p) end
+  if p.cancelled then p.app.engine:undo_cancelled(p) end
   native_task.abandon()
 end
 
@@ -87,7 +87,7 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
     local stored = journal.failed(p, step, op, failures, failure, due, doubt, args)
     if p.halt then checkpoint(p) end
     if not again then
-      p.failures, p.attempt = nil, 1
+      p.failures, p.attempt = nil, nil
       error(stored, 0)
     end
     wait_in_flow(task, p, due)
@@ -97,7 +97,7 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
     if ok then
       ok, value = complete(task, p, step, op, value, args)
       if ok then
-        p.failures, p.attempt = nil, 1
+        p.failures, p.attempt = nil, nil
         return value
       end
       if value.code == "conflict" then value.retryable = true end
@@ -122,7 +122,7 @@ local function run_live(task, p, step, op, fn, ...)
   if ok then
     ok, value = complete(task, p, step, op, value, args)
     if ok then
-      p.failures, p.attempt = nil, 1
+      if p.doubt or p.failures then p.failures, p.attempt, p.doubt = nil, nil, nil end
       return value
     end
     if value.code == "conflict" then value.retryable = true end
