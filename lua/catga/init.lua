@@ -42,7 +42,7 @@ local function define_handler(kind, first, second)
 end
 
 --- Registers the one handler of a command.
----@param spec string|table  its name, or { name, handle, input?, timeout?, idempotent? }
+---@param spec string|table  its name, or { name, handle, input?, idempotent? }
 ---@param handle (fun(cmd: any, ctx: catga.Ctx): any, any)?  returns a value, or nil and an error
 function catga.command(spec, handle) define_handler("command", spec, handle) end
 

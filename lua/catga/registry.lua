@@ -1,7 +1,6 @@
 --- One generation of an app: everything its scripts registered, checked and composed.
 local errors = require "catga.error"
 local schema = require "catga.schema"
-local duration = require "catga.duration"
 local behaviors = require "catga.behaviors"
 
 local M = {}
@@ -45,13 +44,12 @@ local function caller()
 end
 M.caller = caller
 
-local HANDLER_FIELDS = { name = true, input = true, timeout = true, handle = true,
-  idempotent = true }
+local HANDLER_FIELDS = { name = true, input = true, handle = true, idempotent = true }
 
 local function check_handler(kind, spec, at)
   for field in pairs(spec) do
     if not HANDLER_FIELDS[field] then
-      error(("%s: %s %s: unknown field \"%s\"; it may have name, input, timeout, idempotent, handle")
+      error(("%s: %s %s: unknown field \"%s\"; it may have name, input, idempotent, handle")
         :format(at, kind, tostring(spec.name), tostring(field)), 0)
     end
   end
@@ -62,12 +60,11 @@ local function check_handler(kind, spec, at)
     error(("%s: %s %s needs a handler function, got %s"):format(at, kind, spec.name,
       type(spec.handle)), 0)
   end
-  if spec.timeout then duration.ms(spec.timeout, spec.name .. ".timeout") end
 end
 
 --- Registers the one handler of a command or query.
 ---@param kind "command"|"query"
----@param spec table  name, handle, input?, timeout?, idempotent?
+---@param spec table  name, handle, input?, idempotent?
 function Registry:handler(kind, spec)
   local at = caller()
   check_handler(kind, spec, at)
@@ -77,7 +74,7 @@ function Registry:handler(kind, spec)
       :format(at, kind, spec.name, taken.at), 0)
   end
   self.handlers[spec.name] = { name = spec.name, kind = kind, handle = spec.handle, at = at,
-    input = spec.input, idempotent = spec.idempotent, timeout = spec.timeout,
+    input = spec.input, idempotent = spec.idempotent,
     counter = { calls = 0, failures = 0 } }
 end
 

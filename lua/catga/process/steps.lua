@@ -15,6 +15,7 @@ local M = {}
 local plain_random = require "catga.sandbox".raw.random
 
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
+local CONFLICT_RUNS_MAX = 10   -- How often an attempt runs again when its commit met a conflict.
 
 -- Between operations, when p.halt is set: a cancelled process leaves its body here, one of a
 -- stopping app waits here for the next start of the program.
@@ -76,6 +77,21 @@ local function wait_in_flow(task, p, due)
   if p.halt then checkpoint(p) end
 end
 
+-- One attempt with its commit; a conflict at the commit runs it again at once.
+local function attempt_and_commit(task, p, step, op, args, fn, ...)
+  local value
+  for _ = 1, CONFLICT_RUNS_MAX do
+    p.nth = 0
+    local ok, result, timed_out = M.attempt(task, step, fn, ...)
+    if not ok then return false, result, timed_out end
+    ok, value = complete(task, p, step, op, result, args)
+    if ok then return true, value end
+    if value.code ~= "conflict" then return false, value end
+  end
+  value.retryable = true
+  return false, value
+end
+
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
 local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
   local doubt = timed_out or p.doubt == op
@@ -93,14 +109,10 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
     wait_in_flow(task, p, due)
     p.attempt = failures + 1
     local ok, value
-    ok, value, timed_out = M.attempt(task, step, fn, ...)
+    ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
     if ok then
-      ok, value = complete(task, p, step, op, value, args)
-      if ok then
-        p.failures, p.attempt = nil, nil
-        return value
-      end
-      if value.code == "conflict" then value.retryable = true end
+      p.failures, p.attempt = nil, nil
+      return value
     end
     doubt = doubt or timed_out
     failure, failures = value, failures + 1
@@ -117,15 +129,10 @@ local function run_live(task, p, step, op, fn, ...)
     wait_in_flow(task, p, due)
   end
   if p.doubt then p.attempt = (p.failures or 0) + (p.doubt == op and 2 or 1) end
-  p.nth = 0
-  local ok, value, timed_out = M.attempt(task, step, fn, ...)
+  local ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
   if ok then
-    ok, value = complete(task, p, step, op, value, args)
-    if ok then
-      if p.doubt or p.failures then p.failures, p.attempt, p.doubt = nil, nil, nil end
-      return value
-    end
-    if value.code == "conflict" then value.retryable = true end
+    if p.doubt or p.failures then p.failures, p.attempt, p.doubt = nil, nil, nil end
+    return value
   end
   return retry(task, p, step, op, args, value, timed_out, fn, ...)
 end
