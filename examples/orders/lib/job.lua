@@ -15,7 +15,7 @@ local function read_file(path)
   handle:close()
   if not text then return nil, ("%s: %s"):format(path, failure or "it cannot be read") end
   local file
-  file, fault = orders_file.read(text)
+  file, fault = orders_file.read(text, function() catga.sleep("1ms") end)
   if not file then return nil, ("%s, %s"):format(path, fault) end
   return file
 end

@@ -13,6 +13,7 @@ local money = require "money"
 local M = {}
 
 local QUANTITY_MAX = 1000000000
+local PAUSE_LINES = 50000 -- So often others get their turn while a large file is read.
 local LAYOUTS = {
   { name = "invoices", "InvoiceNo", "InvoiceDate", "CustomerID", "TotalPrice" },
   { name = "line items", "InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate",
@@ -114,14 +115,16 @@ end
 
 --- Reads orders.
 ---@param text string  the whole file
+---@param pause fun()?  called again and again while a large file is read
 ---@return orders.File? file
 ---@return string? fault  the first line is not one of a known layout
-function M.read(text)
+function M.read(text, pause)
   local file, found, by_id, columns = { invoices = {}, rejected = {} }, {}, {}, nil
   local function reject(line, reason)
     file.rejected[#file.rejected + 1] = { line = line, reason = reason }
   end
   for line, fields, fault in csv.records(text) do
+    if pause and line % PAUSE_LINES == 0 then pause() end
     if not columns then
       if fields then columns, fault = columns_of(fields) end
       if not columns then return nil, ("line %d: %s"):format(line, fault) end

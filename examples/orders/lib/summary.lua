@@ -4,7 +4,9 @@ local money = require "money"
 
 local M = {}
 
-local REJECTED_SHOWN_MAX = 20
+local REJECTED_SHOWN_MAX = 20 -- More are shown by reason.
+local REASONS_SHOWN_MAX = 50
+local LINES_SHOWN_MAX = 5 -- Numbers of lines that are rejected for the same reason.
 local MODEL_WAIT_MS_MAX = 60000
 local NOTHING = { completed = 0, completed_milli = 0, refused = 0, refused_milli = 0, refunded = 0,
   refunded_milli = 0 }
@@ -88,19 +90,40 @@ local function write_speed(tally, write)
   end
 end
 
---- Writes the lines that could not be read.
+-- "line 7", "lines 7, 9", "lines 7, 9, 11, 12, 20 and 135,075 more".
+local function lines_text(lines)
+  local shown = table.concat(lines, ", ", 1, math.min(#lines, LINES_SHOWN_MAX))
+  local more = #lines - LINES_SHOWN_MAX
+  return ("line%s %s%s"):format(#lines > 1 and "s" or "", shown,
+    more > 0 and (" and %s more"):format(M.grouped(more)) or "")
+end
+
+local function write_by_reason(rejected, write)
+  local reasons, by_reason = {}, {}
+  for _, one in ipairs(rejected) do
+    local lines = by_reason[one.reason]
+    if not lines then
+      lines = {}
+      by_reason[one.reason], reasons[#reasons + 1] = lines, one.reason
+    end
+    lines[#lines + 1] = one.line
+  end
+  for i = 1, math.min(#reasons, REASONS_SHOWN_MAX) do
+    write(("  %s: %s"):format(lines_text(by_reason[reasons[i]]), reasons[i]))
+  end
+  if #reasons > REASONS_SHOWN_MAX then
+    write(("  and %s more reasons"):format(M.grouped(#reasons - REASONS_SHOWN_MAX)))
+  end
+end
+
+--- Writes the lines that could not be read; many of them by reason.
 ---@param rejected { line: integer, reason: string }[]
 ---@param write fun(line: string)
 function M.rejected(rejected, write)
   if #rejected == 0 then return end
-  write(("rejected %d lines"):format(#rejected))
-  for i = 1, math.min(#rejected, REJECTED_SHOWN_MAX) do
-    write(("  line %d: %s"):format(rejected[i].line, rejected[i].reason))
-  end
-  if #rejected > REJECTED_SHOWN_MAX then
-    write(("  and %d more, up to line %d"):format(#rejected - REJECTED_SHOWN_MAX,
-      rejected[#rejected].line))
-  end
+  write(("rejected %d"):format(#rejected))
+  if #rejected > REJECTED_SHOWN_MAX then return write_by_reason(rejected, write) end
+  for _, one in ipairs(rejected) do write(("  line %d: %s"):format(one.line, one.reason)) end
 end
 
 local function write_figures(figures, months, month_milli, write)
