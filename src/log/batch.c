@@ -39,7 +39,7 @@ void cg_batch_add(struct cg_batch *batch, struct cg_segment *segment, uint64_t o
     memcpy(batch->bytes + batch->size + CG_COMMIT_HEADER_BYTES, records, records_size);
 
   struct cg_batch_run *run = batch->run_count > 0 ? &batch->runs[batch->run_count - 1] : NULL;
-  if (!run || run->segment != segment) {
+  if (!run || run->segment != segment || run->size >= CG_BATCH_RUN_BYTES_MAX) {
     run = &batch->runs[batch->run_count++];
     *run = (struct cg_batch_run){.segment = segment,
                                  .offset = offset,

@@ -2,7 +2,8 @@
  *
  * How to use: the loop thread adds commits to one batch while the writer seals and writes another;
  * the two are swapped under the writer's mutex. A batch is a row of runs; a run is contiguous in
- * one segment and is what one write and one sync take.
+ * one segment and is what one write and one sync take; it is bounded, so that under load commits
+ * are acknowledged run by run.
  * Owns: its bytes and tables. Thread: one at a time, but for this: while the writer seals a batch
  * (fills in commit headers, record CRCs and end marks), the loop thread may read the rest of its
  * bytes through cg_batch_copy_record and cg_batch_copy_commit, which step around what is being
@@ -17,6 +18,7 @@
 #include "base/buf.h"
 #include "log/segment.h"
 
+#define CG_BATCH_RUN_BYTES_MAX ((size_t)4 << 20) /* A run ends with the commit that reaches it. */
 #define CG_BATCH_IDLE_BYTES_MAX ((size_t)256 << 10) /* What an idle batch may keep. */
 
 /* One commit of a batch; a record count of 0 is a mark. */

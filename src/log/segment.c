@@ -142,9 +142,17 @@ enum cg_code cg_segment_publish(struct cg_segment *segment, uint32_t chain, stru
     return fail_on(segment, err, result, "write header of");
   if (segment->file_bytes < sizeof(bytes))
     segment->file_bytes = sizeof(bytes);
-  /* The first stretch of zeros is synced together with the header. */
-  bool is_whole = segment->file_bytes == segment->header.segment_bytes;
-  enum cg_code code = is_whole ? cg_segment_sync(segment, err) : cg_segment_grow(segment, err);
+  /* The first zeros are synced together with the header. */
+  uint64_t zeros_end = CG_SEGMENT_STRETCH_MIN;
+  if (zeros_end > segment->header.segment_bytes)
+    zeros_end = segment->header.segment_bytes;
+  if (segment->file_bytes < zeros_end) {
+    result = cg_io_zero(fs, segment->handle, segment->file_bytes, zeros_end - segment->file_bytes);
+    if (result < 0)
+      return fail_on(segment, err, result, "write zeros of");
+    segment->file_bytes = zeros_end;
+  }
+  enum cg_code code = cg_segment_sync(segment, err);
   if (code != CG_OK)
     return code;
 
@@ -181,26 +189,32 @@ enum cg_code cg_segment_sync(struct cg_segment *segment, struct cg_err *err) {
 }
 
 bool cg_segment_needs_growth(const struct cg_segment *segment, uint64_t end_offset) {
-  return segment->file_bytes < segment->header.segment_bytes &&
+  if (segment->file_bytes >= segment->header.segment_bytes)
+    return false;
+  return segment->file_bytes < segment->growth_bytes ||
          segment->file_bytes < end_offset + segment->stretch_bytes / 2;
 }
 
 enum cg_code cg_segment_grow(struct cg_segment *segment, struct cg_err *err) {
-  uint64_t left_bytes = segment->header.segment_bytes - segment->file_bytes;
-  if (segment->file_bytes >= segment->header.segment_bytes)
-    return CG_OK;
-  uint64_t size = segment->stretch_bytes < left_bytes ? segment->stretch_bytes : left_bytes;
+  if (segment->growth_bytes <= segment->file_bytes) {
+    segment->growth_bytes = segment->file_bytes + segment->stretch_bytes;
+    if (segment->growth_bytes > segment->header.segment_bytes)
+      segment->growth_bytes = segment->header.segment_bytes;
+    if (segment->stretch_bytes < CG_SEGMENT_STRETCH_MAX)
+      segment->stretch_bytes *= 2;
+  }
+  uint64_t size = segment->growth_bytes - segment->file_bytes;
+  if (size > CG_SEGMENT_SLICE_BYTES)
+    size = CG_SEGMENT_SLICE_BYTES;
   int result = cg_io_zero(segment->fs, segment->handle, segment->file_bytes, size);
   if (result < 0)
     return fail_on(segment, err, result, "grow");
-  result = cg_io_sync(segment->fs, segment->handle);
-  if (result < 0) /* Not fail_on: also a sync without space is final. */
-    return cg_err_set(err, CG_EIO, "sync grown segment %" PRIu64 " in %s: %s",
-                      segment->header.number, segment->directory, strerror(-result));
   segment->file_bytes += size;
-  if (segment->stretch_bytes < CG_SEGMENT_STRETCH_MAX)
-    segment->stretch_bytes *= 2;
-  return CG_OK;
+  if (segment->file_bytes < segment->growth_bytes)
+    return CG_OK;
+  enum cg_code code = cg_segment_sync(segment, err);
+  /* Also a sync without space is final. */
+  return code == CG_EFULL ? cg_err_set(err, CG_EIO, "%s", "sync of zeros: no space") : code;
 }
 
 void cg_segment_pass(struct cg_segment *segment, uint64_t position, uint64_t offset) {

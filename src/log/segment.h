@@ -20,9 +20,10 @@
 
 #define CG_SEGMENT_BYTES_DEFAULT (UINT64_C(256) << 20)
 #define CG_SEGMENT_BYTES_MIN (UINT64_C(64) << 10)
-#define CG_SEGMENT_BYTES_MAX (UINT64_C(32) << 30)  /* Offset / 8 must fit 32 bits of a place. */
-#define CG_SEGMENT_STRETCH_MIN (UINT64_C(1) << 20) /* First stretch of zeros. */
-#define CG_SEGMENT_STRETCH_MAX (UINT64_C(8) << 20) /* Stretches double up to it. */
+#define CG_SEGMENT_BYTES_MAX (UINT64_C(32) << 30)    /* Offset / 8 must fit 32 bits of a place. */
+#define CG_SEGMENT_STRETCH_MIN (UINT64_C(1) << 20)   /* First stretch of zeros. */
+#define CG_SEGMENT_SLICE_BYTES (UINT64_C(256) << 10) /* Zeros written at one go. */
+#define CG_SEGMENT_STRETCH_MAX (UINT64_C(8) << 20)   /* Stretches double up to it. */
 #define CG_SEGMENT_MARK_BYTES (CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES)
 #define CG_SEGMENT_NAME_BYTES 32             /* Room for a file name with its temporary ending. */
 #define CG_SEGMENT_WAYPOINT_BYTES (1u << 20) /* Distance of waypoints. */
@@ -43,6 +44,7 @@ struct cg_segment {
   bool is_published;                     /* It has its header and name. Writer. */
   atomic_bool is_reserved;               /* Its space is safe; appends need that. */
   uint64_t file_bytes;                   /* Bytes written, zeros too. Writer. */
+  uint64_t growth_bytes;                 /* Where the zeros under way shall end; 0: none. Writer. */
   uint64_t stretch_bytes;                /* Size of the next stretch of zeros. Writer. */
   struct cg_segment_waypoint *waypoints; /* In order. Loop thread. */
   uint32_t waypoint_count;               /* How many. Loop thread. */
@@ -74,10 +76,11 @@ enum cg_code cg_segment_write(struct cg_segment *segment, const uint8_t *bytes, 
                               uint64_t offset, struct cg_err *err);
 /* Makes what was written durable. Any failure is final. */
 enum cg_code cg_segment_sync(struct cg_segment *segment, struct cg_err *err);
-/* Whether the zeros after `end_offset` run out. */
+/* Whether zeros are to be written: a stretch is under way, or what is left of the last one behind
+ * `end_offset` runs out. */
 bool cg_segment_needs_growth(const struct cg_segment *segment, uint64_t end_offset);
-/* Writes and syncs the next stretch of zeros. CG_EFULL: no space, try again later; any other
- * failure is final. */
+/* Writes one slice of zeros, and syncs when it ends the stretch. To be called when there is nothing
+ * better to do. CG_EFULL: no space, try again later; any other failure is final. */
 enum cg_code cg_segment_grow(struct cg_segment *segment, struct cg_err *err);
 
 /* Notes that a commit begins at `offset`; calls must come in order. */

@@ -265,18 +265,39 @@ static enum cg_code write_run(struct cg_writer *writer, struct cg_batch *batch,
   return CG_OK;
 }
 
-/* Keeps zeros ahead of the commits. CG_EFULL only stops appends. */
+/* Whether zeros are to be written ahead of the commits, and may be. */
+static bool is_growing(const struct cg_writer *writer) {
+  return !atomic_load_explicit(&writer->is_full, memory_order_relaxed) &&
+         atomic_load_explicit(&writer->segment->is_reserved, memory_order_acquire) &&
+         cg_segment_needs_growth(writer->segment, writer->end_offset);
+}
+
+/* Whether commits wait, or somebody has met the lack of space; the latter lets growing be tried. */
+static bool is_work_waiting(struct cg_writer *writer) {
+  pthread_mutex_lock(&writer->mutex);
+  bool is_waiting = writer->active->commit_count > 0 || writer->order != CG_WRITER_RUN;
+  bool is_wanted = writer->wants_space;
+  writer->wants_space = false;
+  pthread_mutex_unlock(&writer->mutex);
+  if (is_wanted)
+    atomic_store_explicit(&writer->is_full, false, memory_order_relaxed);
+  return is_waiting;
+}
+
+/* Writes zeros ahead of the commits, slice by slice while nothing waits: under load commits go
+ * without them rather than wait for them. CG_EFULL only stops appends. */
 static enum cg_code grow(struct cg_writer *writer, struct cg_err *err) {
-  struct cg_segment *segment = writer->segment;
-  if (!atomic_load_explicit(&segment->is_reserved, memory_order_acquire) ||
-      !cg_segment_needs_growth(segment, writer->end_offset))
-    return CG_OK;
-  enum cg_code code = cg_segment_grow(segment, err);
   bool was_full = atomic_load_explicit(&writer->is_full, memory_order_relaxed);
-  if (code != CG_OK && code != CG_EFULL)
-    return code;
-  atomic_store_explicit(&writer->is_full, code == CG_EFULL, memory_order_relaxed);
-  if (was_full && code == CG_OK && writer->log->options.progress)
+  bool is_grown = false;
+  while (!is_work_waiting(writer) && is_growing(writer)) {
+    enum cg_code code = cg_segment_grow(writer->segment, err);
+    if (code == CG_EFULL)
+      atomic_store_explicit(&writer->is_full, true, memory_order_relaxed);
+    else if (code != CG_OK)
+      return code;
+    is_grown |= code == CG_OK;
+  }
+  if (was_full && is_grown && writer->log->options.progress)
     writer->log->options.progress(writer->log->options.progress_arg);
   return CG_OK;
 }
@@ -353,12 +374,7 @@ static bool work(struct cg_writer *writer, uint64_t now_ns, bool is_finishing) {
     is_worked = true;
   }
 
-  pthread_mutex_lock(&writer->mutex);
-  bool is_wanted = writer->wants_space;
-  writer->wants_space = false;
-  pthread_mutex_unlock(&writer->mutex);
-  if (code == CG_OK && !is_finishing &&
-      (is_wanted || !atomic_load_explicit(&writer->is_full, memory_order_relaxed)))
+  if (code == CG_OK && !is_finishing)
     code = grow(writer, &err);
   if (code != CG_OK)
     cg_log_fail(writer->log, &err);
@@ -380,7 +396,8 @@ static void sleep_until_due(struct cg_writer *writer) {
   struct timespec due = {.tv_sec = (time_t)(due_ns / 1000000000),
                          .tv_nsec = (long)(due_ns % 1000000000)};
   while (writer->order == CG_WRITER_RUN &&
-         (is_failed || (writer->active->commit_count == 0 && !writer->wants_space))) {
+         (is_failed ||
+          (writer->active->commit_count == 0 && !writer->wants_space && !is_growing(writer)))) {
     writer->is_sleeping = true;
     if (due_ns == UINT64_MAX || is_failed)
       pthread_cond_wait(&writer->wake, &writer->mutex);
