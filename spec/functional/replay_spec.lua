@@ -72,6 +72,79 @@ local function types_of(app, id)
   return list
 end
 
+local SAME = { "reservation", "tolerated", "code", "flaky", "keys", "stamp", "uuid", "random", "id" }
+local LATER = 1767225600000 + 60000 -- The clock after a restart.
+
+local function reopen(whole, position)
+  calls = {}
+  return assert(testing.app(define, { memory = whole:snapshot(position), start = LATER }))
+end
+
+-- What is wrong after a kill at `position` of the run that ends well; nil: nothing.
+local function fault_of_forward_kill(whole, expected, position)
+  local app = reopen(whole, position)
+  local done = {}
+  for _, record in ipairs(app:journal("o1")) do
+    if record.position < position and record.type == "ProcessStepCompleted" then
+      done[record.data.step] = true
+    end
+  end
+  local status, result = app:wait("o1")
+  app:stop()
+  if status ~= "completed" then return "it ended " .. status end
+  for _, field in ipairs(SAME) do
+    if catga.json.encode({ expected[field] }) ~= catga.json.encode({ result[field] }) then
+      return "another result in " .. field
+    end
+  end
+  for step, name in pairs { reserve = "Reserve", flaky = "flaky" } do
+    if done[step] and count(name) > 0 then return "completed step " .. step .. " ran again" end
+  end
+end
+
+local function fault_of_forward_kills()
+  tries = {}
+  local whole = assert(testing.app(define))
+  local expected = whole:run("Everything", ORDER)
+  for position = 2, whole:position() - 1 do
+    local fault = fault_of_forward_kill(whole, expected, position)
+    if fault then
+      whole:stop()
+      return fault .. " after a kill at " .. position
+    end
+  end
+  whole:stop()
+end
+
+local function undone(app)
+  local list = {}
+  for _, record in ipairs(app:journal("o2")) do
+    if record.type == "ProcessStepCompensated" then list[#list + 1] = record.data.step end
+  end
+  return table.concat(list, " ")
+end
+
+-- What is wrong with the undoing, killed at every record or not at all; nil: nothing.
+local function fault_of_undo_kills()
+  tries = {}
+  local whole = assert(testing.app(define))
+  local _, err = whole:run("Everything", REFUSED)
+  local fault = err.status ~= "compensated" and "it ended " .. err.status
+    or err.code ~= "refused" and "another error, " .. err.code
+    or undone(whole) ~= "stamp reserve" and "undone in the order " .. undone(whole) or nil
+  for position = 2, whole:position() - 1 do
+    if fault then break end
+    local app = reopen(whole, position)
+    local status = app:wait("o2")
+    fault = status ~= "compensated" and "it ended " .. status
+      or undone(app) ~= "stamp reserve" and "undone in the order " .. undone(app)
+      or count("Release") > 1 and "released twice in one life" or nil
+    app:stop()
+  end
+  whole:stop()
+  return fault
+end
+
 describe("a process", function()
   before_each(function() calls, tries = {}, {} end)
 
@@ -88,58 +161,11 @@ describe("a process", function()
   end)
 
   it("killed at every record, ends the same and runs no completed step again", function()
-    local whole = assert(testing.app(define))
-    local expected = whole:run("Everything", ORDER)
-    local last = whole:position()
-    for position = 2, last - 1 do
-      calls = {}
-      local app = assert(testing.app(define, { memory = whole:snapshot(position),
-        start = 1767225600000 + 60000 }))
-      local done = {}
-      for _, record in ipairs(app:journal("o1")) do
-        if record.position < position and record.type == "ProcessStepCompleted" then
-          done[record.data.step] = true
-        end
-      end
-      local status, result = app:wait("o1")
-      assert.equal("completed", status)
-      for _, field in ipairs { "reservation", "tolerated", "code", "flaky", "keys", "stamp", "uuid",
-        "random", "id" } do
-        assert.same(expected[field], result[field], field .. " after a kill at " .. position)
-      end
-      assert.is_false(done.reserve == true and count("Reserve") > 0)
-      assert.is_false(done.flaky == true and count("flaky") > 0)
-      app:stop()
-    end
-    whole:stop()
+    assert.is_nil(fault_of_forward_kills())
   end)
 
   it("killed at every record while it undoes, undoes each step once, in reverse", function()
-    local whole = assert(testing.app(define))
-    local result, err = whole:run("Everything", REFUSED)
-    assert.is_nil(result)
-    assert.equal("compensated", err.status)
-    assert.equal("refused", err.code)
-    local undone = {}
-    for _, record in ipairs(whole:journal("o2")) do
-      if record.type == "ProcessStepCompensated" then undone[#undone + 1] = record.data.step end
-    end
-    assert.same({ "stamp", "reserve" }, undone)
-    for position = 2, whole:position() - 1 do
-      calls = {}
-      local app = assert(testing.app(define, { memory = whole:snapshot(position),
-        start = 1767225600000 + 60000 }))
-      local status = app:wait("o2")
-      assert.equal("compensated", status)
-      local seen = {}
-      for _, record in ipairs(app:journal("o2")) do
-        if record.type == "ProcessStepCompensated" then seen[#seen + 1] = record.data.step end
-      end
-      assert.same({ "stamp", "reserve" }, seen)
-      assert.is_true(count("Release") <= 1)
-      app:stop()
-    end
-    whole:stop()
+    assert.is_nil(fault_of_undo_kills())
   end)
 
   it("gives every attempt of a step the same key, also after a crash", function()
@@ -512,5 +538,33 @@ describe("cancelling", function()
     assert.is_false(after)
     assert.equal(1, undone)
     app:stop()
+  end)
+end)
+
+describe("a planted bug", function()
+  local journal = require "catga.process.journal"
+  local undo = require "catga.process.undo"
+
+  it("'completed step run again' is caught by the forward kills", function()
+    local recorded = journal.recorded
+    journal.recorded = function(p, op, kind, name)
+      local entry = recorded(p, op, kind, name)
+      return entry and kind ~= "step" and entry or nil
+    end
+    local fault = fault_of_forward_kills()
+    journal.recorded = recorded
+    assert.truthy(fault and fault:find("ran again", 1, true), fault)
+  end)
+
+  it("'undo order' is caught by the undo kills", function()
+    local list = undo.list
+    undo.list = function(...)
+      local turned = {}
+      for _, item in ipairs(list(...)) do table.insert(turned, 1, item) end
+      return turned
+    end
+    local fault = fault_of_undo_kills()
+    undo.list = list
+    assert.truthy(fault and fault:find("undone in the order reserve stamp", 1, true), fault)
   end)
 end)
