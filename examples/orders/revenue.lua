@@ -6,14 +6,17 @@ local catga = require "catga"
 local revenue = catga.projection "Revenue"
 revenue.version = 1
 
+local FIELDS = { "completed", "completed_milli", "refused", "refused_milli", "refunded",
+  "refunded_milli" }
+
 local function add(model, event, count)
   local amount = count .. "_milli"
   local function change(doc)
-    doc = doc or { completed = 0, completed_milli = 0, refused = 0, refused_milli = 0,
-      refunded = 0, refunded_milli = 0 }
+    if not doc.completed then -- A new document is empty.
+      for _, name in ipairs(FIELDS) do doc[name] = 0 end
+    end
     doc[count] = doc[count] + 1
     doc[amount] = doc[amount] + event.amount_milli
-    return doc
   end
   model:update("total", change)
   model:update("month/" .. event.month, change)

@@ -7,7 +7,8 @@ local M = {}
 local REJECTED_SHOWN_MAX = 20 -- More are shown by reason.
 local REASONS_SHOWN_MAX = 50
 local LINES_SHOWN_MAX = 5 -- Numbers of lines that are rejected for the same reason.
-local MODEL_WAIT_MS_MAX = 60000
+local STILL_MS_MAX = 10000 -- A read model that lacks orders and does not move so long has stopped.
+local STILL_MS_MAX_WITH_OTHERS = 500 -- One that holds other orders too has taken in all of them.
 local NOTHING = { completed = 0, completed_milli = 0, refused = 0, refused_milli = 0, refunded = 0,
   refunded_milli = 0 }
 
@@ -30,20 +31,28 @@ function M.progress(tally, ms)
     M.grouped(tally.total), M.grouped(rate), M.grouped(tally.in_flight), left)
 end
 
---- Waits until the read model holds every order that has ended. May yield.
+-- Does the read model hold these orders and no others?
+local function is_same(total, tally)
+  return total.completed == tally.completed and total.completed_milli == tally.completed_milli
+    and total.refused == tally.compensated and total.refused_milli == tally.compensated_milli
+    and total.refunded == tally.refunded and total.refunded_milli == tally.refunded_milli
+end
+
+--- Waits until the read model holds these orders and no others, or no longer moves. May yield.
 ---@param tally orders.Tally
 ---@return table total  its document
 function M.wait_for_model(tally)
-  local due = catga.now() + MODEL_WAIT_MS_MAX
   local model = catga.model("Revenue")
-  local total
-  repeat
-    total = model:get("total") or NOTHING
-    local is_there = total.completed >= tally.completed and total.refused >= tally.compensated
-      and total.refunded >= tally.refunded
-    if not is_there then catga.sleep("2ms") end
-  until is_there or catga.now() > due
-  return total
+  local wanted = tally.completed + tally.compensated + tally.refunded
+  local held, moved_at = -1, catga.now()
+  while true do
+    local total = model:get("total") or NOTHING
+    local count = total.completed + total.refused + total.refunded
+    if count ~= held then held, moved_at = count, catga.now() end
+    local still_ms_max = count < wanted and STILL_MS_MAX or STILL_MS_MAX_WITH_OTHERS
+    if is_same(total, tally) or catga.now() - moved_at > still_ms_max then return total end
+    catga.sleep("5ms")
+  end
 end
 
 -- Months from the first to the last of the invoices.
@@ -55,13 +64,6 @@ local function months_of(invoices)
   end
   table.sort(months)
   return months
-end
-
--- Does the read model hold these orders and no others?
-local function is_same(total, tally)
-  return total.completed == tally.completed and total.completed_milli == tally.completed_milli
-    and total.refused == tally.compensated and total.refused_milli == tally.compensated_milli
-    and total.refunded == tally.refunded and total.refunded_milli == tally.refunded_milli
 end
 
 -- Does it hold more orders, as when another file was run into the same data directory before?
