@@ -7,6 +7,7 @@
 static const luaL_Reg MODULES[] = {{"catga.native.clock", cg_bind_clock},
                                    {"catga.native.host", cg_bind_host},
                                    {"catga.native.json", cg_bind_json},
+                                   {"catga.native.model", cg_bind_model},
                                    {"catga.native.store", cg_bind_store},
                                    {"catga.native.task", cg_bind_task},
                                    {NULL, NULL}};

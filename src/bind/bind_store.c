@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <lauxlib.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -89,6 +90,18 @@ static void release_store(lua_State *L, struct cg_bind_store *store) {
   uv_close((uv_handle_t *)&store->async, on_closed);
 }
 
+/* Opens the store with all signals blocked: so they are in the log's writer thread, which must not
+ * take the guard's. */
+static enum cg_code open_store(struct cg_store **opened, const struct cg_store_options *options,
+                               struct cg_err *err) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  enum cg_code code = cg_store_open(opened, options, err);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return code;
+}
+
 /* open{ path?, memory?, clock, durability?, ... } -> store | nil, err */
 static int bind_store_open(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -122,9 +135,11 @@ static int bind_store_open(lua_State *L) {
   options.log.progress_arg = store;
   if (memory != NULL)
     options.log.snapshot = *memory;
+  if (options.path != NULL)
+    options.log.fs = cg_fs_fault_from_environment(&store->fault);
   struct cg_err err;
   struct cg_store *opened;
-  if (cg_store_open(&opened, &options, &err) != CG_OK) {
+  if (open_store(&opened, &options, &err) != CG_OK) {
     lua_replace(L, 1);
     release_store(L, store);
     return cg_bind_fail(L, &err);
@@ -152,8 +167,10 @@ static void push_place(struct cg_bind_store *store, uint64_t position, struct cg
 int cg_bind_wait_durable(lua_State *L, struct cg_bind_store *store, uint64_t position,
                          int held_count) {
   struct cg_log *log = cg_store_log(store->store);
-  if (cg_log_durable_position(log) > position)
+  if (cg_log_durable_position(log) > position) {
+    cg_bind_growth_wake(store); /* The wake-up from the log comes only when the loop turns. */
     return held_count;
+  }
   struct cg_task *task = cg_task_current(store->runtime);
   if (task == NULL)
     return luaL_error(L, "only a task can wait for durability");
@@ -257,6 +274,7 @@ int cg_bind_store(lua_State *L) {
   luaL_getmetatable(L, CG_BIND_STORE_TYPE);
   lua_getfield(L, -1, "__index");
   luaL_register(L, NULL, cg_bind_store_append_methods);
+  luaL_register(L, NULL, cg_bind_store_growth_methods);
   luaL_register(L, NULL, cg_bind_store_read_methods);
   lua_pop(L, 2);
   lua_newtable(L);
@@ -296,10 +314,13 @@ static void wake_durable(struct cg_bind_store *store) {
   uint64_t durable = cg_log_durable_position(cg_store_log(store->store));
   while (store->ring_count > 0 && store->ring[store->ring_first].position < durable)
     cg_task_wake(pop_waiter(store), 0);
+  cg_bind_growth_wake(store);
 }
 
 /* Wakes all that wait: with their results (err NULL), or with false and an error in their place. */
 static void wake_failed(struct cg_bind_store *store, const struct cg_err *err) {
+  struct cg_err closed = {.code = CG_ECLOSED, .message = "the store was closed"};
+  cg_bind_growth_end(store, err != NULL ? err : &closed);
   while (store->ring_count > 0) {
     struct cg_task *task = pop_waiter(store);
     if (err == NULL) {

@@ -8,6 +8,7 @@
 #include <lua.h>
 #include <uv.h>
 
+#include "base/fs_fault.h"
 #include "bind/bind.h"
 #include "store/store.h"
 
@@ -33,8 +34,10 @@ struct cg_bind_store {
   uint32_t ring_first;
   uint32_t ring_count;
   uint32_t ring_capacity;       /* A power of two. */
+  struct cg_bind_growth *growth; /* Readers that wait for new events, or NULL. */
   cg_ref on_failed;             /* Function to run when the log failed, or CG_NO_REF. */
   uv_async_t async;             /* Rung by the log's writer thread. */
+  struct cg_fs_fault fault;     /* Faults that a test asked for. */
   bool failure_told;            /* on_failed was started. */
   bool is_building;             /* Between begin and commit or rollback. */
 };
@@ -50,8 +53,14 @@ cg_store_stream cg_bind_check_stream(lua_State *L, int index, struct cg_bind_sto
 int cg_bind_wait_durable(lua_State *L, struct cg_bind_store *store, uint64_t position,
                          int held_count);
 
-/* Methods that bind_store_append.c and bind_store_read.c add to the type. */
+/* Wakes the readers for which there is something new. */
+void cg_bind_growth_wake(struct cg_bind_store *store);
+/* Wakes all readers with false and the error. */
+void cg_bind_growth_end(struct cg_bind_store *store, const struct cg_err *err);
+
+/* Methods that the other files bind_store_*.c add to the type. */
 extern const luaL_Reg cg_bind_store_append_methods[];
+extern const luaL_Reg cg_bind_store_growth_methods[];
 extern const luaL_Reg cg_bind_store_read_methods[];
 
 #endif

@@ -1,4 +1,5 @@
-/* model.h - read models: JSON documents and checkpoints in one SQLite database, off the loop thread.
+/* model.h - read models: JSON documents and checkpoints in one SQLite database, not on the loop
+ * thread.
  *
  * A projection has one table of documents a version and one checkpoint: the position up to which
  * the log's events are in it. Documents and checkpoint change in one transaction, so that each
@@ -75,7 +76,8 @@ struct cg_model_job {
 enum cg_code cg_model_open(struct cg_model **model, uv_loop_t *loop, const char *path,
                            struct cg_err *err);
 /* Waits for the job that runs, ends those that wait with CG_ECLOSED (done is called for each of
- * them, inside), closes the database; the memory is freed when the loop has turned. NULL is fine. */
+ * them, inside), closes the database; the memory is freed when the loop has turned. NULL is
+ * fine. */
 void cg_model_close(struct cg_model *model);
 
 /* A job without entries. `projection` is copied; NULL only for LIST. */

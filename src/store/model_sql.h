@@ -12,8 +12,8 @@
 
 struct cg_model_sql;
 
-/* Opens or makes the database `path`; NULL: in memory. Errors: CG_EIO, CG_EPERM, CG_EFULL, CG_EBUSY;
- * CG_ECORRUPT; CG_EINVAL written by a newer version. */
+/* Opens or makes the database `path`; NULL: in memory. Errors: CG_EIO, CG_EPERM, CG_EFULL,
+ * CG_EBUSY; CG_ECORRUPT; CG_EINVAL written by a newer version. */
 enum cg_code cg_model_sql_open(struct cg_model_sql **sql, const char *path, struct cg_err *err);
 /* Closes; NULL is fine. */
 void cg_model_sql_close(struct cg_model_sql *sql);

@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "log/log.h"
+#include "store/model.h" /* Read models: behind the same door. */
 
 struct cg_store;
 
