@@ -148,6 +148,7 @@ local function walk_sink(file, expected)
     WALK[kind](walk, a, b)
   end
   for process, e in pairs(expected) do
+    if not e.ended then walk.ends:fault("the end of %s was never told", process) end
     for _, path in ipairs(e.paths) do
       if not e.calls[process .. "/1/" .. path .. "/1"] and not e.doubts[path] then
         walk.keys:fault("%s/1/%s was never called", process, path)

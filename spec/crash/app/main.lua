@@ -15,10 +15,16 @@ local function invoices_of()
   return assert(catga.ask("SimulatedOrders", { count = tonumber(os.getenv("CATGA_ORDERS_COUNT")) }))
 end
 
+-- An end is told in every run of the program: a kill may have come between the end and its telling.
+local function tell_end(id, outcome, before)
+  local tell = before and before.ended and sink.keep or sink.write
+  tell(("end %s %s"):format(id, outcome))
+end
+
 local function run_trip(id)
   local before = catga.processes.get(id)
   local _, err = catga.run("TripProcess", { id = id })
-  if not (before and before.ended) then sink.write(("end %s %s"):format(id, err.status)) end
+  tell_end(id, err.status, before)
 end
 
 catga.main(function()
@@ -30,9 +36,10 @@ catga.main(function()
   local outcomes = {}
   local tally = intake.run(invoices, { on_end = function(id, outcome, before)
     outcomes[id] = outcome
-    if not (before and before.ended) then sink.write(("end %s %s"):format(id, outcome)) end
+    tell_end(id, outcome, before)
     if has_trip[id] then run_trip(has_trip[id]) end
   end })
+  sink.flush()
   summary.wait_for_model(tally)
   local path = os.getenv("CATGA_DUMP")
   if path then dump.write(path, invoices, outcomes) end
