@@ -214,7 +214,7 @@ function App:stop()
   if self.stopping then return true end
   self.stopping = true
   if self.watcher then self.watcher:stop() end
-  for _, p in pairs(self.engine.active) do p.halt = true end
+  for _, p in pairs(self.engine.active) do p.halt, p.special = true, true end
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.projections:stop()
@@ -227,7 +227,7 @@ end
 function App:abandon()
   self.stopping = true
   for _, p in pairs(self.engine.active) do
-    p.halt = true
+    p.halt, p.special = true, true
     if p.task then native_task.drop(p.task) end
   end
   self.projections:abandon()

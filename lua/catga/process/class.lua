@@ -23,6 +23,7 @@ local DEFAULTS = { timeout = 30000, attempts = 3, backoff = 1000 }
 ---@field timeout_ms number
 ---@field backoff_ms number  pause after the first failed attempt; doubles, with jitter
 ---@field at_most_once boolean?
+---@field special boolean    it has an undo, or may run at most once
 ---@field heads table<integer, string>  JSON of operation number and name, made once
 
 ---@class catga.ProcessClass
@@ -80,6 +81,7 @@ function Class:make_step(name, fn)
     at_most_once = own.at_most_once,
   }
   if step.at_most_once then step.attempts = 1 end
+  step.special = step.undo ~= nil or step.at_most_once == true
   return step
 end
 

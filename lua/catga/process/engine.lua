@@ -34,6 +34,7 @@ local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same
 ---@field waiter catga.Task|false  the first that waits for the end; more are in `future`
 ---@field doubt integer?       operation that may have been attempted before a crash
 ---@field halt boolean?        no further step begins: cancelled, or the app stops
+---@field special boolean?     it replays, was recovered, or is to halt: not the usual case
 ---@field cancelled catga.Error?
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
@@ -413,6 +414,7 @@ function Engine:cancel(id)
   if not p then return nil, errors.new("not_found", "no process " .. id .. " is running") end
   if not p.compensating and not p.cancelled then
     p.cancelled, p.halt = errors.new("cancelled", "process " .. id .. " was cancelled"), true
+    p.special = true
     if not p.task.limit and native_task.drop(p.task) then self:undo_cancelled(p) end
   end
   p:wait()
@@ -437,7 +439,7 @@ local function recover_one(engine, stream)
   p.correlation_id = first.correlation_id
   local history = journal.history(records)
   p.history = history[1] and history or nil
-  p.doubt = history.last + 1
+  p.doubt, p.special = history.last + 1, true
   local failure, cancelled
   for _, record in ipairs(records) do
     if record.type == "ProcessCancelRequested" then

@@ -74,6 +74,7 @@ local function head_of(step, op)
   end
   return head
 end
+M.head_of = head_of
 
 --- The JSON string of a step's name.
 function M.quote(step)

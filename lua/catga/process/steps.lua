@@ -12,16 +12,27 @@ local random = require "catga.process.random"
 
 local M = {}
 
+local catch = errors.catch
 local plain_random = require "catga.sandbox".raw.random
 
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 local CONFLICT_RUNS_MAX = 10   -- How often an attempt runs again when its commit met a conflict.
 
--- Between operations, when p.halt is set: a cancelled process leaves its body here, one of a
+-- Between operations, when p.halt (and so p.special) is set: a cancelled process leaves its body here, one of a
 -- stopping app waits here for the next start of the program.
 local function checkpoint(p)
   if p.cancelled then p.app.engine:undo_cancelled(p) end
   native_task.abandon()
+end
+
+-- What an attempt came to: a step that raises, or returns nil and an error, or took too long has
+-- failed. Takes what xpcall returned.
+local function judge(task, step, ok, value, err)
+  if ok and value == nil and err ~= nil then ok, value = false, errors.from(err) end
+  if not (task.timer or task.timed_out) then return ok, value, false end
+  if not tasks.end_limit(task) then return ok, value, false end
+  return false, errors.new("timeout", ("step %s took longer than its timeout of %d ms")
+    :format(step.name, step.timeout_ms), { retryable = true }), true
 end
 
 --- Runs one attempt of a step or undo: outside of the flow's determinism, in a unit of work.
@@ -34,13 +45,9 @@ end
 ---@return boolean timed_out
 function M.attempt(task, step, fn, ...)
   task.flow, task.limit = nil, step
-  local ok, value, err = xpcall(fn, errors.catch, ...)
+  local ok, value, err = xpcall(fn, catch, ...)
   task.flow, task.limit = true, nil
-  if ok and value == nil and err ~= nil then ok, value = false, errors.from(err) end
-  if not (task.timer or task.timed_out) then return ok, value, false end
-  if not tasks.end_limit(task) then return ok, value, false end
-  return false, errors.new("timeout", ("step %s took longer than its timeout of %d ms")
-    :format(step.name, step.timeout_ms), { retryable = true }), true
+  return judge(task, step, ok, value, err)
 end
 
 -- Journals a completion together with what the step staged.
@@ -77,19 +84,27 @@ local function wait_in_flow(task, p, due)
   if p.halt then checkpoint(p) end
 end
 
--- One attempt with its commit; a conflict at the commit runs it again at once.
-local function attempt_and_commit(task, p, step, op, args, fn, ...)
-  local value
+-- Commits what an attempt came to; a conflict at the commit runs the attempt again at once.
+local function commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
+  local conflict
   for _ = 1, CONFLICT_RUNS_MAX do
-    p.nth = 0
-    local ok, result, timed_out = M.attempt(task, step, fn, ...)
-    if not ok then return false, result, timed_out end
-    ok, value = complete(task, p, step, op, result, args)
+    if not ok then return false, value, timed_out end
+    ok, value = complete(task, p, step, op, value, args)
     if ok then return true, value end
     if value.code ~= "conflict" then return false, value end
+    conflict = value
+    p.nth = 0
+    ok, value, timed_out = M.attempt(task, step, fn, ...)
   end
-  value.retryable = true
-  return false, value
+  task.unit = nil
+  conflict.retryable = true
+  return false, conflict
+end
+
+local function attempt_and_commit(task, p, step, op, args, fn, ...)
+  p.nth = 0
+  local ok, value, timed_out = M.attempt(task, step, fn, ...)
+  return commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
 end
 
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
@@ -119,8 +134,17 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
   end
 end
 
--- Runs a step live: first what may be left of an earlier life of this process.
-local function run_live(task, p, step, op, fn, ...)
+-- An operation with something special about it: its step has an undo or may run at most once, the
+-- process replays, was recovered, or is to halt.
+local function run_special(task, p, step, op, fn, ...)
+  if p.history then
+    local recorded = journal.recorded(p, op, "step", step.name)
+    if recorded then
+      if recorded.error then error(errors.from(recorded.error), 0) end
+      return recorded.result
+    end
+  end
+  if p.halt then checkpoint(p) end
   local args = step.undo and journal.arguments(p, ...) or nil
   if step.at_most_once then journal.started(p, step, op) end
   if p.due then -- Recovered in the pause before an attempt.
@@ -131,13 +155,26 @@ local function run_live(task, p, step, op, fn, ...)
   if p.doubt then p.attempt = (p.failures or 0) + (p.doubt == op and 2 or 1) end
   local ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
   if ok then
-    if p.doubt or p.failures then p.failures, p.attempt, p.doubt = nil, nil, nil end
+    if p.doubt then
+      p.failures, p.attempt, p.doubt = nil, nil, nil
+      p.special = p.halt
+    end
     return value
   end
   return retry(task, p, step, op, args, value, timed_out, fn, ...)
 end
 
---- Runs the next operation of the body as a step.
+-- What is left to do when an attempt was not simply done and journaled.
+local function conclude(task, p, step, op, ok, value, err, fn, ...)
+  local timed_out
+  ok, value, timed_out = judge(task, step, ok, value, err)
+  ok, value, timed_out = commit(task, p, step, op, nil, ok, value, timed_out, fn, ...)
+  if ok then return value end
+  return retry(task, p, step, op, nil, value, timed_out, fn, ...)
+end
+
+--- Runs the next operation of the body as a step. The usual case is written out here: it is the
+--- hot path of every process.
 ---@param task catga.Task
 ---@param p catga.Instance
 ---@param step catga.Step
@@ -146,15 +183,21 @@ end
 function M.run(task, p, step, fn, ...)
   local op = p.op + 1
   p.op = op
-  if p.history then
-    local recorded = journal.recorded(p, op, "step", step.name)
-    if recorded then
-      if recorded.error then error(errors.from(recorded.error), 0) end
-      return recorded.result
+  if p.special or step.special then return run_special(task, p, step, op, fn, ...) end
+  p.nth = 0
+  task.flow, task.limit = nil, step
+  local ok, value, err = xpcall(fn, catch, ...)
+  task.flow, task.limit = true, nil
+  if ok and (value ~= nil or err == nil) and not (task.unit or task.timer or task.timed_out) then
+    local done, result, time = p.app.store:journal(p.stream, "ProcessStepCompleted", 0,
+      step.heads[op] or journal.head_of(step, op), "result", value)
+    if done then
+      p.now = time
+      if p.special then checkpoint(p) end
+      return result
     end
   end
-  if p.halt then checkpoint(p) end
-  return run_live(task, p, step, op, fn, ...)
+  return conclude(task, p, step, op, ok, value, err, fn, ...)
 end
 
 --- The method that a script calls as self:name(...).
