@@ -75,21 +75,22 @@ static const char *global(struct host *host, const char *name) {
 
 static void parks_through_pcall_metamethods_iterators_and_coroutines(void **state) {
   struct host *host = *state;
-  run(host, "local clock = require 'catga.native.clock'.system()\n"
-            "local function wait() clock:sleep(1) return 1 end\n"
-            "sum = 0\n"
-            "sum = sum + select(2, pcall(wait))\n"
-            "sum = sum + select(2, xpcall(wait, print))\n"
-            "sum = sum + setmetatable({}, { __index = wait }).x\n"
-            "sum = sum + (setmetatable({}, { __add = wait }) + 1)\n"
-            "for n in function(_, last) if not last then return wait() end end do sum = sum + n end\n"
-            "local inner = coroutine.wrap(function() coroutine.yield(wait()) return wait() end)\n"
-            "sum = sum + inner() + inner()\n"
-            "local outer = coroutine.create(function()\n"
-            "  return coroutine.wrap(function() return wait() end)()\n"
-            "end)\n"
-            "sum = sum + select(2, coroutine.resume(outer))\n"
-            "clock:close()\n");
+  run(host,
+      "local clock = require 'catga.native.clock'.system()\n"
+      "local function wait() clock:sleep(1) return 1 end\n"
+      "sum = 0\n"
+      "sum = sum + select(2, pcall(wait))\n"
+      "sum = sum + select(2, xpcall(wait, print))\n"
+      "sum = sum + setmetatable({}, { __index = wait }).x\n"
+      "sum = sum + (setmetatable({}, { __add = wait }) + 1)\n"
+      "for n in function(_, last) if not last then return wait() end end do sum = sum + n end\n"
+      "local inner = coroutine.wrap(function() coroutine.yield(wait()) return wait() end)\n"
+      "sum = sum + inner() + inner()\n"
+      "local outer = coroutine.create(function()\n"
+      "  return coroutine.wrap(function() return wait() end)()\n"
+      "end)\n"
+      "sum = sum + select(2, coroutine.resume(outer))\n"
+      "clock:close()\n");
   assert_string_equal(global(host, "sum"), "8");
 }
 

@@ -35,7 +35,7 @@ int cg_bind_false(lua_State *L, const struct cg_err *err);
 struct cg_bind_clock {
   struct cg_clock_virtual state; /* Used when is_virtual. */
   struct cg_clock clock;
-  struct cg_timers *timers;      /* NULL once closed. */
+  struct cg_timers *timers; /* NULL once closed. */
   bool is_virtual;
 };
 

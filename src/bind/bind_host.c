@@ -121,7 +121,7 @@ static int bind_host_absolute(lua_State *L) {
 struct host_watch {
   struct cg_watch *watch; /* NULL once stopped. */
   struct cg_runtime *runtime;
-  cg_ref changed;         /* Function to run as a task. */
+  cg_ref changed; /* Function to run as a task. */
 };
 
 static void on_changed(void *arg) {

@@ -262,12 +262,10 @@ static int bind_log_gc(lua_State *L) {
 
 int cg_bind_store(lua_State *L) {
   static const luaL_Reg functions[] = {{"open", bind_store_open}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"wait", bind_store_wait},
-                                     {"turn", bind_store_turn},
-                                     {"close", bind_store_close},
-                                     {"abandon", bind_store_abandon},
-                                     {"snapshot", bind_store_snapshot},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"wait", bind_store_wait},         {"turn", bind_store_turn},
+      {"close", bind_store_close},       {"abandon", bind_store_abandon},
+      {"snapshot", bind_store_snapshot}, {NULL, NULL}};
   static const luaL_Reg none[] = {{NULL, NULL}};
   cg_bind_type(L, CG_BIND_LOG_TYPE, none, bind_log_gc);
   cg_bind_type(L, CG_BIND_STORE_TYPE, methods, bind_store_gc);

@@ -23,7 +23,7 @@ struct cg_bind_waiter {
 
 /* A store as Lua holds it (through a boxed pointer). */
 struct cg_bind_store {
-  struct cg_store *store;       /* NULL once closed. */
+  struct cg_store *store; /* NULL once closed. */
   struct cg_runtime *runtime;
   struct cg_clock clock;        /* Stamps records. */
   struct cg_buf *scratch;       /* Records read, values encoded. */
@@ -33,13 +33,13 @@ struct cg_bind_store {
   struct cg_bind_waiter *ring;  /* FIFO of waiting tasks. */
   uint32_t ring_first;
   uint32_t ring_count;
-  uint32_t ring_capacity;       /* A power of two. */
+  uint32_t ring_capacity;        /* A power of two. */
   struct cg_bind_growth *growth; /* Readers that wait for new events, or NULL. */
-  cg_ref on_failed;             /* Function to run when the log failed, or CG_NO_REF. */
-  uv_async_t async;             /* Rung by the log's writer thread. */
-  struct cg_fs_fault fault;     /* Faults that a test asked for. */
-  bool failure_told;            /* on_failed was started. */
-  bool is_building;             /* Between begin and commit or rollback. */
+  cg_ref on_failed;              /* Function to run when the log failed, or CG_NO_REF. */
+  uv_async_t async;              /* Rung by the log's writer thread. */
+  struct cg_fs_fault fault;      /* Faults that a test asked for. */
+  bool failure_told;             /* on_failed was started. */
+  bool is_building;              /* Between begin and commit or rollback. */
 };
 
 /* The store at a stack index; raises when it is none or closed. */

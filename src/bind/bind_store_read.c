@@ -56,8 +56,7 @@ static int bind_store_stream(lua_State *L) {
 /* count(stream) -> records */
 static int bind_store_count(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
-  lua_pushnumber(L,
-                 (lua_Number)cg_store_count(store->store, cg_bind_check_stream(L, 2, store)));
+  lua_pushnumber(L, (lua_Number)cg_store_count(store->store, cg_bind_check_stream(L, 2, store)));
   return 1;
 }
 

@@ -66,10 +66,14 @@ static int bind_task_drop(lua_State *L) {
 }
 
 /* abandon(): ends the running task where it stands. */
-static int bind_task_abandon(lua_State *L) { return cg_task_abandon(cg_runtime_of(L), L); }
+static int bind_task_abandon(lua_State *L) {
+  return cg_task_abandon(cg_runtime_of(L), L);
+}
 
 /* settle(): parks until nothing else can run. */
-static int bind_task_settle(lua_State *L) { return cg_task_settle(cg_runtime_of(L), L); }
+static int bind_task_settle(lua_State *L) {
+  return cg_task_settle(cg_runtime_of(L), L);
+}
 
 /* yield(): lets the other ready tasks run first. */
 static int bind_task_yield(lua_State *L) {
@@ -97,13 +101,17 @@ static int bind_task_counts(lua_State *L) {
 }
 
 int cg_bind_task(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"spawn", bind_task_spawn},         {"park", bind_task_park},
-      {"wake", bind_task_wake},           {"interrupt", bind_task_interrupt},
-      {"drop", bind_task_drop},           {"abandon", bind_task_abandon},
-      {"settle", bind_task_settle},       {"yield", bind_task_yield},
-      {"busy", bind_task_busy},           {"counts", bind_task_counts},
-      {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spawn", bind_task_spawn},
+                                       {"park", bind_task_park},
+                                       {"wake", bind_task_wake},
+                                       {"interrupt", bind_task_interrupt},
+                                       {"drop", bind_task_drop},
+                                       {"abandon", bind_task_abandon},
+                                       {"settle", bind_task_settle},
+                                       {"yield", bind_task_yield},
+                                       {"busy", bind_task_busy},
+                                       {"counts", bind_task_counts},
+                                       {NULL, NULL}};
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   return 1;

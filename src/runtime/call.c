@@ -20,7 +20,9 @@ void cg_ref_drop(struct cg_runtime *runtime, cg_ref ref) {
   luaL_unref(runtime->L, LUA_REGISTRYINDEX, ref);
 }
 
-void cg_ref_push(lua_State *L, cg_ref ref) { lua_rawgeti(L, LUA_REGISTRYINDEX, ref); }
+void cg_ref_push(lua_State *L, cg_ref ref) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+}
 
 enum cg_code cg_call(lua_State *L, int arg_count, int result_count, struct cg_err *err) {
   int function = lua_gettop(L) - arg_count;

@@ -21,12 +21,12 @@ struct cg_runtime;
 
 /* The guard, a part of the runtime. */
 struct cg_guard {
-  uint64_t seen_resume;    /* resume_count at the last callback. */
-  uint64_t seen_ns;        /* Monotonic time when that resume was first seen. */
-  uint64_t deadline_ns;    /* How long one resume may run. */
-  uint64_t stopped_count;  /* Handlers stopped so far. */
+  uint64_t seen_resume;   /* resume_count at the last callback. */
+  uint64_t seen_ns;       /* Monotonic time when that resume was first seen. */
+  uint64_t deadline_ns;   /* How long one resume may run. */
+  uint64_t stopped_count; /* Handlers stopped so far. */
   bool is_started;
-  bool is_fired;           /* The hook was armed for the current resume. */
+  bool is_fired; /* The hook was armed for the current resume. */
 };
 
 /* Starts guarding with a deadline in milliseconds (at least 20). Asserts that no other runtime of

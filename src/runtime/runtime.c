@@ -7,8 +7,8 @@
 
 #include "base/mem.h"
 
-#define POOL_IDLE_MAX 4096u               /* Idle message buffers kept. */
-#define POOL_IDLE_BYTES_MAX (64u * 1024)  /* Larger ones are freed at once. */
+#define POOL_IDLE_MAX 4096u              /* Idle message buffers kept. */
+#define POOL_IDLE_BYTES_MAX (64u * 1024) /* Larger ones are freed at once. */
 
 static const char RUNTIME_KEY; /* Its address is the registry key of the runtime. */
 
@@ -108,8 +108,7 @@ static void *allocate_capped(void *arg, void *memory, size_t old_size, size_t ne
   if (memory == NULL)
     old_size = 0;
   size_t in_use = runtime->memory_bytes - old_size + new_size;
-  if (new_size > old_size && runtime->memory_bytes_max != 0 &&
-      in_use > runtime->memory_bytes_max)
+  if (new_size > old_size && runtime->memory_bytes_max != 0 && in_use > runtime->memory_bytes_max)
     return NULL;
   void *result = runtime->allocate(runtime->allocate_arg, memory, old_size, new_size);
   if (result != NULL || new_size == 0)

@@ -28,38 +28,38 @@ typedef void (*cg_bindings_fn)(struct cg_runtime *runtime, lua_State *L);
 
 /* How to make a runtime. Zero fields mean the default. */
 struct cg_runtime_options {
-  uv_loop_t *loop;          /* NULL: an own one. */
-  struct cg_clock clock;    /* Default: the system's. */
-  struct cg_say *say;       /* Must outlive the runtime. */
-  cg_bindings_fn bindings;  /* Must be given. */
+  uv_loop_t *loop;         /* NULL: an own one. */
+  struct cg_clock clock;   /* Default: the system's. */
+  struct cg_say *say;      /* Must outlive the runtime. */
+  cg_bindings_fn bindings; /* Must be given. */
 };
 
 /* A runtime. Fields are read-only for other folders. */
 struct cg_runtime {
   uv_loop_t *loop;
-  uv_loop_t own_loop;       /* Used when owns_loop. */
-  lua_State *L;             /* Main state; tasks have their own coroutines. */
+  uv_loop_t own_loop; /* Used when owns_loop. */
+  lua_State *L;       /* Main state; tasks have their own coroutines. */
   struct cg_clock clock;
   struct cg_say *say;
   struct cg_buf_pool *pool; /* Buffers for messages. */
   struct cg_tasks tasks;
   struct cg_guard guard;
-  cg_ref state_ref;         /* The table catga.state; slot 1 is the current task's table. */
-  cg_ref task_loop_ref;     /* Body of the pooled coroutines. */
-  int64_t ref_count;        /* References taken and not dropped. */
-  lua_Alloc allocate;       /* LuaJIT's own allocator, below the cap. */
+  cg_ref state_ref;     /* The table catga.state; slot 1 is the current task's table. */
+  cg_ref task_loop_ref; /* Body of the pooled coroutines. */
+  int64_t ref_count;    /* References taken and not dropped. */
+  lua_Alloc allocate;   /* LuaJIT's own allocator, below the cap. */
   void *allocate_arg;
-  size_t memory_bytes;      /* In use by Lua. */
-  size_t memory_bytes_max;  /* 0: no cap. */
-  int exit_code;            /* Of the program, set by the script (catga.exit). */
+  size_t memory_bytes;     /* In use by Lua. */
+  size_t memory_bytes_max; /* 0: no cap. */
+  int exit_code;           /* Of the program, set by the script (catga.exit). */
   void (*on_exit)(struct cg_runtime *runtime, void *arg); /* Told when the script wants the program
                                to end, or NULL. */
-  void *on_exit_arg;        /* Passed to on_exit. */
+  void *on_exit_arg;                                      /* Passed to on_exit. */
   bool is_stopping;
   bool owns_loop;
-  char park_mark;           /* Only its address matters: first value of a yield that parks. */
-  char idle_mark;           /* The same: the coroutine is free for reuse. */
-  char abandon_mark;        /* The same: the coroutine ends here. */
+  char park_mark;    /* Only its address matters: first value of a yield that parks. */
+  char idle_mark;    /* The same: the coroutine is free for reuse. */
+  char abandon_mark; /* The same: the coroutine ends here. */
 };
 
 /* Makes the runtime: state, libraries, embedded modules, task pool. */

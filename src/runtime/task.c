@@ -59,10 +59,12 @@ struct cg_task *cg_task_spawn(struct cg_runtime *runtime, lua_State *L, int arg_
   return task;
 }
 
-struct cg_task *cg_task_current(struct cg_runtime *runtime) { return runtime->tasks.current; }
+struct cg_task *cg_task_current(struct cg_runtime *runtime) {
+  return runtime->tasks.current;
+}
 
-int cg_task_park(struct cg_runtime *runtime, lua_State *L, int held_count,
-                 cg_task_cancel_fn cancel, void *arg) {
+int cg_task_park(struct cg_runtime *runtime, lua_State *L, int held_count, cg_task_cancel_fn cancel,
+                 void *arg) {
   struct cg_task *task = runtime->tasks.current;
   assert(task != NULL && task->state == CG_TASK_RUNNING);
   task->cancel = cancel;
@@ -326,6 +328,10 @@ static void wake_settlers(struct cg_runtime *runtime) {
   }
 }
 
-static void on_idle(uv_idle_t *handle) { (void)handle; }
+static void on_idle(uv_idle_t *handle) {
+  (void)handle;
+}
 
-static void on_prepare(uv_prepare_t *handle) { cg_tasks_turn(handle->data); }
+static void on_prepare(uv_prepare_t *handle) {
+  cg_tasks_turn(handle->data);
+}

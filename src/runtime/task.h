@@ -30,36 +30,36 @@ enum cg_task_state { CG_TASK_IDLE, CG_TASK_READY, CG_TASK_RUNNING, CG_TASK_PARKE
 /* One task. Read-only for everybody but task.c. */
 struct cg_task {
   struct cg_runtime *runtime;
-  lua_State *co;             /* Its coroutine. */
-  cg_ref co_ref;             /* Keeps the coroutine. */
-  cg_ref table_ref;          /* The Lua table that stands for the task. */
+  lua_State *co;    /* Its coroutine. */
+  cg_ref co_ref;    /* Keeps the coroutine. */
+  cg_ref table_ref; /* The Lua table that stands for the task. */
   enum cg_task_state state;
-  int value_count;           /* Values on co's stack that the next resume passes. */
-  uint64_t serial;           /* Differs between uses of a pooled task. */
-  cg_task_cancel_fn cancel;  /* While parked; NULL: the wait is short and cannot be cancelled. */
-  void *cancel_arg;          /* Passed to cancel. */
-  struct cg_task *next;      /* In the ready queue, or the idle list. */
-  struct cg_task *all_next;  /* In the list of all tasks. */
+  int value_count;          /* Values on co's stack that the next resume passes. */
+  uint64_t serial;          /* Differs between uses of a pooled task. */
+  cg_task_cancel_fn cancel; /* While parked; NULL: the wait is short and cannot be cancelled. */
+  void *cancel_arg;         /* Passed to cancel. */
+  struct cg_task *next;     /* In the ready queue, or the idle list. */
+  struct cg_task *all_next; /* In the list of all tasks. */
   struct cg_task *all_previous;
 };
 
 /* The scheduler, a part of the runtime. */
 struct cg_tasks {
-  struct cg_task *ready_first;  /* FIFO of ready tasks. */
+  struct cg_task *ready_first; /* FIFO of ready tasks. */
   struct cg_task *ready_last;
-  struct cg_task *idle;         /* LIFO of idle tasks. */
-  struct cg_task *all;          /* All tasks, also parked and idle ones. */
-  struct cg_task *current;      /* The running one, or NULL. */
-  uint64_t resume_count;        /* Grows with every resume; the deadline guard watches it. */
+  struct cg_task *idle;    /* LIFO of idle tasks. */
+  struct cg_task *all;     /* All tasks, also parked and idle ones. */
+  struct cg_task *current; /* The running one, or NULL. */
+  uint64_t resume_count;   /* Grows with every resume; the deadline guard watches it. */
   uint32_t idle_count;
-  uint32_t live_count;          /* Tasks that are ready, running or parked. */
-  uint32_t busy_count;          /* Outside work under way that will wake tasks (see cg_task_busy). */
-  uint64_t serial;              /* Last serial given. */
-  uv_idle_t idle_handle;        /* Active while the ready queue is not empty. */
-  uv_prepare_t prepare_handle;  /* Runs the queue once a turn. */
+  uint32_t live_count;         /* Tasks that are ready, running or parked. */
+  uint32_t busy_count;         /* Outside work under way that will wake tasks (see cg_task_busy). */
+  uint64_t serial;             /* Last serial given. */
+  uv_idle_t idle_handle;       /* Active while the ready queue is not empty. */
+  uv_prepare_t prepare_handle; /* Runs the queue once a turn. */
   bool idle_is_active;
-  bool yielding;                /* The task that is parking wants to go on at once, after others. */
-  struct cg_task *settlers;     /* Tasks that wait until nothing else can run. */
+  bool yielding;            /* The task that is parking wants to go on at once, after others. */
+  struct cg_task *settlers; /* Tasks that wait until nothing else can run. */
 };
 
 /* Prepares the scheduler; the runtime's loop and state are there. */
@@ -78,8 +78,8 @@ struct cg_task *cg_task_current(struct cg_runtime *runtime);
 
 /* Ends a C function that waits: `return cg_task_park(L, n, cancel, arg)`. The top n values stay
  * with the task and are the first results when it is woken. Must be called in a task. */
-int cg_task_park(struct cg_runtime *runtime, lua_State *L, int held_count,
-                 cg_task_cancel_fn cancel, void *arg);
+int cg_task_park(struct cg_runtime *runtime, lua_State *L, int held_count, cg_task_cancel_fn cancel,
+                 void *arg);
 /* Where to push further results of a parked task before it is woken. */
 lua_State *cg_task_values(struct cg_task *task);
 /* Forgets the values that a parked task holds; returns where to push others. */

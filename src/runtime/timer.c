@@ -24,14 +24,14 @@ struct cg_timers {
   struct cg_runtime *runtime;
   struct cg_clock clock;
   struct slot *slots;
-  uint32_t *heap;          /* Slot indexes, the earliest first. */
+  uint32_t *heap; /* Slot indexes, the earliest first. */
   uint32_t slot_count;
   uint32_t slot_capacity;
   uint32_t heap_count;
-  uint32_t free_first;     /* Head of the free list, or NO_PLACE. */
+  uint32_t free_first; /* Head of the free list, or NO_PLACE. */
   uint64_t serial;
-  uv_timer_t handle;       /* Armed for the first due time; unused when virtual. */
-  int64_t armed_ms;        /* What it is armed for; -1: not armed. */
+  uv_timer_t handle; /* Armed for the first due time; unused when virtual. */
+  int64_t armed_ms;  /* What it is armed for; -1: not armed. */
   bool is_virtual;
 };
 

@@ -21,7 +21,7 @@ struct directory {
 struct cg_watch {
   struct directory *directories[DIRECTORIES_MAX];
   uint32_t count;
-  uv_timer_t timer;     /* Runs while changes settle. */
+  uv_timer_t timer; /* Runs while changes settle. */
   uint32_t settle_ms;
   cg_watch_fn changed;
   void *arg;

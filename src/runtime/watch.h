@@ -19,8 +19,7 @@ typedef void (*cg_watch_fn)(void *arg);
 
 /* Starts watching; names that begin with a dot are left out. Errors: CG_EIO with the path. */
 enum cg_code cg_watch_start(struct cg_watch **watch, uv_loop_t *loop, const char *path,
-                            uint32_t settle_ms, cg_watch_fn changed, void *arg,
-                            struct cg_err *err);
+                            uint32_t settle_ms, cg_watch_fn changed, void *arg, struct cg_err *err);
 /* Stops watching; frees once the loop has turned. NULL is fine. */
 void cg_watch_stop(struct cg_watch *watch);
 

@@ -27,12 +27,12 @@ struct entry {
 
 /* One stream of the index. */
 struct stream {
-  char *name;           /* Zero-terminated copy. */
+  char *name;            /* Zero-terminated copy. */
   struct entry *entries; /* One a record, by version. */
   uint32_t name_size;
-  uint32_t count;       /* Records, staged ones included. */
-  uint32_t capacity;    /* Room in entries. */
-  bool unfinished;      /* Opened and not closed. */
+  uint32_t count;    /* Records, staged ones included. */
+  uint32_t capacity; /* Room in entries. */
+  bool unfinished;   /* Opened and not closed. */
 };
 
 /* One record of the commit being built. */
@@ -44,21 +44,21 @@ struct staged {
 };
 
 struct cg_store {
-  struct cg_log *log;       /* Owned. */
-  struct cg_map *names;     /* Stream name to index. */
-  struct stream *streams;   /* By index. */
+  struct cg_log *log;     /* Owned. */
+  struct cg_map *names;   /* Stream name to index. */
+  struct stream *streams; /* By index. */
   uint32_t stream_count;
   uint32_t stream_capacity;
-  uint64_t last_id;         /* Highest id seen while opening. */
+  uint64_t last_id; /* Highest id seen while opening. */
   struct cg_id_source ids;
   struct cg_reserve reserve; /* Where ids are reserved; unused in memory. */
-  struct cg_buf *building;  /* Encoded records of the commit being built. */
-  struct staged *staged;    /* The same, for the index. */
+  struct cg_buf *building;   /* Encoded records of the commit being built. */
+  struct staged *staged;     /* The same, for the index. */
   uint32_t staged_count;
   uint32_t staged_capacity;
-  size_t open_record;       /* Offset of the record between add and added. */
-  bool is_building;         /* Between begin and commit or rollback. */
-  bool is_record_open;      /* Between add and added. */
+  size_t open_record;  /* Offset of the record between add and added. */
+  bool is_building;    /* Between begin and commit or rollback. */
+  bool is_record_open; /* Between add and added. */
 };
 
 static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
@@ -106,7 +106,9 @@ void cg_store_abandon(struct cg_store *store) {
   store_free(store);
 }
 
-struct cg_log *cg_store_log(struct cg_store *store) { return store->log; }
+struct cg_log *cg_store_log(struct cg_store *store) {
+  return store->log;
+}
 
 cg_store_stream cg_store_find(struct cg_store *store, const char *name, size_t size, bool make) {
   if (size == 0 || size > CG_RECORD_STREAM_BYTES_MAX)
@@ -134,7 +136,9 @@ bool cg_store_unfinished(const struct cg_store *store, cg_store_stream stream) {
   return store->streams[stream].unfinished;
 }
 
-uint32_t cg_store_stream_count(const struct cg_store *store) { return store->stream_count; }
+uint32_t cg_store_stream_count(const struct cg_store *store) {
+  return store->stream_count;
+}
 
 enum cg_code cg_store_new_id(struct cg_store *store, uint64_t *id, struct cg_err *err) {
   return cg_id_next(&store->ids, id, err);
@@ -175,8 +179,7 @@ enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *e
 
   if (store->staged_count == store->staged_capacity) {
     store->staged_capacity = store->staged_capacity == 0 ? 16 : store->staged_capacity * 2;
-    store->staged =
-        cg_realloc(store->staged, store->staged_capacity * sizeof(store->staged[0]));
+    store->staged = cg_realloc(store->staged, store->staged_capacity * sizeof(store->staged[0]));
   }
   store->staged[store->staged_count] = (struct staged){.stream = event->stream,
                                                        .version = stream->count,
@@ -315,8 +318,7 @@ static void store_free(struct cg_store *store) {
 static cg_store_stream make_stream(struct cg_store *store, const char *name, size_t size) {
   if (store->stream_count == store->stream_capacity) {
     store->stream_capacity = store->stream_capacity == 0 ? 64 : store->stream_capacity * 2;
-    store->streams =
-        cg_realloc(store->streams, store->stream_capacity * sizeof(store->streams[0]));
+    store->streams = cg_realloc(store->streams, store->stream_capacity * sizeof(store->streams[0]));
   }
   cg_store_stream index = store->stream_count++;
   store->streams[index] =

@@ -38,25 +38,25 @@ typedef uint32_t cg_store_stream;
 
 /* How to open a store. */
 struct cg_store_options {
-  const char *path;              /* Data directory, made when missing; the log lies in its folder
+  const char *path;          /* Data directory, made when missing; the log lies in its folder
                                     `log`, the reservation of ids in its file `ids`. NULL: in
                                     memory. */
-  struct cg_log_options log;     /* replay and replay_arg are the store's own. */
-  uint64_t seed;                 /* Seed of the name map; differs between runs. */
-  uint32_t node;                 /* Node of the ids, 0..CG_ID_NODE_MAX. */
+  struct cg_log_options log; /* replay and replay_arg are the store's own. */
+  uint64_t seed;             /* Seed of the name map; differs between runs. */
+  uint32_t node;             /* Node of the ids, 0..CG_ID_NODE_MAX. */
 };
 
 /* One record to add. */
 struct cg_store_event {
-  cg_store_stream stream;  /* Where to. */
-  int64_t expected;        /* Version of the last record before it, or CG_STORE_ANY, _NONE, _EXISTS. */
-  const char *type;        /* 1..CG_RECORD_TYPE_BYTES_MAX bytes. */
+  cg_store_stream stream; /* Where to. */
+  int64_t expected;       /* Version it must follow, or CG_STORE_ANY, _NONE, _EXISTS. */
+  const char *type;       /* 1..CG_RECORD_TYPE_BYTES_MAX bytes. */
   size_t type_size;
-  const void *metadata;    /* May be NULL when the size is 0. */
+  const void *metadata; /* May be NULL when the size is 0. */
   size_t metadata_size;
-  uint16_t flags;          /* enum cg_record_flags. */
-  uint64_t id;             /* Snowflake. */
-  int64_t time_ms;         /* Unix ms. */
+  uint16_t flags;  /* enum cg_record_flags. */
+  uint64_t id;     /* Snowflake. */
+  int64_t time_ms; /* Unix ms. */
 };
 
 /* Opens the store: opens the log, reads it once, builds the index. Errors: those of cg_log_open_*. */
@@ -87,7 +87,7 @@ uint32_t cg_store_stream_count(const struct cg_store *store);
  * when the reservation cannot be stored. */
 enum cg_code cg_store_new_id(struct cg_store *store, uint64_t *id, struct cg_err *err);
 
-/* Starts a commit; one that was begun and neither committed nor rolled back is rolled back. */
+/* Starts a commit; one that was begun and not ended is rolled back. */
 void cg_store_begin(struct cg_store *store);
 /* Starts a record: checks the expected version and returns in *data the buffer to which the caller
  * appends the record's data; then cg_store_added must follow. On an error nothing was added.
