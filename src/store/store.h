@@ -59,7 +59,7 @@ struct cg_store_event {
   int64_t time_ms; /* Unix ms. */
 };
 
-/* Opens the store: opens the log, reads it once, builds the index. Errors: those of cg_log_open_*. */
+/* Opens the store: opens the log, reads it once, builds the index. Errors: cg_log_open_*'s. */
 enum cg_code cg_store_open(struct cg_store **store, const struct cg_store_options *options,
                            struct cg_err *err);
 /* Closes the log (flushes, marks) and frees the store; the error of cg_log_close. */
@@ -97,7 +97,7 @@ enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *e
 /* Ends the record; its version is returned. */
 uint64_t cg_store_added(struct cg_store *store);
 /* Appends what was added as one commit; *first gets the first record's position. Without records:
- * CG_OK and *first is the next position. On an error nothing was committed and the commit is over. */
+ * CG_OK and *first is the next position. On an error nothing was committed; the commit is over. */
 enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_err *err);
 /* Forgets what was added. Also allowed between cg_store_add and cg_store_added. */
 void cg_store_rollback(struct cg_store *store);
