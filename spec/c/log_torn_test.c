@@ -290,21 +290,29 @@ static void test_zeros_in_place_of_a_durable_commit_are_refused(void **state) {
   free_world(&world);
 }
 
+/* A whole commit copied over the one after it, with proof behind it or with nothing behind it: no
+ * crash can put it there. */
 static void test_a_commit_moved_to_another_place_is_refused(void **state) {
   (void)state;
   struct world world;
   open_world(&world, SEGMENT_BYTES);
-  for (int count = 0; count < 10; count++) { /* All of one size. */
-    assert_int_equal(log_model_append(&world.model, world.log, 1, 0, NULL), CG_OK);
+  for (int count = 0; count < 10; count++) {
+    assert_int_equal(log_model_append(&world.model, world.log, 1, 100, NULL), CG_OK);
     cg_log_turn(world.log);
   }
   cg_log_abandon(world.log);
   sim_fs_kill(world.sim);
-  size_t size;
-  uint8_t *bytes = sim_fs_bytes(world.sim, SEGMENT_PATH, &size);
-  uint64_t begin = begin_of(&world, 4);
-  memcpy(bytes + begin, bytes + begin_of(&world, 3), begin_of(&world, 4) - begin_of(&world, 3));
-  expect_refused(&world, "segment-0000000000.log", (long)begin);
+  for (size_t to = 1; to < 10; to++) {
+    size_t size;
+    uint8_t before[1024];
+    uint8_t *bytes = sim_fs_bytes(world.sim, SEGMENT_PATH, &size);
+    uint64_t from_begin = begin_of(&world, to - 1), to_begin = begin_of(&world, to);
+    memcpy(before, bytes + to_begin, sizeof(before));
+    memcpy(bytes + to_begin, bytes + from_begin, (size_t)(to_begin - from_begin));
+    expect_refused(&world, "segment-0000000000.log", (long)to_begin);
+    memcpy(bytes + to_begin, before, sizeof(before));
+  }
+  expect_commits(&world, 10);
   free_world(&world);
 }
 

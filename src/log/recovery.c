@@ -127,7 +127,8 @@ static enum cg_code reading_failed(const struct scan *scan, uint32_t index, stru
   return CG_EIO;
 }
 
-/* Reads the next commit and checks that it follows on. CG_OK, CG_END, CG_ECORRUPT, CG_EIO. */
+/* Reads the next commit and checks that it follows on. CG_OK, CG_END, CG_ECORRUPT, CG_EIO; and
+ * CG_ECONFLICT for a whole commit in the wrong place, which no crash can leave. */
 static enum cg_code read_commit(struct scan *scan, struct cg_reader_commit *commit,
                                 struct cg_err *err) {
   enum cg_code code = cg_reader_commit(&scan->reader, scan->offset, commit, err);
@@ -135,12 +136,12 @@ static enum cg_code read_commit(struct scan *scan, struct cg_reader_commit *comm
     return code;
   const struct cg_commit_header *header = &commit->header;
   if (header->first_position != scan->position)
-    return cg_err_set(err, CG_ECORRUPT, "commit has position %" PRIu64 ", expected %" PRIu64,
+    return cg_err_set(err, CG_ECONFLICT, "commit has position %" PRIu64 ", expected %" PRIu64,
                       header->first_position, scan->position);
   if (header->chain != scan->chain)
-    return cg_err_set(err, CG_ECORRUPT, "commit is not chained to the one before it");
+    return cg_err_set(err, CG_ECONFLICT, "commit is not chained to the one before it");
   if (header->durable_position > header->first_position)
-    return cg_err_set(err, CG_ECORRUPT,
+    return cg_err_set(err, CG_ECONFLICT,
                       "commit at position %" PRIu64 " states durable position %" PRIu64,
                       header->first_position, header->durable_position);
   return CG_OK;
@@ -199,7 +200,7 @@ static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_er
       cg_err_set(err, CG_EIO, "%s", fault.message);
       return reading_failed(scan, index, err);
     }
-    if (code == CG_ECORRUPT && !is_last)
+    if (code == CG_ECONFLICT || (code == CG_ECORRUPT && !is_last))
       return corrupt(scan, index, scan->offset, fault.message, err);
     if (code != CG_OK)
       return is_last ? CG_OK : check_join(scan, index, err);

@@ -1,0 +1,65 @@
+#!/bin/bash
+# planted - proves that the log's tests notice bugs: builds them with one planted, and expects the
+# named test to fail; and without any, to pass.
+#
+# Usage: [CC=gcc] spec/c/planted.sh, from anywhere. Builds in a temporary directory.
+# The bugs stand in src/log behind #ifdef CG_PLANT_*; no other build defines these.
+# Last line: "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+CC="${CC:-cc}"
+flags=(-std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -Isrc -Ispec/c)
+support=(spec/c/support/sim_fs.c spec/c/support/sim_file.c spec/c/support/log_model.c)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export CATGA_SEEDS=300
+passed=0
+failed=0
+
+result() { # what, 0 for well
+  if [ "$2" -eq 0 ]; then
+    passed=$((passed + 1))
+    echo "ok      $1"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $1"
+  fi
+}
+
+# try PLANT PROGRAM TEST: PLANT is a macro, or none; TEST is what must fail, or none.
+try() {
+  local out="$work/$1-$2"
+  if ! "$CC" "${flags[@]}" ${1:+-D"$1"} src/log/*.c src/base/*.c "${support[@]}" "spec/c/$2.c" \
+    -lcmocka -pthread -o "$out" 2>"$out.txt"; then
+    cat "$out.txt"
+    result "$2 with ${1:-nothing planted} builds" 1
+    return
+  fi
+  timeout 600 "$out" >"$out.txt" 2>&1
+  local code=$?
+  if [ -z "$3" ]; then
+    result "$2 passes with nothing planted" "$code"
+  else
+    grep -q -F "[  FAILED  ] $3" "$out.txt"
+    result "$2: $3 notices $1" $?
+  fi
+}
+
+prefix=test_a_crash_leaves_a_prefix_with_all_acknowledged_commits
+final=test_a_failed_sync_is_final
+flip=test_a_flipped_bit_below_the_mark_is_refused_with_file_and_offset
+bits=test_a_commit_comes_back_and_every_bit_counts
+
+try "" log_crash_test ""
+try "" log_fault_test ""
+try CG_PLANT_NO_SYNC log_crash_test "$prefix"
+try CG_PLANT_NO_SYNC log_fault_test "$final"
+try CG_PLANT_EARLY_ACK log_crash_test "$prefix"
+try CG_PLANT_EARLY_ACK log_fault_test "$final"
+try CG_PLANT_SKIP_CRC log_crash_test "$prefix"
+try CG_PLANT_SKIP_CRC log_torn_test "$flip"
+try CG_PLANT_SKIP_CRC record_test "$bits"
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
