@@ -61,6 +61,7 @@ struct cg_store {
   bool is_record_open; /* Between add and added. */
 };
 
+static enum cg_code make_data_directory(const struct cg_store_options *options, struct cg_err *err);
 static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
                              struct cg_err *err);
 static enum cg_code open_ids(struct cg_store *store, const struct cg_store_options *options,
@@ -246,6 +247,25 @@ enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint6
   return code;
 }
 
+/* Makes the data directory when it is missing; its name is durable before anything lies in it. */
+static enum cg_code make_data_directory(const struct cg_store_options *options,
+                                        struct cg_err *err) {
+  const struct cg_fs *fs = options->log.fs != NULL ? options->log.fs : cg_fs_system();
+  int status = fs->mkdir(fs->arg, options->path);
+  if (status == -EEXIST)
+    return CG_OK;
+  if (status < 0)
+    return cg_err_set(err, cg_err_from_errno(-status), "make data directory %s: %s", options->path,
+                      strerror(-status));
+  char parent[PATH_BYTES];
+  snprintf(parent, sizeof(parent), "%s/..", options->path);
+  status = fs->sync_dir(fs->arg, parent);
+  if (status < 0)
+    return cg_err_set(err, CG_EIO, "sync the directory above %s: %s", options->path,
+                      strerror(-status));
+  return CG_OK;
+}
+
 /* Makes the data directory and opens the log, which calls on_replay for all that is there. */
 static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
                              struct cg_err *err) {
@@ -255,11 +275,9 @@ static enum cg_code open_log(struct cg_store *store, const struct cg_store_optio
   if (options->path == NULL)
     return cg_log_open_memory(&store->log, &log_options, err);
 
-  const struct cg_fs *fs = options->log.fs != NULL ? options->log.fs : cg_fs_system();
-  int status = fs->mkdir(fs->arg, options->path);
-  if (status < 0 && status != -EEXIST)
-    return cg_err_set(err, cg_err_from_errno(-status), "make data directory %s: %s", options->path,
-                      strerror(-status));
+  enum cg_code code = make_data_directory(options, err);
+  if (code != CG_OK)
+    return code;
   char path[PATH_BYTES];
   snprintf(path, sizeof(path), "%s/log", options->path);
   return cg_log_open_file(&store->log, path, &log_options, err);
