@@ -37,18 +37,19 @@ local function open(source, opts)
   }
   if not app then return nil, err end
   t.app = app
+  if not opts.main then app.registry.main = nil end
   local task = state[1]
   local before = task.app
   app:start()
   task.app = before or app
-  if not opts.wait_main then t:settle() end
+  t:settle()
   return t
 end
 
 --- Opens an app for a spec. Must run in a task, as specs do.
 ---@param source string|fun()  app directory, or a function that registers things
 ---@param opts { stubs: table<string, function>?, settings: table?, start: number?, data: string?,
----  manual: boolean? }?
+---  manual: boolean?, main: boolean? }?  catga.main runs only with main = true
 ---@return catga.TestApp? app
 ---@return catga.Error? err
 function M.app(source, opts)
