@@ -4,6 +4,7 @@ local apps = require "catga.app"
 local catga = require "catga"
 local native_task = require "catga.native.task"
 local sandbox = require "catga.sandbox"
+local state = require "catga.state"
 
 local app, dir
 
@@ -105,6 +106,17 @@ describe("a projection", function()
     app:settle()
     assert.equal(0, status("OrderSummary").lag)
     assert.equal(2550, get("OrderSummary", "o2550").n)
+  end)
+
+  it("is waited for by a settle right behind the append", function()
+    open(orders)
+    app:settle()
+    for i = 1, 20 do
+      local data = { order_id = "a", n = i }
+      assert(catga.events.append("s", { { type = "OrderCreated", data = data } }))
+      native_task.settle()
+      assert.equal(0, status("OrderSummary").lag)
+    end
   end)
 
   it("sees in a handler what the batch has done so far", function()
@@ -253,7 +265,11 @@ describe("a projection", function()
       end
     end
     open(define)
-    publish(8)
+    app:call(function()
+      local list = {}
+      for i = 1, 8 do list[i] = { type = "OrderCreated", data = { order_id = "o" .. i, n = i } } end
+      assert(catga.events.append("Orders", list)) -- One commit, so one batch.
+    end)
     app:settle()
     local failed = status("Fragile")
     assert.equal("failed", failed.status)
@@ -401,6 +417,43 @@ describe("a projection", function()
     app:call(function() app.app.projections:wait_for(2) end)
   end)
 
+  it("waits while the disk is full, and goes on", function()
+    open(orders)
+    local real, tries = app.app.projections.models, 0
+    local function apply(_, ...)
+      tries = tries + 1
+      if tries > 2 then return real:apply(...) end
+      local failure = catga.error("disk_full", "no space left")
+      return { wait = function() return true end, take = function() return nil, failure end }
+    end
+    app.app.projections.models = setmetatable({ apply = apply }, { __index = function(_, name)
+      return function(_, ...) return real[name](real, ...) end
+    end })
+    publish(3)
+    assert.equal("running", status("OrderSummary").status)
+    assert.equal(3, status("OrderSummary").lag)
+    app:advance("5s")
+    assert.truthy(said("waits: no space left"))
+    assert.equal(0, status("OrderSummary").lag)
+    assert.equal(3, get("OrderSummary", "o3").n)
+    app.app.projections.models = real
+  end)
+
+  it("is rebuilt when the log lost its end as its durability allows", function()
+    dir = temporary_directory()
+    open(orders, { settings = { durability = "os" } })
+    publish(12)
+    app:settle()
+    app:stop()
+    os.execute("rm -rf " .. dir .. "/log")
+    open(orders, { settings = { durability = "os" } })
+    assert.truthy(said("read models are rebuilt"))
+    assert.is_nil(get("OrderSummary", "o12"))
+    publish(1)
+    app:settle()
+    assert.equal(1, #find("OrderSummary"))
+  end)
+
   it("refuses to start when the log has lost what a read model has seen", function()
     dir = temporary_directory()
     open(orders)
@@ -412,6 +465,7 @@ describe("a projection", function()
     local lost = assert(apps.open { define = orders, data = dir })
     local ok, err = pcall(lost.start, lost)
     lost:stop()
+    state[1].app = nil
     assert.is_false(ok)
     assert.equal("corrupt", err.code)
     assert.truthy(err.message:find("OrderSummary"))
