@@ -150,7 +150,8 @@ static void test_a_commit_that_fits_no_segment_is_refused(void **state) {
   open_world(&world, state);
   struct cg_buf *buf = cg_buf_take(NULL, 0);
   uint8_t *data = cg_alloc(64 << 10);
-  /* Segment less header and room for a mark, less the commit's header and end, less the record's. */
+  /* Segment less header and room for a mark, less the commit's header and end, less the
+   * record's. */
   size_t size_max = (64 << 10) - 4096 - 56 - 56 - 48;
   for (size_t size = size_max - 8; size <= size_max + 8; size += 8) {
     struct cg_record record = {.data = data, .data_size = (uint32_t)size};

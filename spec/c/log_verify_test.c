@@ -137,7 +137,7 @@ static void test_missing_and_foreign_segments_are_faults(void **state) {
   bytes[20] ^= 1; /* Its header. */
   assert_int_equal(verify(&world), CG_ECORRUPT);
   assert_int_equal(world.fault_count, 1);
-  assert_non_null(strstr(world.faults[0], "segment-0000000001.log: offset 0"));
+  assert_non_null(strstr(world.faults[0], "segment-0000000001.log: offset 0:"));
   sim_fs_remove(world.sim, SECOND);
   assert_int_equal(verify(&world), CG_ECORRUPT);
   assert_int_equal(world.fault_count, 1);

@@ -115,7 +115,7 @@ void cg_batch_copy_commit(const struct cg_batch *batch, const struct cg_batch_co
   }
 }
 
-/* --- helpers --- */
+/* --- inner functions --- */
 
 /* Makes room for one more commit of `size` bytes and one more run. */
 static void make_room(struct cg_batch *batch, size_t size) {

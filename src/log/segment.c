@@ -274,7 +274,7 @@ char *cg_segment_path(const char *directory, const char *name) {
   return path;
 }
 
-/* --- helpers --- */
+/* --- inner functions --- */
 
 /* Sets the error of a failed file call. */
 static enum cg_code fail_on(const struct cg_segment *segment, struct cg_err *err, int error,

@@ -152,7 +152,9 @@ static void check_segment(struct check *check, uint64_t number, bool is_last) {
   struct cg_segment *segment;
   struct cg_err err;
   if (cg_segment_open_to_read(&segment, check->fs, check->directory, number, &err) != CG_OK) {
-    tell(check, true, "%s", err.message);
+    /* The message begins with the path, the line with the name. */
+    const char *what = strstr(err.message, check->name);
+    tell(check, true, "%s", what ? what + strlen(check->name) + 2 : err.message);
     check->is_following = false;
     return;
   }
