@@ -7,6 +7,7 @@ local host = require "catga.native.host"
 local codec = require "catga.native.json"
 local apps = require "catga.app"
 local settings = require "catga.settings"
+local http = require "catga.http"
 
 local M = {}
 
@@ -15,6 +16,7 @@ local GUARD_MS_MIN = 20 -- The guard is not finer than that.
 --- An open app as C holds it.
 ---@class catga.Program
 ---@field app catga.App
+---@field request function  handles one HTTP request
 local Program = {}
 Program.__index = Program
 
@@ -52,7 +54,7 @@ local function open(opts)
   }
   if not app then return nil, err end
   state.app = app
-  return setmetatable({ app = app }, Program)
+  return setmetatable({ app = app, request = http.handler(app) }, Program)
 end
 
 --- Opens an app; must run in a task. opts.opened gets the program, or nil and an error.

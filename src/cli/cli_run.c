@@ -72,9 +72,11 @@ static void print_start(struct run *run, const char *app, const char *data) {
   char durability[32];
   char full_app[PATH_MAX], full_data[PATH_MAX];
   cg_embed_setting(run->catga, "durability", durability, sizeof(durability));
-  printf("catga %s\n  app         %s\n  data        %s\n  durability  %s\n", catga_version(),
-         realpath(app, full_app) != NULL ? full_app : app,
-         realpath(data, full_data) != NULL ? full_data : data, durability);
+  if (realpath(data, full_data) == NULL)
+    snprintf(full_data, sizeof(full_data), "%s", data);
+  printf("catga %s\n  app         %s\n  data        %s\n  durability  %s\n  socket      %s/%s\n",
+         catga_version(), realpath(app, full_app) != NULL ? full_app : app, full_data, durability,
+         full_data, CG_EMBED_SOCKET_NAME);
   fflush(stdout);
 }
 
@@ -86,7 +88,7 @@ static int run_app(const char *app, const char *data, bool watch) {
   options.app = app;
   options.data = data;
   options.loop = &run.loop;
-  options.flags = CATGA_GUARD | (watch ? CATGA_WATCH : 0);
+  options.flags = CATGA_GUARD | CATGA_SOCKET | (watch ? CATGA_WATCH : 0);
   run.catga = catga_new(&options);
   add_signal(&run, &run.terminate, SIGTERM);
   add_signal(&run, &run.interrupt, SIGINT);

@@ -5,8 +5,10 @@
 #include "embed/embed.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -60,7 +62,7 @@ struct catga *catga_new(const struct catga_options *options) {
   if (options->data != NULL)
     catga->data = cg_strndup(options->data, strlen(options->data));
   catga->flags = options->flags;
-  catga->program_ref = CG_NO_REF;
+  catga->program_ref = catga->request_ref = CG_NO_REF;
   catga->mediator = cg_mediator_new((uint64_t)(uintptr_t)catga ^ uv_hrtime());
   return catga;
 }
@@ -274,7 +276,28 @@ static enum cg_code load_app(struct catga *catga) {
   return catga->err.code;
 }
 
+static enum cg_code start_http(struct catga *catga) {
+  lua_State *L = catga->runtime->L;
+  cg_ref_push(L, catga->program_ref);
+  lua_getfield(L, -1, "request");
+  catga->request_ref = cg_ref_take(catga->runtime, L);
+  lua_pop(L, 1);
+  char path[PATH_MAX], size_max[32];
+  snprintf(path, sizeof(path), "%s/%s", catga->data, CG_EMBED_SOCKET_NAME);
+  cg_embed_setting(catga, "message_size_max", size_max, sizeof(size_max));
+  struct cg_http_options options = {.runtime = catga->runtime,
+                                    .path = path,
+                                    .body_bytes_max = strtoull(size_max, NULL, 10),
+                                    .handler = catga->request_ref};
+  return cg_http_start(&catga->http, &options, &catga->err);
+}
+
 static enum cg_code start_app(struct catga *catga) {
+  if ((catga->flags & CATGA_SOCKET) != 0) {
+    enum cg_code code = start_http(catga);
+    if (code != CG_OK)
+      return code;
+  }
   lua_State *L = catga->runtime->L;
   cg_embed_push_method(catga, "start");
   lua_pushboolean(L, (catga->flags & CATGA_WATCH) != 0);
@@ -295,6 +318,7 @@ static int on_app_stopped(lua_State *L) {
 
 static void begin_stop(struct catga *catga) {
   catga->state = CG_EMBED_STOPPING;
+  cg_http_drain(catga->http);
   lua_State *L = catga->runtime->L;
   cg_embed_push_method(catga, "stop");
   lua_pushlightuserdata(L, catga);
@@ -312,6 +336,8 @@ static void on_wake(uv_async_t *handle) {
 static void begin_close(struct catga *catga) {
   catga->state = CG_EMBED_CLOSING;
   uv_close((uv_handle_t *)&catga->wake, on_closed);
+  cg_http_stop(catga->http);
+  catga->http = NULL;
   cg_runtime_stop(catga->runtime);
 }
 
@@ -319,7 +345,8 @@ static void on_closed(uv_handle_t *handle) {
   struct catga *catga = handle->data;
   cg_embed_close_calls(catga);
   cg_ref_drop(catga->runtime, catga->program_ref);
-  catga->program_ref = CG_NO_REF;
+  cg_ref_drop(catga->runtime, catga->request_ref);
+  catga->program_ref = catga->request_ref = CG_NO_REF;
   cg_runtime_free(catga->runtime);
   catga->runtime = NULL;
   catga->state = CG_EMBED_STOPPED;

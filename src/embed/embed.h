@@ -12,10 +12,12 @@
 #include "base/err.h"
 #include "base/say.h"
 #include "catga.h"
+#include "http/http.h"
 #include "mediator/mediator.h"
 #include "runtime/runtime.h"
 
-#define CG_EMBED_STOPPERS_MAX 8 /* Callbacks of catga_stop. */
+#define CG_EMBED_SOCKET_NAME "catga.sock" /* Of the HTTP socket in the data directory. */
+#define CG_EMBED_STOPPERS_MAX 8           /* Callbacks of catga_stop. */
 
 /* Life of an instance. */
 enum cg_embed_state {
@@ -64,6 +66,8 @@ struct catga {
   bool free_wanted;             /* catga_free came before the handles were closed. */
   bool is_warming;              /* warm_up has not come back from the pool. */
   struct cg_runtime *runtime;   /* NULL before open and after the stop. */
+  struct cg_http *http;         /* NULL without CATGA_SOCKET. */
+  cg_ref request_ref;           /* What handles its requests. */
   cg_ref program_ref;           /* The Lua object catga.Program. */
   uv_async_t wake;              /* Takes the end of the stop out of the task that reports it. */
   uv_work_t warm_up;            /* Makes the pool's threads at open. */
