@@ -108,12 +108,7 @@ local function start_process(app, name, request)
   if not is_set(request.query.wait) then
     return answer(instance and 201 or 200, { id = id }, "Location", "/processes/" .. escape(id))
   end
-  local status, result, failure
-  if instance then
-    status, result, failure = instance.done:wait()
-  else
-    status, result, failure = app.engine:wait(id)
-  end
+  local status, result, failure = app.engine:wait(id)
   if failure ~= nil then return refuse(failure, { id = id, process_status = status }) end
   return answer(200, { id = id, status = status, result = result })
 end
@@ -247,7 +242,7 @@ end
 
 --- What C calls for each request of an app.
 ---@param app catga.App
----@return function  handler(method, path, query, headers, body, give); `give` gets what handle gives
+---@return function  called with method, path, query, headers, body and give, which gets the answer
 function M.handler(app)
   return function(method, path, query, headers, body, give)
     state[1].app = app

@@ -14,6 +14,12 @@
 static const struct cg_cli_verb VERBS[] = {
     {"run", "run an app", cg_cli_run_usage, cg_cli_run},
     {"test", "run the specs of an app", cg_cli_test_usage, cg_cli_test},
+    {"send", "send a command to a running instance", cg_cli_send_usage, cg_cli_message},
+    {"ask", "ask a query of a running instance", cg_cli_ask_usage, cg_cli_message},
+    {"publish", "publish an event in a running instance", cg_cli_publish_usage, cg_cli_message},
+    {"process", "start, list and show processes", cg_cli_process_usage, cg_cli_process},
+    {"stream", "read and follow streams of events", cg_cli_stream_usage, cg_cli_stream},
+    {"log", "verify the files of an event log", cg_cli_log_usage, cg_cli_log},
     {NULL, NULL, NULL, NULL}};
 
 static void print_help(void) {
@@ -66,6 +72,16 @@ int cg_cli_dispatch(const char *group, const struct cg_cli_verb *verbs, int argc
     fprintf(stderr, "%s %s", i > 0 ? "," : "", names[i]);
   fprintf(stderr, " (catga --help)\n");
   return CG_CLI_USAGE;
+}
+
+int cg_cli_group(const struct cg_cli_verb *group, const struct cg_cli_verb *verbs, int argc,
+                 char **argv) {
+  if (argc < 2 || (strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0))
+    return cg_cli_dispatch(group->name, verbs, argc - 1, argv + 1);
+  fputs(group->usage, stdout);
+  for (const struct cg_cli_verb *verb = verbs; verb->name != NULL; verb++)
+    printf("  %-10s %s\n", verb->name, verb->summary);
+  return CG_CLI_FINE;
 }
 
 int cg_cli_option(const struct cg_cli_verb *verb, int argc, char **argv,

@@ -32,6 +32,10 @@ int cg_cli_main(int argc, char **argv);
  * before it ("process") or NULL. */
 int cg_cli_dispatch(const char *group, const struct cg_cli_verb *verbs, int argc, char **argv);
 
+/* The same for a verb that is a group itself: argv[0] is its name, --help prints its usage. */
+int cg_cli_group(const struct cg_cli_verb *group, const struct cg_cli_verb *verbs, int argc,
+                 char **argv);
+
 /* The next option (getopt_long without short options but -o and -h), or -1. An unknown option is
  * reported with a suggestion and gives '?'; --help prints the usage and gives 'h'. */
 int cg_cli_option(const struct cg_cli_verb *verb, int argc, char **argv,
@@ -49,9 +53,19 @@ const char *cg_cli_suggest(const char *word, const char *const *names);
 /* The verbs, each in a file of its group. */
 int cg_cli_run(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_test(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_message(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv);
 
 /* Usage texts of the verbs. */
 extern const char cg_cli_run_usage[];
 extern const char cg_cli_test_usage[];
+extern const char cg_cli_send_usage[];
+extern const char cg_cli_ask_usage[];
+extern const char cg_cli_publish_usage[];
+extern const char cg_cli_process_usage[];
+extern const char cg_cli_stream_usage[];
+extern const char cg_cli_log_usage[];
 
 #endif

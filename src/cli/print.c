@@ -1,0 +1,167 @@
+/* print.c - decodes into a small Lua state, formats the cells as text, pads them. */
+#include "cli/print.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "bind/bind.h"
+
+#define CELL_BYTES 256 /* A longer cell of a table is cut. */
+#define COLUMNS_MAX 8
+
+static lua_State *decode(const struct cg_buf *text);
+static void format_cell(lua_State *L, const struct cg_print_column *column, char *cell,
+                        size_t size);
+static void print_json(lua_State *L);
+static int count_columns(const char *text);
+static void print_padded(const char *text, int width, bool is_last);
+
+int cg_print_list(const struct cg_buf *text, const struct cg_print_column *columns,
+                  size_t column_count, enum cg_print_as as) {
+  lua_State *L = decode(text);
+  if (L == NULL)
+    return -1;
+  int count = (int)lua_objlen(L, -1);
+  int widths[COLUMNS_MAX];
+  char cell[CELL_BYTES];
+  for (size_t c = 0; c < column_count; c++)
+    widths[c] = count_columns(columns[c].title);
+  for (int i = 1; i <= count && as != CG_PRINT_JSON; i++) {
+    lua_rawgeti(L, -1, i);
+    for (size_t c = 0; c < column_count; c++) {
+      format_cell(L, &columns[c], cell, sizeof(cell));
+      if (count_columns(cell) > widths[c])
+        widths[c] = count_columns(cell);
+    }
+    lua_pop(L, 1);
+  }
+  for (size_t c = 0; c < column_count && as == CG_PRINT_TABLE; c++)
+    print_padded(columns[c].title, widths[c], c + 1 == column_count);
+  for (int i = 1; i <= count; i++) {
+    lua_rawgeti(L, -1, i);
+    if (as == CG_PRINT_JSON)
+      print_json(L);
+    for (size_t c = 0; c < column_count && as != CG_PRINT_JSON; c++) {
+      format_cell(L, &columns[c], cell, sizeof(cell));
+      print_padded(cell, widths[c], c + 1 == column_count);
+    }
+    lua_pop(L, 1);
+  }
+  lua_close(L);
+  return count;
+}
+
+void cg_print_document(const struct cg_buf *text, const struct cg_print_column *columns,
+                       size_t column_count, bool as_json) {
+  lua_State *L = decode(text);
+  if (L == NULL)
+    return;
+  if (as_json)
+    print_json(L);
+  for (size_t c = 0; c < column_count && !as_json; c++) {
+    char cell[64 * CELL_BYTES];
+    format_cell(L, &columns[c], cell, sizeof(cell));
+    if (cell[0] != 0)
+      printf("%-10s %s\n", columns[c].title, cell);
+  }
+  lua_close(L);
+}
+
+double cg_print_number(const struct cg_buf *text, int index, const char *field) {
+  lua_State *L = decode(text);
+  if (L == NULL)
+    return -1;
+  int count = (int)lua_objlen(L, -1);
+  lua_rawgeti(L, -1, index < 0 ? count + 1 + index : index + 1);
+  double number = -1;
+  if (lua_istable(L, -1)) {
+    lua_getfield(L, -1, field);
+    if (lua_isnumber(L, -1))
+      number = lua_tonumber(L, -1);
+  }
+  lua_close(L);
+  return number;
+}
+
+void cg_print_problem(const struct cg_buf *text) {
+  char code[CELL_BYTES], detail[8 * CELL_BYTES];
+  cg_print_field(text, "code", code, sizeof(code));
+  cg_print_field(text, "detail", detail, sizeof(detail));
+  if (detail[0] == 0)
+    cg_print_field(text, "title", detail, sizeof(detail));
+  fprintf(stderr, "catga: %s: %s\n", code[0] != 0 ? code : "failed", detail);
+}
+
+void cg_print_field(const struct cg_buf *json, const char *field, char *text, size_t size) {
+  text[0] = 0;
+  lua_State *L = decode(json);
+  if (L == NULL)
+    return;
+  struct cg_print_column column = {.field = field};
+  format_cell(L, &column, text, size);
+  lua_close(L);
+}
+
+/* A state with the decoded table on top, or NULL; close it. */
+static lua_State *decode(const struct cg_buf *text) {
+  lua_State *L = luaL_newstate();
+  if (L == NULL)
+    return NULL;
+  struct cg_err err;
+  if (cg_value_decode(L, "answer", (const char *)text->data, text->size, &err) == CG_OK &&
+      lua_istable(L, -1))
+    return L;
+  lua_close(L);
+  return NULL;
+}
+
+/* The field of the document on top of the stack as text. */
+static void format_cell(lua_State *L, const struct cg_print_column *column, char *cell,
+                        size_t size) {
+  cell[0] = 0;
+  if (!lua_istable(L, -1))
+    return;
+  lua_getfield(L, -1, column->field);
+  if (column->is_time && lua_isnumber(L, -1)) {
+    time_t seconds = (time_t)(lua_tonumber(L, -1) / 1000);
+    struct tm local;
+    localtime_r(&seconds, &local);
+    strftime(cell, size, "%Y-%m-%d %H:%M:%S", &local);
+  } else if (lua_type(L, -1) == LUA_TSTRING) {
+    snprintf(cell, size, "%s", lua_tostring(L, -1));
+  } else if (!lua_isnil(L, -1)) {
+    struct cg_buf *json = cg_buf_take(NULL, 256);
+    if (cg_value_encode(L, -1, NULL, json, CG_VALUE_BYTES_MAX, NULL) == CG_OK)
+      snprintf(cell, size, "%.*s", (int)json->size, (const char *)json->data);
+    cg_buf_unref(json);
+  }
+  lua_pop(L, 1);
+  for (char *byte = cell; *byte != 0; byte++)
+    if ((unsigned char)*byte < 0x20 || *byte == 0x7f)
+      *byte = ' ';
+}
+
+static void print_json(lua_State *L) {
+  struct cg_buf *json = cg_buf_take(NULL, 256);
+  if (cg_value_encode(L, -1, NULL, json, CG_VALUE_BYTES_MAX, NULL) == CG_OK)
+    printf("%.*s\n", (int)json->size, (const char *)json->data);
+  cg_buf_unref(json);
+}
+
+/* Columns of UTF-8 text, one for each character. */
+static int count_columns(const char *text) {
+  int count = 0;
+  for (; *text != 0; text++)
+    count += ((unsigned char)*text & 0xc0) != 0x80;
+  return count;
+}
+
+static void print_padded(const char *text, int width, bool is_last) {
+  fputs(text, stdout);
+  if (is_last)
+    putchar('\n');
+  else
+    printf("%*s", width - count_columns(text) + 2, "");
+}

@@ -1,0 +1,73 @@
+/* remote.c - see remote.h. */
+#include "cli/remote.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/print.h"
+
+#define STDIN_BYTES_MAX ((size_t)256 << 20) /* More is no message. */
+
+void cg_remote_init(struct cg_remote_options *options) {
+  const char *data = getenv("CATGA_DATA");
+  *options = (struct cg_remote_options){.data = data != NULL && *data != 0 ? data : ".catga"};
+}
+
+bool cg_remote_option(const struct cg_cli_verb *verb, struct cg_remote_options *options,
+                      int option) {
+  if (option == 'd') {
+    options->data = optarg;
+    return true;
+  }
+  if (option == 'o' && strcmp(optarg, "json") == 0) {
+    options->as_json = true;
+    return true;
+  }
+  if (option == 'o')
+    cg_cli_wrong(verb, "-o knows json, not %s", optarg);
+  return false;
+}
+
+struct cg_client *cg_remote_open(const struct cg_remote_options *options, int *code) {
+  struct cg_client *client;
+  struct cg_err err;
+  if (cg_client_open(&client, options->data, &err) == CG_OK)
+    return client;
+  cg_cli_fail("%s", err.message);
+  *code = err.code == CG_ENOTFOUND ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
+  return NULL;
+}
+
+int cg_remote_call(struct cg_client *client, const struct cg_client_request *request,
+                   const struct cg_buf **answer) {
+  long status;
+  struct cg_err err;
+  if (cg_client_call(client, request, &status, answer, &err) != CG_OK) {
+    cg_cli_fail("%s", err.message);
+    return err.code == CG_ENOTFOUND ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
+  }
+  if (status < 400)
+    return CG_CLI_FINE;
+  cg_print_problem(*answer);
+  return status == 404 ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
+}
+
+struct cg_buf *cg_remote_data(const char *argument) {
+  struct cg_buf *data = cg_buf_take(NULL, 4096);
+  if (strcmp(argument, "-") != 0) {
+    cg_buf_append(data, argument, strlen(argument));
+    return data;
+  }
+  size_t count;
+  do {
+    uint8_t *room = cg_buf_room(data, 65536);
+    count = fread(room, 1, 65536, stdin);
+    data->size += count;
+  } while (count > 0 && data->size <= STDIN_BYTES_MAX);
+  if (data->size <= STDIN_BYTES_MAX)
+    return data;
+  cg_cli_fail("stdin has more than %zu MiB", STDIN_BYTES_MAX >> 20);
+  cg_buf_unref(data);
+  return NULL;
+}

@@ -1,0 +1,31 @@
+/* remote.h - what the verbs that talk to a running instance share.
+ *
+ * Owns: nothing. Thread: the main thread. */
+#ifndef CG_CLI_REMOTE_H
+#define CG_CLI_REMOTE_H
+
+#include "cli/cli.h"
+#include "cli/client.h"
+
+/* Options that these verbs have in common. */
+struct cg_remote_options {
+  const char *data; /* Data directory of the instance. */
+  bool as_json;     /* -o json. */
+};
+
+/* The defaults: the data directory is $CATGA_DATA, else .catga. */
+void cg_remote_init(struct cg_remote_options *options);
+/* Takes an option that was found: 'd' (--data) or 'o' (-o json). False, after a complaint, when it
+ * is neither or its value is wrong. */
+bool cg_remote_option(const struct cg_cli_verb *verb, struct cg_remote_options *options,
+                      int option);
+/* Opens the client, or complains and returns the exit code in *code. */
+struct cg_client *cg_remote_open(const struct cg_remote_options *options, int *code);
+/* Calls; a failure or an error document is reported. CG_CLI_FINE: *answer is the document. */
+int cg_remote_call(struct cg_client *client, const struct cg_client_request *request,
+                   const struct cg_buf **answer);
+/* The text of an argument: itself, or, when it is "-", what stdin gives. Release it by
+ * cg_buf_unref. NULL, after a complaint, when stdin is too large. */
+struct cg_buf *cg_remote_data(const char *argument);
+
+#endif
