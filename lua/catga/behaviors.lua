@@ -29,28 +29,45 @@ local function logging(app, entry, inner)
   end
 end
 
-local function stored_outcome(app, stream)
-  local events = app.store:read(stream, 0, 1)
-  local outcome = events and events[1] and events[1].data
-  return outcome and outcome.value
+-- The outcome that the stream of a key holds, or that the open unit has staged for it; the first
+-- result tells whether there is one. May yield.
+local function find_outcome(app, name)
+  local stream = app.store:stream(name)
+  if not stream then return false end
+  local unit = state[1].unit
+  for i = 1, unit and unit.n or 0 do
+    local op = unit.ops[i]
+    if op.stream == stream then return true, app.json.decode(op.data).value end
+  end
+  if app.store:count(stream) == 0 then return false end
+  local events, err = app.store:read(stream, 0, 1)
+  if not events then return true, nil, err end
+  local ok, fault = app.store:wait(events[1].position) -- It may not be durable yet.
+  if not ok then return true, nil, fault end
+  return true, events[1].data.value
 end
 
 -- A message whose key was handled already gets the stored outcome; else the outcome is staged with
 -- what the handler does, in a stream of its own that must be new.
 local function idempotency(app, entry, inner)
+  -- A hyphen ends the name.
+  local prefix = "$outcome-" .. entry.name:gsub("[%%-]", { ["%"] = "%25", ["-"] = "%2D" }) .. "-"
   return function(data, ctx)
-    if entry.kind ~= "command" or not (entry.idempotent or ctx.has_key) then
-      return inner(data, ctx)
-    end
-    local name = "$outcome-" .. entry.name .. "-" .. ctx.key
-    local stream = app.store:stream(name)
-    if stream and app.store:count(stream) > 0 then return stored_outcome(app, stream) end
+    if not (entry.idempotent or ctx.has_key) then return inner(data, ctx) end
+    local name = prefix .. ctx.key
+    local is_known, outcome, fault = find_outcome(app, name)
+    if is_known then return outcome, fault end
+    local unit = unit_of(state[1])
+    local n, after = unit:mark()
     local value, err = inner(data, ctx)
     if value == nil and err ~= nil then return nil, err end
-    local version, fault = unit_of(state[1]):append(name,
-      { { type = "CommandHandled", data = { value = value } } }, "none", INTERNAL)
-    if not version then return nil, fault end
-    return value
+    local version
+    version, fault = unit:append(name, { { type = "CommandHandled", data = { value = value } } },
+      "none", INTERNAL)
+    if version then return value end
+    if fault.code ~= "conflict" then return nil, fault end
+    unit:take_back(n, after) -- Another one with this key was faster.
+    return select(2, find_outcome(app, name))
   end
 end
 

@@ -16,7 +16,7 @@ function Error.__tostring(e) return e.code .. ": " .. e.message end
 ---@param value any
 ---@return boolean
 function M.is(value)
-  return type(value) == "table" and type(value.code) == "string"
+  return type(value) == "table" and type(value.code) == "string" and value.code ~= ""
 end
 
 --- Makes an error value. It is not retryable unless it says so.
@@ -50,8 +50,10 @@ end
 ---@return catga.Error
 function M.from(failure)
   if M.is(failure) then
-    if getmetatable(failure) ~= nil then return failure end
-    return M.new(failure.code, failure.message and tostring(failure.message) or nil, failure)
+    if getmetatable(failure) ~= nil and type(failure.message) == "string" then return failure end
+    local e = M.new(failure.code, nil, failure)
+    if type(e.message) ~= "string" then e.message = e.code end
+    return e
   end
   if type(failure) == "string" then
     return M.new("error", failure, { retryable = true })

@@ -1,5 +1,7 @@
 --- The event store's face for scripts: append, read, read_all.
 local state = require "catga.state"
+local errors = require "catga.error"
+local json = require "catga.native.json"
 local unit_of = require "catga.unit".of
 
 local M = {}
@@ -33,6 +35,10 @@ function M.append(stream, events, opts)
   if type(events) ~= "table" or #events == 0 then
     error("catga.events.append: a list of at least one event, each { type = ..., data = ... }", 2)
   end
+  if stream:find("^%$") or stream:find("^Process%-") then
+    return nil, errors.new("invalid", ("stream %s: names that begin with $ or Process- are the "
+      .. "runtime's own"):format(stream))
+  end
   local task = state[1]
   local unit = unit_of(task)
   local version, err = unit:append(stream, events, opts.expect)
@@ -53,7 +59,8 @@ local function staged_events(unit, store, stream, name)
   for i = 1, unit.n do
     local op = unit.ops[i]
     if op.stream == stream then
-      list[#list + 1] = { stream = name, type = op.type, data = op.value, version = version }
+      list[#list + 1] = { stream = name, type = op.type, data = json.decode(op.data),
+        version = version }
       version = version + 1
     end
   end

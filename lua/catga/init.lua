@@ -8,14 +8,15 @@ local class = require "catga.process.class"
 local host = require "catga.native.host"
 local json = require "catga.native.json"
 local projection = require "catga.projection"
+local registries = require "catga.registry"
 
 local catga = { null = json.null, json = json, error = errors.new }
 
 local function loading(what)
   local registry = state.loading
   if not registry then
-    error(what .. " registers things and belongs at the top level of a script: it cannot be called "
-      .. "while the app runs", 3)
+    error(("%s: %s registers things and belongs at the top level of a script: it cannot be called "
+      .. "while the app runs"):format(registries.caller(), what), 0)
   end
   return registry
 end
@@ -23,7 +24,7 @@ end
 -- The app of the running task; refused in the body of a process, where it would run on each replay.
 local function running(what, instead)
   local task = state[1]
-  if not task or not task.app then
+  if not task or not task.app or state.loading then
     error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
   end
   if task.flow then

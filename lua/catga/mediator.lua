@@ -4,19 +4,22 @@
 --- of work; nested sends join it, and a nested failure takes back only what the nested one staged.
 local state = require "catga.state"
 local errors = require "catga.error"
-local unit_of = require "catga.unit".of
+local units = require "catga.unit"
 local tasks = require "catga.task"
 
 local M = {}
 
+local unit_of = units.of
 local CONFLICT_RUNS_MAX = 10 -- How often a unit of work runs again after a conflict.
+local KEY_BYTES_MAX = 512
 
 --- Envelope of a message. Ids are made when they are first read.
 ---@class catga.Ctx
 ---@field name string            of the message
 ---@field kind "command"|"query"|"event"
 ---@field id string              of the message
----@field key string             stable over all attempts: the message's id, or the step's key
+---@field key string             stable over all attempts: the message's id or key, or the step's; of an
+---  event its id and which of its handlers this is
 ---@field attempt integer        1 for the first
 ---@field correlation_id string  of the first message of the conversation
 ---@field causation_id string?   of the message or event that caused this one
@@ -62,6 +65,10 @@ local CTX = {
   end,
 }
 
+-- What of an envelope may be given instead of being made.
+local GIVEN = { "id", "key", "has_key", "attempt", "correlation_id", "causation_id", "stream",
+  "version", "position" }
+
 local function new_ctx(app, entry, parent, opts)
   local nth
   if parent then
@@ -71,11 +78,10 @@ local function new_ctx(app, entry, parent, opts)
   local ctx = setmetatable({ app = app, name = entry.name, kind = entry.kind, parent = parent,
     attempt = 1, nth = nth }, CTX)
   if opts then
-    ctx.key, ctx.attempt = opts.key, opts.attempt or 1
-    if opts.id then ctx.id = opts.id end
-    if opts.correlation_id then ctx.correlation_id = opts.correlation_id end
-    if opts.causation_id then ctx.causation_id = opts.causation_id end
-    ctx.has_key = opts.has_key
+    for i = 1, #GIVEN do
+      local field = GIVEN[i]
+      if opts[field] ~= nil then ctx[field] = opts[field] end
+    end
   end
   return ctx
 end
@@ -113,6 +119,7 @@ end
 -- Runs the handler as a unit of work of its own.
 local function run_outermost(task, entry, data, ctx)
   for _ = 1, CONFLICT_RUNS_MAX do
+    ctx.sent = nil -- What it sends has the same keys in every run.
     task.in_unit = true
     local ok, value, err = xpcall(entry.run, errors.catch, data, ctx)
     task.in_unit = nil
@@ -132,7 +139,7 @@ end
 --- Runs a composed entry with an envelope and returns the handler's answer. May yield.
 ---@param entry catga.Entry
 ---@param data any
----@param opts table?  id, key, attempt, correlation_id, causation_id
+---@param opts table?  what of the envelope is given: id, key, attempt, correlation_id, ...
 ---@return any value
 ---@return catga.Error? err
 function Mediator:run(entry, data, opts)
@@ -179,6 +186,10 @@ function Mediator:send_in_step(p, name, data, path, nth, attempt)
   return value, err
 end
 
+local function is_key(key)
+  return type(key) == "string" and key ~= "" and #key <= KEY_BYTES_MAX
+end
+
 --- Sends a command or asks a query by name. May yield.
 ---@param kind "command"|"query"
 ---@param name string
@@ -190,6 +201,10 @@ function Mediator:send(kind, name, data, opts)
   local entry = self.app.registry.handlers[name]
   if not entry or entry.kind ~= kind then
     return nil, self.app.registry:unknown(kind, name)
+  end
+  if opts and opts.has_key and not is_key(opts.key) then
+    return nil, errors.new("invalid", ("%s %s: the id or key of a message is a string of 1 to %d bytes")
+      :format(kind, name, KEY_BYTES_MAX))
   end
   return self:run(entry, data, opts)
 end
@@ -203,21 +218,18 @@ function Mediator.outside(opts)
   return { id = opts.id, key = key, has_key = key ~= nil, correlation_id = opts.correlation_id }
 end
 
---- Delivers a committed event to its handlers, each as a task and a unit of its own.
+--- Delivers an event to its handlers, each as a task and a unit of its own.
 ---@param op catga.Staged
----@param position integer?
+---@param position integer?  nil: it is not stored
 function Mediator:deliver(op, position)
   local app = self.app
-  for _, entry in ipairs(app.registry.events[op.type]) do
-    local opts = { key = op.id, id = op.id }
-    local ctx_of_cause = op.metadata and app.json.decode(op.metadata) or nil
-    if ctx_of_cause then
-      opts.correlation_id, opts.causation_id = ctx_of_cause.correlation_id, ctx_of_cause.causation_id
-    end
+  local cause = op.metadata and app.json.decode(op.metadata) or {}
+  for i, entry in ipairs(app.registry.events[op.type]) do
+    local opts = { id = op.id, key = op.id .. "/" .. i, correlation_id = cause.correlation_id,
+      causation_id = cause.causation_id, version = op.version, position = position,
+      stream = op.stream and app.store:name(op.stream) }
     local data = app.json.decode(op.data) -- Each handler gets its own copy.
     tasks.spawn(app, function()
-      local task = state[1]
-      task.ctx = nil
       local _, err = self:run(entry, data, opts)
       if err and not err.reported then
         app:say("error", ("event %s at position %s: handler failed: %s")
@@ -227,22 +239,43 @@ function Mediator:deliver(op, position)
   end
 end
 
+local function check_publish(name, opts)
+  if type(name) ~= "string" or name == "" then
+    error("catga.publish: the type of an event is a string that is not empty", 3)
+  end
+  for option, value in pairs(opts or {}) do
+    if option ~= "qos" or value ~= 0 and value ~= 1 then
+      error(("catga.publish: unknown option %s = %s; there is qos, 0 or 1"):format(tostring(option),
+        tostring(value)), 3)
+    end
+  end
+end
+
+-- An event that is not stored: delivered when the open unit has committed, or at once.
+local function publish_unstored(self, task, name, data)
+  local app = self.app
+  local json, fault = app.store:encode(data, name)
+  if not json then return nil, fault end
+  if not app.registry.events[name] then return true end
+  local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task) }
+  if not (task.in_unit or task.limit) then
+    self:deliver(op)
+  else
+    unit_of(task):on_commit(function() self:deliver(op) end)
+  end
+  return true
+end
+
 --- Publishes an event: staged in the open unit, or as a unit of its own. May yield.
 ---@param name string
 ---@param data any
----@param opts { qos: integer? }?
+---@param opts { qos: 0|1|nil }?
 ---@return boolean? ok
 ---@return catga.Error? err
 function Mediator:publish(name, data, opts)
+  check_publish(name, opts)
   local task = state[1]
-  if opts and opts.qos == 0 then
-    if self.app.registry.events[name] then
-      local json, fault = self.app.store:encode(data, name)
-      if not json then return nil, fault end
-      self:deliver({ type = name, data = json, id = self.app:new_id() })
-    end
-    return true
-  end
+  if opts and opts.qos == 0 then return publish_unstored(self, task, name, data) end
   local was_in_unit = task.in_unit or task.limit
   local unit = unit_of(task)
   local version, err = unit:append("$type-" .. name, { { type = name, data = data } }, "any")

@@ -4,6 +4,7 @@
 --- together when the outermost handler ends well; a failed inner handler takes back what it staged.
 local state = require "catga.state"
 local errors = require "catga.error"
+local is_behind = require "catga.process.journal".is_behind
 
 local M = {}
 
@@ -16,8 +17,8 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field expected integer version it must follow, or ANY
 ---@field type string
 ---@field data string      JSON
----@field value any        what was passed, for reads inside the unit and for delivery
----@field flags integer
+---@field flags integer    other than 0: the runtime's own, not delivered to handlers
+---@field ctx catga.Ctx?   envelope of the message whose handler staged it
 
 ---@class catga.Unit
 ---@field app catga.App
@@ -84,7 +85,7 @@ function Unit:append(stream_name, events, expect, flags)
   end
   local expected, err = check_expected(store, self, stream, expect or "any")
   if err then return nil, err end
-  local staged = {}
+  local staged, ctx = {}, state[1].ctx
   for i, event in ipairs(events) do
     if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
       return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i, stream_name))
@@ -92,7 +93,7 @@ function Unit:append(stream_name, events, expect, flags)
     local data, fault = store:encode(event.data, event.type)
     if not data then return nil, fault end
     staged[i] = { stream = stream, expected = expected, type = event.type, data = data,
-      value = event.data, flags = flags or 0 }
+      flags = flags or 0, ctx = ctx }
     if expected ~= ANY then
       expected = store:count(stream) + self:staged_count(stream) + i - 1
     end
@@ -117,15 +118,20 @@ function Unit:take_back(n, after)
   for i = after + 1, #self.after do self.after[i] = nil end
 end
 
-local function metadata_of(app, task)
-  local ctx, p = task.ctx, task.process
+--- What is stored beside an event: the conversation it belongs to and the message, or process,
+--- whose handler made it.
+---@param task catga.Task
+---@param ctx catga.Ctx?  default that of the task
+---@return string? json  nil when no message made it
+function M.metadata(task, ctx)
+  ctx = ctx or task.ctx
+  local p = task.process
   if not ctx then
     if not p then return nil end
     ctx = { correlation_id = p.correlation_id or p.id, id = p.id } -- Staged by the step itself.
   end
-  local json, err = app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id },
-    "metadata")
-  return json, err
+  return (task.app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id },
+    "metadata"))
 end
 
 --- Adds the staged records to the commit that the store is building.
@@ -134,9 +140,13 @@ end
 ---@return catga.Error? err
 function Unit:write(task)
   local store = self.app.store
-  local metadata = self.n > 0 and metadata_of(self.app, task) or nil
+  local metadata, ctx
   for i = 1, self.n do
     local op = self.ops[i]
+    if i == 1 or op.ctx ~= ctx then
+      ctx = op.ctx
+      metadata = M.metadata(task, ctx)
+    end
     local version, id = store:add(op.stream, op.expected, op.type, op.data, metadata, op.flags)
     if not version then return false, id end
     op.version, op.id, op.metadata = version, id, metadata
@@ -151,7 +161,7 @@ function Unit:committed(first)
   local app = self.app
   for i = 1, self.n do
     local op = self.ops[i]
-    if app.registry.events[op.type] then
+    if op.flags == 0 and app.registry.events[op.type] then
       app.mediator:deliver(op, first and first + i - 1)
     end
   end
@@ -176,7 +186,7 @@ function Unit:commit()
       return false, err
     end
     first, after = store:commit()
-    if not first and after.code == "limit" then
+    if not first and is_behind(after) then
       self.app.clock:sleep(1) -- The writer is behind: backpressure.
     elseif not first then
       return false, after

@@ -1,0 +1,194 @@
+--- A message whose id or key was handled already gets the stored outcome; its effect is there once.
+local testing = require "catga.testing"
+local catga = require "catga"
+
+local app, calls
+
+local function define()
+  catga.command("Pay", function(cmd)
+    calls = calls + 1
+    assert(catga.events.append("Paid", { { type = "Paid", data = cmd } }))
+    if cmd.pause then catga.sleep(cmd.pause) end
+    if cmd.fail then return nil, catga.error("refused") end
+    return cmd.result
+  end)
+  catga.command { name = "Always", idempotent = true, handle = function(cmd)
+    calls = calls + 1
+    return cmd.n
+  end }
+  catga.query("Ask", function()
+    calls = calls + 1
+    return calls
+  end)
+  catga.command("Both", function(cmd)
+    local first = catga.send("Pay", { result = cmd.n }, { key = "same" })
+    local second, err = catga.send("Pay", { result = cmd.n + 1 }, { key = "same" })
+    return { first = first, second = second, code = err and err.code }
+  end)
+end
+
+local function paid_count()
+  return #app:call(function() return catga.events.read("Paid") end)
+end
+
+before_each(function()
+  calls = 0
+  app = assert(testing.app(define))
+end)
+
+after_each(function()
+  app:stop()
+  app = nil
+end)
+
+describe("a repeated key", function()
+  it("gives the stored outcome and runs nothing, whatever the outcome is", function()
+    for i, result in ipairs { { a = { 1, 2.5, catga.null } }, "text", 0.1, true, false,
+      catga.null } do
+      calls = 0
+      local opts = { key = "k" .. i }
+      assert.same(result, app:send("Pay", { result = result }, opts))
+      assert.same(result, app:send("Pay", { result = result }, opts))
+      assert.equal(1, calls)
+    end
+    calls = 0
+    assert.is_nil(app:send("Pay", {}, { key = "nil" }))
+    local value, err = app:send("Pay", {}, { key = "nil" })
+    assert.is_nil(value)
+    assert.is_nil(err)
+    assert.equal(1, calls)
+  end)
+
+  it("may be the message's id", function()
+    app:send("Pay", { result = 1 }, { id = "m1" })
+    assert.equal(1, app:send("Pay", { result = 2 }, { id = "m1" }))
+    assert.equal(1, calls)
+  end)
+
+  it("is known after a restart", function()
+    app:send("Pay", { result = "once" }, { key = "k" })
+    app = assert(app:crash())
+    assert.equal("once", app:send("Pay", { result = "twice" }, { key = "k" }))
+    assert.equal(1, calls)
+    assert.equal(1, paid_count())
+  end)
+
+  it("of a failed command runs it again", function()
+    app:send("Pay", { fail = true }, { key = "k" })
+    assert.equal("paid", app:send("Pay", { result = "paid" }, { key = "k" }))
+    assert.equal(2, calls)
+    assert.equal(1, paid_count())
+  end)
+
+  it("is another one for another command or another key", function()
+    app:send("Pay", { result = 1 }, { key = "a" })
+    app:send("Pay", { result = 1 }, { key = "b" })
+    app:send("Always", { n = 1 }, { key = "a" })
+    assert.equal(3, calls)
+  end)
+
+  it("is not mixed up by names and keys with hyphens", function()
+    app:stop()
+    app = assert(testing.app(function()
+      catga.command("A", function() return "A" end)
+      catga.command("A-B", function() return "A-B" end)
+    end))
+    assert.equal("A", app:send("A", {}, { key = "B-c" }))
+    assert.equal("A-B", app:send("A-B", {}, { key = "c" }))
+  end)
+
+  it("that comes again while the first is handled has one effect", function()
+    for name, pauses in pairs {
+      together = { "10ms", "10ms" }, overtaken = { "100ms", "10ms" }, late = { "10ms", "100ms" },
+    } do
+      local first, second, first_err, second_err
+      local before = paid_count()
+      app:call(function()
+        local one = catga.spawn(function()
+          first, first_err = catga.send("Pay", { result = 1, pause = pauses[1] }, { key = name })
+        end)
+        second, second_err = catga.send("Pay", { result = 2, pause = pauses[2] }, { key = name })
+        one:wait()
+      end)
+      assert.is_nil(first_err)
+      assert.is_nil(second_err)
+      assert.truthy(first)
+      assert.equal(first, second)
+      assert.equal(before + 1, paid_count())
+    end
+  end)
+
+  it("in one unit of work has one effect", function()
+    assert.same({ first = 5, second = 5 }, app:send("Both", { n = 5 }))
+    assert.equal(1, calls)
+    assert.equal(1, paid_count())
+  end)
+
+  it("is not answered before the first is durable", function()
+    local manual = assert(testing.app(define, { manual = true }))
+    local answers = {}
+    local function send(n)
+      answers[n] = manual.app.mediator:send("command", "Pay", { result = n },
+        manual.app.mediator.outside { key = "k" })
+    end
+    local handles = {}
+    local tasks = require "catga.task"
+    for n = 1, 2 do
+      handles[n] = tasks.future()
+      tasks.spawn(manual.app, function()
+        send(n)
+        handles[n]:set()
+      end)
+    end
+    local native_task = require "catga.native.task"
+    for _ = 1, 5 do native_task.yield() end
+    assert.same({}, answers)
+    while manual.app.store:turn() do native_task.yield() end
+    for n = 1, 2 do handles[n]:wait() end
+    assert.same({ 1, 1 }, answers)
+    manual:stop()
+  end)
+
+  it("that is no text of a sensible size is refused", function()
+    for _, key in ipairs { 5, true, "", ("x"):rep(513) } do
+      local value, err = app:send("Pay", { result = 1 }, { key = key })
+      assert.is_nil(value)
+      assert.equal("invalid", err.code)
+    end
+    assert.equal(0, calls)
+  end)
+
+  it("of a query means nothing", function()
+    app:call(function() return catga.ask("Ask", {}) end)
+    app:call(function() return catga.ask("Ask", {}) end)
+    assert.equal(2, calls)
+  end)
+end)
+
+describe("a command with idempotent = true", function()
+  it("uses the key of its step, so that a step tried again has the effect once", function()
+    app:stop()
+    local tries = 0
+    app = assert(testing.app(function()
+      define()
+      local P = catga.process "P"
+      P.settings = { pay = { attempts = 3, backoff = "1s" } }
+      function P:execute() return self:pay() end
+      function P:pay()
+        local value = self:send("Always", { n = tries })
+        tries = tries + 1
+        if tries < 3 then error("wire") end
+        return value
+      end
+    end))
+    -- An attempt that fails takes its staged outcome back, so each attempt runs the handler.
+    assert.equal(2, app:run("P", "x"))
+    assert.equal(3, calls)
+  end)
+
+  it("without a key from outside is a message of its own each time", function()
+    app:send("Always", { n = 1 })
+    app:send("Always", { n = 1 })
+    assert.equal(2, calls)
+  end)
+end)
