@@ -50,8 +50,8 @@ local function describe_process(app, stream)
   local p = app.engine.active[id]
   local status = engine.STATUS_OF[last.type]
   if not status then
-    status = last.type == "ProcessDiverged" and "diverged" or p and p.compensating and "compensating"
-      or p and p.waiting and "waiting" or "running"
+    status = last.type == "ProcessDiverged" and "diverged"
+      or p and p.compensating and "compensating" or p and p.waiting and "waiting" or "running"
   end
   return { id = id, name = first.data.name, status = status, started = first.time,
     ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,

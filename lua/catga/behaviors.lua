@@ -82,7 +82,7 @@ local SHIPPED = { logging = logging, idempotency = idempotency }
 function M.define(name, fn, opts, at)
   opts = opts or {}
   if type(name) ~= "string" or name == "" then error(at .. ": a behavior needs a name", 0) end
-  if fn == nil and not RANK[name] then
+  if type(fn) ~= "function" and (fn ~= nil or not RANK[name]) then
     error(("%s: behavior %s needs a function(message, ctx, next); shipped ones are logging,"
       .. " idempotency and validation"):format(at, name), 0)
   end
@@ -103,68 +103,83 @@ function M.define(name, fn, opts, at)
     at = at, rank = RANK[name] or OWN_RANK }
 end
 
-local function place_of(ordered, name)
-  for i, behavior in ipairs(ordered) do
-    if behavior.name == name then return i end
-  end
+local function by_rank(a, b)
+  if a.rank ~= b.rank then return a.rank < b.rank end
+  return a.turn < b.turn
 end
 
-local function check_neighbours(ordered)
-  for i, behavior in ipairs(ordered) do
-    local before = behavior.before and place_of(ordered, behavior.before)
-    local after = behavior.after and place_of(ordered, behavior.after)
-    local missing = behavior.before and not before and behavior.before
-      or behavior.after and not after and behavior.after
-    if missing then
-      error(("%s: behavior %s is to stand next to %s, which does not exist")
-        :format(behavior.at, behavior.name, missing), 0)
+-- All behaviors by name, those that are always there included, and as a list by rank.
+local function gather(list)
+  local all, by_name = {}, {}
+  local function add(behavior)
+    local other = by_name[behavior.name]
+    if other then
+      error(("%s: behavior %s is registered already, at %s"):format(behavior.at, behavior.name,
+        other.at), 0)
     end
-    if before and before < i or after and after > i then
-      error(("%s: behavior %s cannot stand %s %s: the order contradicts itself"):format(behavior.at,
-        behavior.name, before and "before" or "after", behavior.before or behavior.after), 0)
+    by_name[behavior.name], all[#all + 1] = behavior, behavior
+    behavior.turn = #all
+  end
+  for _, behavior in ipairs(list) do add(behavior) end
+  for _, name in ipairs { "idempotency", "validation" } do
+    if not by_name[name] then add(M.define(name, nil, nil, "?")) end
+  end
+  table.sort(all, by_rank)
+  return all, by_name
+end
+
+-- What each one must come behind, and the place that it takes: its own, or that of the first one
+-- that it is to stand before.
+local function constrain(all, by_name)
+  local behind, place = {}, {}
+  for i, behavior in ipairs(all) do behind[behavior], place[behavior] = {}, i end
+  for _, behavior in ipairs(all) do
+    for _, side in ipairs { "before", "after" } do
+      local name = behavior[side]
+      local other = name and by_name[name]
+      if name and not other then
+        error(("%s: behavior %s is to stand next to %s, which does not exist"):format(behavior.at,
+          behavior.name, tostring(name)), 0)
+      end
+      if other and side == "before" then behind[other][behavior] = true end
+      if other and side == "after" then behind[behavior][other] = true end
     end
   end
+  for _ = 1, #all do -- A chain has no more links.
+    for _, behavior in ipairs(all) do
+      local other = by_name[behavior.before]
+      if other then place[behavior] = math.min(place[behavior], place[other]) end
+    end
+  end
+  return behind, place
 end
 
 --- Puts behaviors into their order, outermost first. Raises on duplicates and contradictions.
 ---@param list table[]
 ---@return table[] ordered
 function M.order(list)
-  local ordered, seen = {}, {}
-  local all = { M.define("idempotency", nil, nil, "?"), M.define("validation", nil, nil, "?") }
-  for _, behavior in ipairs(list) do
-    if behavior.name == "logging" or not behavior.rank or behavior.rank == OWN_RANK then
-      all[#all + 1] = behavior
+  local all, by_name = gather(list)
+  local behind, place = constrain(all, by_name)
+  local ordered = {}
+  while #all > 0 do
+    local best
+    for i, behavior in ipairs(all) do
+      if next(behind[behavior]) == nil and (not best or place[behavior] < place[all[best]]) then
+        best = i
+      end
     end
-  end
-  for i, behavior in ipairs(all) do
-    if seen[behavior.name] then
-      error(("%s: behavior %s is registered already, at %s"):format(behavior.at, behavior.name,
-        seen[behavior.name].at), 0)
+    if not best then
+      local first = all[1]
+      for _, behavior in ipairs(all) do
+        if behavior.before or behavior.after then first = behavior break end
+      end
+      error(("%s: behavior %s cannot stand %s %s: the order contradicts itself"):format(first.at,
+        first.name, first.before and "before" or "after", first.before or first.after), 0)
     end
-    seen[behavior.name] = behavior
-    behavior.turn = i
+    local chosen = table.remove(all, best)
+    ordered[#ordered + 1] = chosen
+    for _, others in pairs(behind) do others[chosen] = nil end
   end
-  table.sort(all, function(a, b)
-    if a.rank ~= b.rank then return a.rank < b.rank end
-    return a.turn < b.turn
-  end)
-  for _, behavior in ipairs(all) do
-    local place = #ordered + 1
-    local before = behavior.before and place_of(ordered, behavior.before)
-    if before then place = before end
-    table.insert(ordered, place, behavior)
-  end
-  -- Those that follow a later one move behind it.
-  for _, behavior in ipairs(all) do
-    local at = behavior.after and place_of(ordered, behavior.after)
-    local own = place_of(ordered, behavior.name)
-    if at and own < at then
-      table.remove(ordered, own)
-      table.insert(ordered, at, behavior)
-    end
-  end
-  check_neighbours(ordered)
   return ordered
 end
 

@@ -7,6 +7,8 @@
 ---@field file string?       of a syntax error or a divergence
 local M = {}
 
+local NO_MEMORY = "not enough memory" -- What LuaJIT raises, without calling a message handler.
+
 local Error = {}
 Error.__index = Error
 Error.__name = "catga.Error"
@@ -54,6 +56,10 @@ function M.from(failure)
     local e = M.new(failure.code, nil, failure)
     if type(e.message) ~= "string" then e.message = e.code end
     return e
+  end
+  if failure == NO_MEMORY then
+    return M.new("no_memory", "ran into the memory cap and was stopped; keep less in memory, or "
+      .. "raise memory_max in catga.lua", { retryable = true })
   end
   if type(failure) == "string" then
     return M.new("error", failure, { retryable = true })

@@ -87,7 +87,8 @@ function M.read(stream, opts)
   if #staged == 0 then return list end
   local merged = {}
   local function take(event)
-    local fits = opts.backward and event.version <= from or not opts.backward and event.version >= from
+    local fits
+    if opts.backward then fits = event.version <= from else fits = event.version >= from end
     if fits and #merged < max then merged[#merged + 1] = event end
   end
   if opts.backward then

@@ -15,8 +15,8 @@ local catga = { null = json.null, json = json, error = errors.new }
 local function loading(what)
   local registry = state.loading
   if not registry then
-    error(("%s: %s registers things and belongs at the top level of a script: it cannot be called "
-      .. "while the app runs"):format(registries.caller(), what), 0)
+    error(("%s: %s registers things and belongs at the top level of a script: it cannot be "
+      .. "called while the app runs"):format(registries.caller(), what), 0)
   end
   return registry
 end

@@ -14,7 +14,8 @@ local function collect(path, prefix, files, into_lib)
   for _, entry in ipairs(entries) do
     local name = prefix .. entry.name
     if entry.is_directory then
-      local skipped = prefix == "" and (entry.name == "spec" or entry.name == "lib" and not into_lib)
+      local skipped = prefix == ""
+        and (entry.name == "spec" or entry.name == "lib" and not into_lib)
       if not skipped then
         local fault = collect(path .. "/" .. entry.name, name .. "/", files, into_lib)
         if fault then return fault end
@@ -44,7 +45,9 @@ end
 local function manifest_hash(files, lib)
   local lines = {}
   for _, list in ipairs { files, lib } do
-    for _, file in ipairs(list) do lines[#lines + 1] = host.sha256(file.text) .. " " .. file.name end
+    for _, file in ipairs(list) do
+      lines[#lines + 1] = host.sha256(file.text) .. " " .. file.name
+    end
   end
   return host.sha256(table.concat(lines, "\n"))
 end

@@ -18,8 +18,8 @@ local KEY_BYTES_MAX = 512
 ---@field name string            of the message
 ---@field kind "command"|"query"|"event"
 ---@field id string              of the message
----@field key string             stable over all attempts: the message's id or key, or the step's; of an
----  event its id and which of its handlers this is
+---@field key string             stable over all attempts: the message's id or key, or the step's;
+---  of an event its id and which of its handlers this is
 ---@field attempt integer        1 for the first
 ---@field correlation_id string  of the first message of the conversation
 ---@field causation_id string?   of the message or event that caused this one
@@ -96,7 +96,8 @@ local function report(self, entry, err)
   entry.counter.failures = entry.counter.failures + 1
   if err.traceback and not err.reported then
     err.reported = true
-    self.app:say("error", ("%s %s: %s%s"):format(entry.kind, entry.name, err.message, err.traceback))
+    self.app:say("error", ("%s %s: %s%s"):format(entry.kind, entry.name, err.message,
+      err.traceback))
   end
 end
 
@@ -203,8 +204,8 @@ function Mediator:send(kind, name, data, opts)
     return nil, self.app.registry:unknown(kind, name)
   end
   if opts and opts.has_key and not is_key(opts.key) then
-    return nil, errors.new("invalid", ("%s %s: the id or key of a message is a string of 1 to %d bytes")
-      :format(kind, name, KEY_BYTES_MAX))
+    return nil, errors.new("invalid", ("%s %s: the id or key of a message is a string of 1 to %d "
+      .. "bytes"):format(kind, name, KEY_BYTES_MAX))
   end
   return self:run(entry, data, opts)
 end

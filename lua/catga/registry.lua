@@ -60,6 +60,9 @@ local function check_handler(kind, spec, at)
     error(("%s: %s %s needs a handler function, got %s"):format(at, kind, spec.name,
       type(spec.handle)), 0)
   end
+  if spec.idempotent ~= nil and type(spec.idempotent) ~= "boolean" then
+    error(("%s: %s %s: idempotent is true or false"):format(at, kind, spec.name), 0)
+  end
 end
 
 --- Registers the one handler of a command or query.
@@ -178,19 +181,36 @@ function Registry:unknown(kind, name)
   return errors.new("unknown_" .. kind, ("no %s is called %s%s"):format(kind, tostring(name), hint))
 end
 
+-- Calls fn; what it raises begins with the place of the registration.
+local function at_place(at, fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then return result end
+  error(("%s: %s"):format(at, tostring(result)), 0)
+end
+
+local function sorted_names(list)
+  local names = {}
+  for name in pairs(list) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
 --- Composes all handlers. Called once when every file is loaded; raises on contradictions.
 ---@param app catga.App
 function Registry:compose(app)
   local ordered = behaviors.order(self.behaviors)
   local function compose(entry)
-    local check = entry.input and schema.compile(entry.name, entry.input)
+    local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
     entry.run = behaviors.compose(app, entry, ordered, check)
   end
-  for _, entry in pairs(self.handlers) do compose(entry) end
+  for _, name in ipairs(sorted_names(self.handlers)) do compose(self.handlers[name]) end
   for _, list in pairs(self.events) do
     for _, entry in ipairs(list) do compose(entry) end
   end
-  for _, class in pairs(self.processes) do class:finish(app) end
+  for _, name in ipairs(sorted_names(self.processes)) do
+    local class = self.processes[name]
+    at_place(self.places["process " .. name], class.finish, class, app)
+  end
 end
 
 return M

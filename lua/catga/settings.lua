@@ -28,7 +28,8 @@ local UNITS = { B = 1, KiB = 1024, MiB = 1024 ^ 2, GiB = 1024 ^ 3, KB = 1e3, MB 
 local function size(text, name)
   local digits, unit = tostring(text):match("^(%d+)%s*(%a+)$")
   if type(text) ~= "string" or not UNITS[unit or ""] then
-    error(("%s must be a size with a unit such as \"256MiB\", got %s"):format(name, tostring(text)), 0)
+    error(("%s must be a size with a unit such as \"256MiB\", got %s"):format(name,
+      tostring(text)), 0)
   end
   return tonumber(digits) * UNITS[unit]
 end
@@ -36,8 +37,8 @@ end
 local function convert(name, known, value)
   local kind = known[1]
   if kind == "duration" then
-    local ok, ms = pcall(duration.ms, value, name)
-    if not ok then error((tostring(ms):gsub("^[^ ]+:%d+: ", "")), 0) end
+    local ms, fault = duration.parse(value, name)
+    if not ms then error(fault, 0) end
     return ms
   end
   if kind == "size" then return size(value, name) end

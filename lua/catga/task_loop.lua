@@ -31,7 +31,11 @@ function M.new(park_mark, idle_mark)
   local function loop(task, fn, ...)
     local ok, failure = xpcall(fn, describe, ...)
     if not ok then
-      if task.process then task.process:crashed(failure) else host.say("error", tostring(failure)) end
+      if task.process then
+        task.process:crashed(failure)
+      else
+        host.say("error", tostring(failure))
+      end
     end
     clear(task)
     return loop(task, yield(idle_mark))

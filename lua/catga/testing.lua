@@ -1,7 +1,7 @@
 --- The testing kit: an app on a memory log and a virtual clock, inside a spec.
 ---
 ---   local testing = require "catga.testing"
----   local app = testing.app("examples/orders", { stubs = { ProcessPayment = function() ... end } })
+---   local app = testing.app("examples/orders", { stubs = { Pay = function(cmd) ... end } })
 ---   local result, err = app:run("OrderProcess", { id = "1", amount = 5 })
 ---   app = app:crash()        -- what a kill would have left; a new app on the same log
 ---   app:stop()
@@ -57,7 +57,7 @@ function M.app(source, opts)
 end
 
 --- Runs everything that can run now; waits for outside work and projections. May yield.
-function TestApp:settle()
+function TestApp.settle(_)
   native_task.settle()
 end
 

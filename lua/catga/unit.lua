@@ -88,7 +88,8 @@ function Unit:append(stream_name, events, expect, flags)
   local staged, ctx = {}, state[1].ctx
   for i, event in ipairs(events) do
     if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
-      return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i, stream_name))
+      return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i,
+        stream_name))
     end
     local data, fault = store:encode(event.data, event.type)
     if not data then return nil, fault end

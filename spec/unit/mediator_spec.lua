@@ -314,19 +314,20 @@ end)
 describe("the ids of a conversation", function()
   it("flow from command to event to handler to command", function()
     local first, event, second
+    local function ids_of(ctx)
+      return { id = ctx.id, correlation_id = ctx.correlation_id, causation_id = ctx.causation_id }
+    end
     open(function()
       catga.command("First", function(_, ctx)
-        first = { id = ctx.id, correlation_id = ctx.correlation_id, causation_id = ctx.causation_id }
-        catga.publish("Happened", {})
-        return true
+        first = ids_of(ctx)
+        return catga.publish("Happened", {})
       end)
       catga.on("Happened", function(_, ctx)
-        event = { id = ctx.id, correlation_id = ctx.correlation_id, causation_id = ctx.causation_id }
+        event = ids_of(ctx)
         catga.send("Second", {})
       end)
       catga.command("Second", function(_, ctx)
-        second = { id = ctx.id, correlation_id = ctx.correlation_id,
-          causation_id = ctx.causation_id }
+        second = ids_of(ctx)
         return true
       end)
     end)
