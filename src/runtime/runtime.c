@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #define POOL_IDLE_MAX 4096u              /* Idle message buffers kept. */
+#define RESERVE_PART 8                   /* This part of the memory cap is kept for reporting. */
 #define POOL_IDLE_BYTES_MAX (64u * 1024) /* Larger ones are freed at once. */
 
 static const char RUNTIME_KEY; /* Its address is the registry key of the runtime. */
@@ -102,14 +103,25 @@ void cg_runtime_set_memory_max(struct cg_runtime *runtime, size_t bytes) {
   lua_setallocf(L, allocate_capped, runtime);
 }
 
-/* LuaJIT's allocator with a cap on what is in use. */
+void cg_runtime_collect(struct cg_runtime *runtime) {
+  runtime->memory_is_full = false;
+  lua_gc(runtime->L, LUA_GCCOLLECT, 0);
+}
+
+/* LuaJIT's allocator with a cap on what is in use. LuaJIT collects nothing when an allocation
+ * fails, so the first refusal opens the reserve: without it the error could not be reported. */
 static void *allocate_capped(void *arg, void *memory, size_t old_size, size_t new_size) {
   struct cg_runtime *runtime = arg;
   if (memory == NULL)
     old_size = 0;
   size_t in_use = runtime->memory_bytes - old_size + new_size;
-  if (new_size > old_size && runtime->memory_bytes_max != 0 && in_use > runtime->memory_bytes_max)
+  size_t most = runtime->memory_bytes_max;
+  if (runtime->memory_is_full)
+    most += most / RESERVE_PART;
+  if (new_size > old_size && runtime->memory_bytes_max != 0 && in_use > most) {
+    runtime->memory_is_full = true;
     return NULL;
+  }
   void *result = runtime->allocate(runtime->allocate_arg, memory, old_size, new_size);
   if (result != NULL || new_size == 0)
     runtime->memory_bytes = in_use;

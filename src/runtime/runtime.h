@@ -51,6 +51,7 @@ struct cg_runtime {
   void *allocate_arg;
   size_t memory_bytes;     /* In use by Lua. */
   size_t memory_bytes_max; /* 0: no cap. */
+  bool memory_is_full;     /* An allocation was refused, and nothing was collected since. */
   int exit_code;           /* Of the program, set by the script (catga.exit). */
   void (*on_exit)(struct cg_runtime *runtime, void *arg); /* Told when the script wants the program
                                to end, or NULL. */
@@ -70,8 +71,12 @@ void cg_runtime_stop(struct cg_runtime *runtime);
 /* Frees everything; the own loop too. Says so when references leaked. Returns how many did. */
 int64_t cg_runtime_free(struct cg_runtime *runtime);
 
-/* Caps the Lua heap at `bytes` from now on (more is a Lua error "not enough memory"); 0: no cap. */
+/* Caps the Lua heap at `bytes` from now on (more is a Lua error "not enough memory"); 0: no cap.
+ * The task that meets the cap gets the error; an eighth above it is left to those who have to report
+ * it, and when the task waits or ends the garbage is collected. */
 void cg_runtime_set_memory_max(struct cg_runtime *runtime, size_t bytes);
+/* Collects the garbage after an allocation was refused (memory_is_full). Not inside Lua. */
+void cg_runtime_collect(struct cg_runtime *runtime);
 
 /* The runtime of a Lua state (also of its coroutines). */
 struct cg_runtime *cg_runtime_of(lua_State *L);
