@@ -7,6 +7,8 @@ local unit_of = require "catga.unit".of
 local M = {}
 
 local READ_DEFAULT = 100
+local READ_MAX = 100000
+local NUMBER_MAX = 2 ^ 53
 
 local function options(opts, allowed, what)
   opts = opts or {}
@@ -20,6 +22,21 @@ local function options(opts, allowed, what)
     end
   end
   return opts
+end
+
+-- Raises unless an option is a whole number in its bounds, or left out.
+local function check_number(what, option, value, low, high)
+  if value == nil then return end
+  if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then
+    error(("%s: %s is a whole number from %d to %.0f, not %s"):format(what, option, low, high,
+      tostring(value)), 4)
+  end
+end
+
+local function check_read(what, opts)
+  check_number(what, "max", opts.max, 1, READ_MAX)
+  check_number(what, "from", opts.from, 0, NUMBER_MAX)
+  check_number(what, "after", opts.after, 0, NUMBER_MAX)
 end
 
 --- Appends events to a stream: staged in the open unit of work, or as one commit of their own that
@@ -75,6 +92,8 @@ end
 ---@return catga.Error? err
 function M.read(stream, opts)
   opts = options(opts, { from = true, max = true, backward = true }, "catga.events.read")
+  if type(stream) ~= "string" then error("catga.events.read: the stream is a string", 2) end
+  check_read("catga.events.read", opts)
   local app = state[1].app
   local number = app.store:stream(stream)
   if not number then return {} end
@@ -82,7 +101,7 @@ function M.read(stream, opts)
   local from = opts.from or (opts.backward and math.huge or 0)
   local unit = state[1].unit
   local staged = unit and staged_events(unit, app.store, number, stream) or {}
-  local list, err = app.store:read(number, math.min(from, 2 ^ 53), max, opts.backward)
+  local list, err = app.store:read(number, math.min(from, NUMBER_MAX), max, opts.backward)
   if not list then return nil, err end
   if #staged == 0 then return list end
   local merged = {}
@@ -109,8 +128,12 @@ end
 function M.read_all(opts)
   opts = options(opts, { after = true, max = true, types = true, journals = true },
     "catga.events.read_all")
+  check_read("catga.events.read_all", opts)
   local types
-  if opts.types then
+  if opts.types ~= nil then
+    if type(opts.types) ~= "table" then
+      error("catga.events.read_all: types is a list of event types", 2)
+    end
     types = {}
     for _, name in ipairs(opts.types) do types[name] = true end
   end

@@ -56,7 +56,7 @@ end
 local function check_expected(store, unit, stream, expect)
   local last = store:count(stream) + unit:staged_count(stream) - 1
   local wanted = EXPECT[expect] or expect
-  if type(wanted) ~= "number" or wanted % 1 ~= 0 then
+  if type(wanted) ~= "number" or wanted % 1 ~= 0 or expect == wanted and wanted < 0 then
     return nil, errors.new("invalid", "expect is a version (0, 1, 2, ...), \"none\", \"exists\" or "
       .. "\"any\", not " .. tostring(expect))
   end

@@ -1,5 +1,7 @@
 --- A message whose id or key was handled already gets the stored outcome; its effect is there once.
 local testing = require "catga.testing"
+local native_task = require "catga.native.task"
+local tasks = require "catga.task"
 local catga = require "catga"
 
 local app, calls
@@ -132,7 +134,6 @@ describe("a repeated key", function()
         manual.app.mediator.outside { key = "k" })
     end
     local handles = {}
-    local tasks = require "catga.task"
     for n = 1, 2 do
       handles[n] = tasks.future()
       tasks.spawn(manual.app, function()
@@ -140,7 +141,6 @@ describe("a repeated key", function()
         handles[n]:set()
       end)
     end
-    local native_task = require "catga.native.task"
     for _ = 1, 5 do native_task.yield() end
     assert.same({}, answers)
     while manual.app.store:turn() do native_task.yield() end
