@@ -14,9 +14,12 @@
 
 #include "base/mem.h"
 
+#define FLUSH_BYTES                                                                                \
+  (64u << 10)           /* Commits of a turn gather up to this before the writer takes them. */
 #define RING_START 256u /* Places for parked tasks at first; a power of two. */
 
 static void on_progress(void *arg);
+static void on_turn_end(void *arg);
 static void on_async(uv_async_t *handle);
 static void wake_durable(struct cg_bind_store *store);
 static void wake_failed(struct cg_bind_store *store, const struct cg_err *err);
@@ -74,6 +77,8 @@ static struct cg_bind_store *new_store(lua_State *L, struct cg_runtime *runtime)
   uv_async_init(runtime->loop, &store->async, on_async);
   uv_unref((uv_handle_t *)&store->async);
   store->async.data = store;
+  store->hook = (struct cg_turn_hook){.run = on_turn_end, .arg = store};
+  cg_tasks_add_hook(runtime, &store->hook);
   return store;
 }
 
@@ -87,6 +92,7 @@ static void release_store(lua_State *L, struct cg_bind_store *store) {
   store->on_failed = CG_NO_REF;
   cg_buf_unref(store->scratch);
   cg_log_cursor_free(store->cursor);
+  cg_tasks_remove_hook(store->runtime, &store->hook);
   uv_close((uv_handle_t *)&store->async, on_closed);
 }
 
@@ -115,6 +121,7 @@ static int bind_store_open(lua_State *L) {
   options.log.clock = clock->clock;
   options.log.say = runtime->say;
   options.log.durability = check_durability(L);
+  options.log.flush_bytes = FLUSH_BYTES;
   options.log.segment_bytes = (uint64_t)option_number(L, "segment_bytes", 0);
   options.log.pending_bytes_max = (uint64_t)option_number(L, "pending_bytes_max", 0);
   lua_getfield(L, 1, "manual");
@@ -284,6 +291,13 @@ int cg_bind_store(lua_State *L) {
 static void on_progress(void *arg) {
   struct cg_bind_store *store = arg;
   uv_async_send(&store->async);
+}
+
+/* What the tasks of this turn have committed goes to the disk together. */
+static void on_turn_end(void *arg) {
+  struct cg_bind_store *store = arg;
+  if (store->store != NULL && store->ring_count > 0)
+    cg_log_flush(cg_store_log(store->store));
 }
 
 static void on_async(uv_async_t *handle) {

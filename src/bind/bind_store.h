@@ -38,6 +38,7 @@ struct cg_bind_store {
   cg_ref on_failed;              /* Function to run when the log failed, or CG_NO_REF. */
   uv_async_t async;              /* Rung by the log's writer thread. */
   struct cg_fs_fault fault;      /* Faults that a test asked for. */
+  struct cg_turn_hook hook;      /* Flushes the log at the end of a turn. */
   bool failure_told;             /* on_failed was started. */
   bool is_building;              /* Between begin and commit or rollback. */
 };

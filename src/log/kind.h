@@ -25,6 +25,7 @@ struct cg_log_kind {
                        struct cg_record *record, struct cg_err *err);
   /* Puts the commit that holds cursor->position, which exists, under the cursor. */
   enum cg_code (*fetch)(struct cg_log *log, struct cg_log_cursor *cursor, struct cg_err *err);
+  void (*flush)(struct cg_log *log); /* NULL: nothing ever waits for it. */
   bool (*turn)(struct cg_log *log);
   void (*stats)(struct cg_log *log, struct cg_log_stats *stats);
   enum cg_code (*close)(struct cg_log *log, struct cg_err *err);

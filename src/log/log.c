@@ -114,6 +114,11 @@ enum cg_code cg_log_read(struct cg_log *log, cg_log_place place, struct cg_buf *
   return log->kind->read(log, place, buf, record, err);
 }
 
+void cg_log_flush(struct cg_log *log) {
+  if (log->kind->flush)
+    log->kind->flush(log);
+}
+
 bool cg_log_turn(struct cg_log *log) {
   assert(log->options.manual);
   return log->kind->turn(log);

@@ -59,6 +59,9 @@ struct cg_log_options {
   enum cg_durability durability; /* Default: fsync. */
   uint64_t segment_bytes;        /* Default 256 MiB; at least 64 KiB, a multiple of 4,096. */
   uint64_t pending_bytes_max; /* Default 64 MiB: appended and not yet written; above: CG_ELIMIT. */
+  uint64_t flush_bytes;       /* Default 0: every append wakes the writer. Else commits gather until
+                                 cg_log_flush, or until so many bytes wait, at most 1 ms: fewer and
+                                 larger syncs for a caller that appends many in a row. */
   uint32_t mark_delay_ms;     /* Default 100: idle time before a mark is written. */
   uint64_t nonce_seed;        /* 0: nonces and log id from the system's randomness. */
   bool manual;                /* No writer thread: cg_log_turn does its work (specs). */
@@ -114,6 +117,10 @@ void cg_log_abandon(struct cg_log *log);
 enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t size,
                            uint32_t record_count, uint64_t expected_tail, cg_log_place *place,
                            struct cg_err *err);
+
+/* Lets everything appended so far be written now; see options.flush_bytes. Cheap when nothing
+ * waits; nothing to do for a log in memory. */
+void cg_log_flush(struct cg_log *log);
 
 /* The position the next record gets; 1 in an empty log. */
 uint64_t cg_log_next_position(const struct cg_log *log);

@@ -421,6 +421,8 @@ static enum cg_code file_fetch(struct cg_log *log, struct cg_log_cursor *cursor,
   return CG_OK;
 }
 
+static void file_flush(struct cg_log *log) { cg_writer_flush(&of(log)->writer); }
+
 static bool file_turn(struct cg_log *log) {
   return cg_writer_turn(&of(log)->writer);
 }
@@ -437,6 +439,7 @@ static const struct cg_log_kind file_kind = {
     .append = file_append,
     .read = file_read,
     .fetch = file_fetch,
+    .flush = file_flush,
     .turn = file_turn,
     .stats = file_stats,
     .close = file_close,

@@ -124,7 +124,10 @@ enum cg_code cg_writer_append(struct cg_writer *writer, struct cg_segment *next,
                record_count, position);
   *place = writer->tail->header.number << 32 | (writer->tail_offset + CG_COMMIT_HEADER_BYTES) / 8;
   writer->tail_offset += size;
-  is_waking = writer->is_sleeping;
+  if (writer->active->size >= writer->log->options.flush_bytes)
+    writer->is_wanted = true;
+  /* The first commit wakes the writer too, so that it waits no longer than CG_WRITER_GATHER_NS. */
+  is_waking = writer->is_sleeping && (writer->is_wanted || writer->active->commit_count == 1);
 
 done:
   if (is_waking)
@@ -133,6 +136,18 @@ done:
   if (is_waking)
     pthread_cond_signal(&writer->wake);
   return code;
+}
+
+void cg_writer_flush(struct cg_writer *writer) {
+  pthread_mutex_lock(&writer->mutex);
+  bool is_waking = writer->active->commit_count > 0 && writer->is_sleeping;
+  if (writer->active->commit_count > 0)
+    writer->is_wanted = true;
+  if (is_waking)
+    writer->is_sleeping = false;
+  pthread_mutex_unlock(&writer->mutex);
+  if (is_waking)
+    pthread_cond_signal(&writer->wake);
 }
 
 bool cg_writer_turn(struct cg_writer *writer) {
@@ -335,6 +350,7 @@ static bool take(struct cg_writer *writer, uint64_t now_ns) {
     add_mark(writer);
   }
   bool is_taken = writer->active->commit_count > 0;
+  writer->is_wanted = false;
   if (is_taken) {
     struct cg_batch *batch = writer->active;
     writer->active = writer->flight;
@@ -387,6 +403,19 @@ static void finish(struct cg_writer *writer) {
     continue;
 }
 
+/* Lets commits gather until they are wanted, for a bounded time; under the mutex. */
+static void gather(struct cg_writer *writer) {
+  uint64_t due_ns = cg_clock_mono_ns(&writer->clock) + CG_WRITER_GATHER_NS;
+  struct timespec due = {.tv_sec = (time_t)(due_ns / 1000000000),
+                         .tv_nsec = (long)(due_ns % 1000000000)};
+  int result = 0;
+  while (result != ETIMEDOUT && writer->order == CG_WRITER_RUN && !writer->is_wanted) {
+    writer->is_sleeping = true;
+    result = pthread_cond_timedwait(&writer->wake, &writer->mutex, &due);
+  }
+  writer->is_sleeping = false;
+}
+
 /* Sleeps until there is work, something is due, or another order; under the mutex. */
 static void sleep_until_due(struct cg_writer *writer) {
   bool is_failed = atomic_load_explicit(&writer->log->is_failed, memory_order_relaxed);
@@ -405,6 +434,8 @@ static void sleep_until_due(struct cg_writer *writer) {
       break;
   }
   writer->is_sleeping = false;
+  if (writer->active->commit_count > 0 && !writer->is_wanted && writer->order == CG_WRITER_RUN)
+    gather(writer);
 }
 
 /* The thread. */

@@ -15,6 +15,7 @@
 #include "log/batch.h"
 #include "log/kind.h"
 
+#define CG_WRITER_GATHER_NS UINT64_C(1000000)      /* Longest that commits gather. */
 #define CG_WRITER_SYNC_DELAY_NS UINT64_C(50000000) /* Modes os and memory: time to the sync. */
 
 /* What the writer's thread is told to do. */
@@ -49,6 +50,7 @@ struct cg_writer {
   struct cg_segment *tail;    /* Where the next commit goes; changed by the loop thread only. */
   uint64_t tail_offset;       /* Where in it. */
   bool is_sleeping;           /* The thread waits on `wake`. */
+  bool is_wanted;             /* What waits is to be written now: flushed, or it is much. */
   bool wants_space;           /* Somebody met is_full: try to grow again. */
   enum cg_writer_order order; /* What to do. */
 
@@ -86,6 +88,9 @@ void cg_writer_stop(struct cg_writer *writer, enum cg_writer_order order);
 enum cg_code cg_writer_append(struct cg_writer *writer, struct cg_segment *next,
                               const uint8_t *records, size_t records_size, uint32_t record_count,
                               cg_log_place *place, struct cg_err *err);
+/* Lets everything appended so far be written now. */
+void cg_writer_flush(struct cg_writer *writer);
+
 /* Manual logs: one round of the writer's work; true when there was any. */
 bool cg_writer_turn(struct cg_writer *writer);
 
