@@ -159,6 +159,19 @@ void cg_task_busy(struct cg_runtime *runtime, int change) {
     uv_unref((uv_handle_t *)&runtime->tasks.prepare_handle);
 }
 
+void cg_tasks_add_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook) {
+  hook->next = runtime->tasks.hooks;
+  runtime->tasks.hooks = hook;
+}
+
+void cg_tasks_remove_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook) {
+  struct cg_turn_hook **link = &runtime->tasks.hooks;
+  while (*link != NULL && *link != hook)
+    link = &(*link)->next;
+  if (*link == hook)
+    *link = hook->next;
+}
+
 void cg_tasks_turn(struct cg_runtime *runtime) {
   struct cg_tasks *tasks = &runtime->tasks;
   struct cg_task *last = tasks->ready_last;
@@ -172,6 +185,9 @@ void cg_tasks_turn(struct cg_runtime *runtime) {
     if (is_last)
       break;
   }
+  for (struct cg_turn_hook *hook = last != NULL ? tasks->hooks : NULL; hook != NULL;
+       hook = hook->next)
+    hook->run(hook->arg);
   if (tasks->ready_first == NULL && tasks->settlers != NULL && tasks->busy_count == 0)
     wake_settlers(runtime);
   set_idle_handle(runtime);
@@ -255,6 +271,8 @@ static void resume(struct cg_task *task) {
   task->value_count = 0;
   int status = lua_resume(task->co, value_count);
   tasks->current = NULL;
+  if (runtime->memory_is_full)
+    cg_runtime_collect(runtime);
   if (status == LUA_YIELD) {
     after_yield(task);
     return;

@@ -43,6 +43,13 @@ struct cg_task {
   struct cg_task *all_previous;
 };
 
+/* Something to do at the end of every turn in which tasks ran; the caller's memory. */
+struct cg_turn_hook {
+  void (*run)(void *arg);    /* Must be short; must not wake or run tasks. */
+  void *arg;                 /* Passed to run. */
+  struct cg_turn_hook *next; /* Next hook; task.c's. */
+};
+
 /* The scheduler, a part of the runtime. */
 struct cg_tasks {
   struct cg_task *ready_first; /* FIFO of ready tasks. */
@@ -58,8 +65,9 @@ struct cg_tasks {
   uv_idle_t idle_handle;       /* Active while the ready queue is not empty. */
   uv_prepare_t prepare_handle; /* Runs the queue once a turn. */
   bool idle_is_active;
-  bool yielding;            /* The task that is parking wants to go on at once, after others. */
-  struct cg_task *settlers; /* Tasks that wait until nothing else can run. */
+  bool yielding;              /* The task that is parking wants to go on at once, after others. */
+  struct cg_turn_hook *hooks; /* Run at the end of a turn. */
+  struct cg_task *settlers;   /* Tasks that wait until nothing else can run. */
 };
 
 /* Prepares the scheduler; the runtime's loop and state are there. */
@@ -99,6 +107,10 @@ int cg_task_settle(struct cg_runtime *runtime, lua_State *L);
 
 /* Counts outside work (a sync, a worker job) that settle has to wait for. */
 void cg_task_busy(struct cg_runtime *runtime, int change);
+
+/* Adds a hook, and takes it away again. */
+void cg_tasks_add_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook);
+void cg_tasks_remove_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook);
 
 /* Runs ready tasks: at most those that were ready when it was called. */
 void cg_tasks_turn(struct cg_runtime *runtime);
