@@ -4,8 +4,8 @@ local testing = require "catga.testing"
 local catga = require "catga"
 
 -- Calls of outside effects, which a kill does not take back.
-local calls
-local tries -- How often the flaky step was called, by order; a kill does not take it back either.
+local calls = {}
+local tries = {} -- How often the flaky step was called, by order; a kill does not take it back either.
 
 local function called(name, ctx_or_key)
   calls[#calls + 1] = { name = name, key = type(ctx_or_key) == "table" and ctx_or_key.key or ctx_or_key }
@@ -551,8 +551,8 @@ describe("a planted bug", function()
       local entry = recorded(p, op, kind, name)
       return entry and kind ~= "step" and entry or nil
     end
+    finally(function() journal.recorded = recorded end)
     local fault = fault_of_forward_kills()
-    journal.recorded = recorded
     assert.truthy(fault and fault:find("ran again", 1, true), fault)
   end)
 
@@ -563,8 +563,8 @@ describe("a planted bug", function()
       for _, item in ipairs(list(...)) do table.insert(turned, 1, item) end
       return turned
     end
+    finally(function() undo.list = list end)
     local fault = fault_of_undo_kills()
-    undo.list = list
     assert.truthy(fault and fault:find("undone in the order reserve stamp", 1, true), fault)
   end)
 end)
