@@ -9,6 +9,8 @@ PREFIX   ?= /usr/local
 SANITIZE ?=
 FILE     ?=
 ORDERS   ?=
+ONLY     ?=
+RUNS     ?= 5
 SECONDS  ?= 60
 V        ?= 0
 Q        := $(if $(filter 1,$(V)),,@)
@@ -46,7 +48,7 @@ LUA_SOURCES     := $(filter-out stdlib/spec/%,$(LUA_SOURCES))
 TEST_SOURCES    := $(wildcard spec/c/*_test.c)
 SUPPORT_SOURCES := $(wildcard spec/c/support/*.c)
 FUZZ_SOURCES    := $(wildcard spec/fuzz/*_fuzz.c)
-BENCH_SOURCES   := $(wildcard bench/c/*_bench.c)
+BENCH_SOURCES   := $(wildcard bench/c/*.c)
 FORMATTED       := $(wildcard src/*.c src/*/*.[ch] include/*.h spec/c/*.[ch] spec/c/*/*.[ch] \
 	spec/fuzz/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
 
@@ -84,7 +86,7 @@ help:
 	@echo "make asan | tsan         the tests under sanitizers"
 	@echo "make torture             the crash tests, many times over"
 	@echo "make fuzz [FILE=] [SECONDS=60]  each fuzz target for a while (clang)"
-	@echo "make bench [FILE=]       the benchmarks"
+	@echo "make bench [ONLY=group] [RUNS=5]  the benchmarks, see bench/README.md"
 	@echo "make install PREFIX= DESTDIR=   program, library, header, catga.pc"
 	@echo "make clean               removes $(BUILD)"
 
@@ -137,9 +139,9 @@ fuzz:
 fuzz-programs: $(FUZZ_PROGRAMS)
 
 bench:
-	$(Q)scripts/setup run
+	$(Q)scripts/setup test
 	$(SUBMAKE) all bench-programs
-	$(Q)BUILD=$(BUILD) FILE=$(FILE) scripts/bench
+	$(Q)BUILD=$(BUILD) ONLY=$(ONLY) RUNS=$(RUNS) scripts/bench
 
 bench-programs: $(BENCH_PROGRAMS)
 

@@ -106,7 +106,7 @@ static void open_log(struct bench *bench) {
   uint64_t begin_ns = now_ns();
   if (cg_log_open_file(&bench->log, bench->path, &options, &err) != CG_OK)
     fail(err.message);
-  printf("open an empty log                       %8.2f ms\n", (double)(now_ns() - begin_ns) / 1e6);
+  printf("log open, empty: %.2f ms\n", (double)(now_ns() - begin_ns) / 1e6);
 }
 
 /* Makes the raw file: reserved and written in full, as the log's own segments are. */
@@ -166,8 +166,8 @@ static void bench_burst(struct bench *bench) {
     best_ns = each_ns < best_ns ? each_ns : best_ns;
     sum_ns += each_ns;
   }
-  printf("append, %zu-byte records, loop thread    %8.1f ns each (best %.1f)\n",
-         bench->record->size, sum_ns / ROUNDS, best_ns);
+  printf("log append, loop thread: %.1f ns\n", sum_ns / ROUNDS);
+  printf("log append, loop thread, best round: %.1f ns\n", best_ns);
 }
 
 /* Bytes a second of raw writes of 1 MiB, each followed by fdatasync. */
@@ -214,13 +214,11 @@ static void bench_stream(struct bench *bench) {
   }
   double bytes = (double)(after.write_bytes - before.write_bytes);
   double log_rate = bytes / log_sum, raw_rate = raw_sum / ROUNDS, fresh_rate = fresh_sum / ROUNDS;
-  printf("durable commits, as fast as they go     %8.0f a second, %.0f MB/s, %" PRIu64 " syncs\n",
-         (double)ROUNDS * STREAM_COMMITS / log_sum, log_rate / 1e6,
-         after.sync_count - before.sync_count);
-  printf("  raw 1 MiB writes synced, fresh file   %8.0f MB/s; the log has %.0f %% of it\n",
-         fresh_rate / 1e6, log_rate / fresh_rate * 100);
-  printf("  the same over a file written before   %8.0f MB/s; the log has %.0f %% of it\n",
-         raw_rate / 1e6, log_rate / raw_rate * 100);
+  printf("log commits: %.0f MB/s\n", log_rate / 1e6);
+  printf("log commits, count: %.0f a second\n", (double)ROUNDS * STREAM_COMMITS / log_sum);
+  printf("log commits, syncs: %" PRIu64 " in all\n", after.sync_count - before.sync_count);
+  printf("log raw 1 MiB writes synced, fresh file: %.0f MB/s\n", fresh_rate / 1e6);
+  printf("log raw 1 MiB writes synced, written before: %.0f MB/s\n", raw_rate / 1e6);
 }
 
 static int compare_ns(const void *left, const void *right) {
@@ -230,8 +228,8 @@ static int compare_ns(const void *left, const void *right) {
 
 static void print_latency(const char *name, uint64_t *samples_ns, size_t count) {
   qsort(samples_ns, count, sizeof(*samples_ns), compare_ns);
-  printf("%-40s%8.1f us p50, %.1f us p99\n", name, (double)samples_ns[count / 2] / 1e3,
-         (double)samples_ns[count / 100 * 99] / 1e3);
+  printf("%s, p50: %.1f us\n", name, (double)samples_ns[count / 2] / 1e3);
+  printf("%s, p99: %.1f us\n", name, (double)samples_ns[count / 100 * 99] / 1e3);
 }
 
 static void bench_wait(struct bench *bench) {
@@ -255,8 +253,8 @@ static void bench_wait(struct bench *bench) {
       offset = (offset + sizeof(block)) % RAW_FILE_BYTES;
     }
   }
-  print_latency("one writer that waits each time", log_ns, total);
-  print_latency("  raw 4 KiB pwrite and fdatasync", raw_ns, total);
+  print_latency("log alone", log_ns, total);
+  print_latency("log raw 4 KiB and sync", raw_ns, total);
   cg_free(log_ns);
   cg_free(raw_ns);
 }
@@ -282,7 +280,7 @@ static void bench_read(struct bench *bench) {
     best = rate > best ? rate : best;
     cg_log_cursor_free(cursor);
   }
-  printf("cursor, %d-byte events, CRCs checked   %8.0f a second\n", EVENT_DATA_BYTES, best);
+  printf("log cursor, %d-byte events: %.0f a second\n", EVENT_DATA_BYTES, best);
 }
 
 int main(void) {

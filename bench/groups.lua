@@ -1,0 +1,150 @@
+--- groups.lua - what `make bench` measures: its groups, their commands and their rows.
+---
+--- A command prints lines "what: number unit". A row shows the median of what one such line said in
+--- all runs, beside the median of its floor, a line of the same run. `budget` is what is aimed at,
+--- on the machine that the project's budgets are for; `better` is "more" or "less".
+
+--- One group.
+---@class bench.Group
+---@field name string
+---@field commands bench.Command[]  run in turn, so that both sides of a ratio see the same machine
+---@field rows bench.Row[]
+
+--- One command. $BUILD is the build directory; $DATA a directory that is empty before each run;
+--- $KEPT one that is kept until the end.
+---@class bench.Command
+---@field run string
+---@field once boolean?   it takes turns inside: one run is enough
+
+--- One row of the table.
+---@class bench.Row
+---@field what string    the line that is shown
+---@field floor string?  the line that it is compared with
+---@field budget number?
+---@field better "more"|"less"
+
+local APP = "$BUILD/catga run bench/apps/%s --no-watch --data $DATA </dev/null"
+
+local BESIDE_BARE = "lookup and xpcall beside bare"
+local BESIDE_FULL = "lookup and xpcall beside full"
+
+local function app(name, environment)
+  return { run = (environment and environment .. " " or "") .. APP:format(name) }
+end
+
+-- In flight, processes a run, budgets of plain and of command steps.
+local LEVELS = {
+  { 1, 1500 },
+  { 64, 30000 },
+  { 1000, 60000, 200000, 150000 },
+  { 10000, 60000, 100000, 70000 },
+}
+
+local function processes()
+  local group = { name = "processes", commands = {}, rows = {} }
+  local function add(list, item) list[#list + 1] = item end
+  for _, level in ipairs(LEVELS) do
+    local in_flight, count, plain_budget, command_budget = unpack(level, 1, 4)
+    add(group.commands, { run = ("$BUILD/bench/floor bench/floor.lua %d %d $KEPT/floor")
+      :format(count, in_flight) })
+    for _, steps in ipairs { "plain", "command" } do
+      add(group.commands, app("processes",
+        ("BENCH_STEPS=%s BENCH_PROCESSES=%d BENCH_IN_FLIGHT=%d"):format(steps, count, in_flight)))
+      local what = ("processes %s %d in flight"):format(steps, in_flight)
+      local floor = ("floor %d in flight"):format(in_flight)
+      add(group.rows, { what = what, floor = floor, better = "more",
+        budget = steps == "plain" and plain_budget or command_budget or nil })
+      add(group.rows, { what = what .. ", CPU", floor = floor .. ", CPU", better = "less" })
+    end
+  end
+  return group
+end
+
+local function json()
+  local group = { name = "json", commands = { { run = "$BUILD/bench/json_bench", once = true } },
+    rows = {} }
+  for _, subject in ipairs { "small", "order", "fractions", "escapes" } do
+    for _, verb in ipairs { "encode", "decode" } do
+      local what = subject .. " " .. verb
+      group.rows[#group.rows + 1] = { what = what, floor = what .. ", lua-cjson", better = "less" }
+    end
+  end
+  return group
+end
+
+return {
+  {
+    name = "dispatch",
+    commands = {
+      { run = "$BUILD/bench/dispatch_bench" },
+      app("dispatch", "BENCH_DISPATCH=bare"),
+      app("dispatch", "BENCH_DISPATCH=full"),
+    },
+    rows = {
+      { what = "C to C, found before", floor = "C to C, bare call", budget = 20, better = "less" },
+      { what = "C to C, found by name", floor = "C to C, bare call", budget = 20, better = "less" },
+      { what = "C to C, catga_send", floor = "C to C, bare call", better = "less" },
+      { what = "send bare, outermost", floor = BESIDE_BARE, budget = 50, better = "less" },
+      { what = "send bare, nested", floor = BESIDE_BARE, budget = 50, better = "less" },
+      { what = "send full, outermost", floor = BESIDE_FULL, budget = 150, better = "less" },
+      { what = "send full, nested", floor = BESIDE_FULL, budget = 150, better = "less" },
+    },
+  },
+  {
+    name = "append",
+    commands = {
+      { run = "$BUILD/bench/append_bench", once = true },
+      { run = "$BUILD/bench/sync_floor 2000 251 1 $KEPT/sync" },
+      { run = "$BUILD/bench/sync_floor 500 251 64 $KEPT/sync" },
+      app("append"),
+    },
+    rows = {
+      { what = "log append, loop thread", better = "less" },
+      { what = "log commits", floor = "log raw 1 MiB writes synced, fresh file", better = "more" },
+      { what = "log alone, p50", floor = "log raw 4 KiB and sync, p50", better = "less" },
+      { what = "log alone, p99", floor = "log raw 4 KiB and sync, p99", better = "less" },
+      { what = "log cursor, 200-byte events", budget = 5000000, better = "more" },
+      { what = "append alone, p50", floor = "raw sync of 1, p50", better = "less" },
+      { what = "append alone, p99", floor = "raw sync of 1, p99", better = "less" },
+      { what = "durable step alone, p50", floor = "raw sync of 1, p50", better = "less" },
+      { what = "durable step alone, p99", floor = "raw sync of 1, p99", better = "less" },
+      { what = "append of 64 writers", floor = "raw sync of 64", better = "more" },
+    },
+  },
+  processes(),
+  {
+    name = "memory",
+    commands = {
+      { run = "$BUILD/bench/floor bench/floor.lua 10000 10000 $KEPT/floor" },
+      app("memory"),
+    },
+    rows = {
+      { what = "waiting process, Lua heap", floor = "floor process in memory", budget = 1024,
+        better = "less" },
+      { what = "waiting process, resident", floor = "floor process in memory", better = "less" },
+    },
+  },
+  {
+    name = "switch",
+    commands = { app("steps") },
+    rows = {
+      { what = "step, log in memory", budget = 500, better = "less" },
+      { what = "task yield and resume", better = "less" },
+      { what = "replayed step, in the body", budget = 100, better = "less" },
+      { what = "replayed step, with reading its record", better = "less" },
+    },
+  },
+  {
+    name = "start",
+    commands = {
+      { run = "$BUILD/bench/start_bench 20 $BUILD/catga bench/apps/start $DATA", once = true },
+    },
+    rows = {
+      { what = "start to first command", floor = "start of a bare C program", budget = 20,
+        better = "less" },
+      { what = "idle memory", budget = 10, better = "less" },
+      { what = "program", budget = 3, better = "less" },
+    },
+  },
+  json(),
+}
