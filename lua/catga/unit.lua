@@ -178,21 +178,18 @@ function Unit:commit()
     return true
   end
   local store = self.app.store
-  local first, after
-  repeat
-    store:begin()
-    local ok, err = self:write(task)
-    if not ok then
-      store:rollback()
-      return false, err
-    end
-    first, after = store:commit()
-    if not first and is_behind(after) then
-      self.app.clock:sleep(1) -- The writer is behind: backpressure.
-    elseif not first then
-      return false, after
-    end
-  until first
+  store:begin()
+  local written, fault = self:write(task)
+  if not written then
+    store:rollback()
+    return false, fault
+  end
+  local first, after = store:commit()
+  if not first then
+    if not is_behind(after) then return false, after end
+    self.app.clock:sleep(1)
+    return self:commit()
+  end
   local ok, err = store:wait(after - 1)
   if not ok then return false, err end
   self:committed(first)

@@ -295,6 +295,15 @@ local function stage_start(engine, task, class, id, stream, input)
   return id
 end
 
+local function journal_start(engine, task, class, stream, input)
+  local app = engine.app
+  local ok, value, time = app.store:journal(stream, "ProcessStarted", journal.OPENS,
+    start_head(engine, class), "input", input, correlation_tail(task))
+  if ok or not journal.is_behind(value) then return ok, value, time end
+  app.clock:sleep(1)
+  return journal_start(engine, task, class, stream, input)
+end
+
 --- Starts a process; durable when it returns (or staged in the open unit). May yield.
 ---@param name string
 ---@param input any
@@ -312,13 +321,7 @@ function Engine:start(name, input)
   end
 
   local p = new_instance(self, class, id, stream)
-  local ok, value, time
-  repeat
-    ok, value, time = app.store:journal(stream, "ProcessStarted", journal.OPENS,
-      start_head(self, class), "input", input, correlation_tail(task))
-    local is_behind = not ok and journal.is_behind(value)
-    if is_behind then app.clock:sleep(1) end
-  until not is_behind
+  local ok, value, time = journal_start(self, task, class, stream, input)
   if not ok then
     forget(p)
     p:settle("failed", nil, value)

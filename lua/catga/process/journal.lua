@@ -26,36 +26,50 @@ M.OPENS, M.CLOSES = OPENS, CLOSES
 M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
--- A log whose writer is behind refuses appends for a while: backpressure.
-local function is_behind(err)
+local FULL_PAUSE_MS = 100 -- Between looks whether a full disk has space again.
+
+--- Was the append refused only because the log's writer is behind (backpressure)?
+---@param err catga.Error
+---@return boolean
+function M.is_behind(err)
   return err.code == "limit" and err.message:find("pending", 1, true) ~= nil
 end
-M.is_behind = is_behind
+
+--- How long a process waits before it tries a refused append again; nil: it will not be taken.
+---@param err catga.Error
+---@return number? ms
+function M.pause_after(err)
+  if M.is_behind(err) then return 1 end
+  if err.code == "disk_full" then return FULL_PAUSE_MS end
+end
+
+local function write_once(p, kind, flags, head, field, value, tail, unit)
+  local store = p.app.store
+  if unit then
+    store:begin()
+    local ok, err = unit:write(state[1])
+    if not ok then
+      store:rollback()
+      return false, err
+    end
+  end
+  local ok, result, time = store:journal(p.stream, kind, flags, head, field, value, tail)
+  if ok then p.now = time end
+  return ok, result
+end
 
 -- Appends one record and parks until it is durable; adds the staged records of a unit before it.
-local function write(p, kind, flags, head, field, value, tail, unit)
-  local store = p.app.store
-  while true do
-    if unit then
-      store:begin()
-      local ok, err = unit:write(state[1])
-      if not ok then
-        store:rollback()
-        return false, err
-      end
-    end
-    local ok, result, time = store:journal(p.stream, kind, flags, head, field, value, tail)
-    if ok then
-      p.now = time
-      return true, result
-    end
-    if not is_behind(result) then return false, result end
-    p.app.clock:sleep(1)
-  end
+local function write(p, ...)
+  local ok, result = write_once(p, ...)
+  if ok then return true, result end
+  local pause = M.pause_after(result)
+  if not pause then return false, result end
+  p.app.clock:sleep(pause)
+  return write(p, ...)
 end
 
 -- A log that cannot take a record stops this process where it stands: nothing after it may happen.
-local STOPS = { failed = true, closed = true, disk_full = true }
+local STOPS = { failed = true, closed = true }
 
 -- For records without which the process cannot go on.
 local function must_write(p, ...)
