@@ -41,7 +41,8 @@ local function open(source, opts)
   local task = state[1]
   local before = task.app
   app:start()
-  task.app = before or app
+  t.before = before and not before.stopping and before or nil
+  task.app = app -- catga.* in the spec itself means the newest app.
   t:settle()
   return t
 end
@@ -185,14 +186,14 @@ end
 --- Stops the app.
 function TestApp:stop()
   local ok, err = call(self, function() return self.app:stop() end)
-  if state[1].app == self.app then state[1].app = nil end
+  if state[1].app == self.app then state[1].app = self.before end
   return ok, err
 end
 
 --- Ends the app as a kill would, without opening it again.
 function TestApp:kill()
   self.app:abandon()
-  if state[1].app == self.app then state[1].app = nil end
+  if state[1].app == self.app then state[1].app = self.before end
   if self.clock then self.clock:close() end
 end
 
