@@ -102,13 +102,24 @@ local function escape(text)
   return (text:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
 end
 
+-- Calls fn, which may wait for long: a graceful stop does not wait for that.
+local function waiting(app, fn, ...)
+  app.handling = app.handling - 1
+  local function finish(ok, ...)
+    app.handling = app.handling + 1
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return finish(pcall(fn, ...))
+end
+
 local function start_process(app, name, request)
   local id, err, instance = app.engine:start(name, request.data)
   if not id then return refuse(err) end
   if not is_set(request.query.wait) then
     return answer(instance and 201 or 200, { id = id }, "Location", "/processes/" .. escape(id))
   end
-  local status, result, failure = app.engine:wait(id)
+  local status, result, failure = waiting(app, app.engine.wait, app.engine, id)
   if failure ~= nil then return refuse(failure, { id = id, process_status = status }) end
   return answer(200, { id = id, status = status, result = result })
 end
@@ -141,7 +152,7 @@ end
 -- Waits until the stream has a record of version `from`, or the time is over.
 local function wait_for(app, name, from, ms)
   local deadline = app.clock:mono() + ms
-  while app.clock:mono() < deadline and not app.stopping do
+  while app.clock:mono() < deadline and not app.is_draining do
     local stream = app.store:stream(name)
     if stream and app.store:count(stream) > from then return end
     app.clock:sleep(POLL_MS)
@@ -160,7 +171,7 @@ local function read_stream(app, name, request)
     if not known or ms > WAIT_MS_MAX then
       return problem(400, "invalid", "wait must be a duration of at most 60s, such as \"5s\"")
     end
-    wait_for(app, name, from or 0, ms)
+    waiting(app, wait_for, app, name, from or 0, ms)
   end
   if not app.store:stream(name) and not query.wait then
     return problem(404, "not_found", ("there is no stream %s"):format(name))
@@ -173,7 +184,7 @@ end
 
 local function live(app)
   if app.is_failed then return problem(503, "failed", "the event log stopped") end
-  return answer(200, { status = app.stopping and "stopping" or "ok" })
+  return answer(200, { status = app.is_draining and "stopping" or "ok" })
 end
 
 -- Folder of the path to what its methods do: [with a name behind it, without].
@@ -228,7 +239,7 @@ end
 function M.handle(app, method, path, query, headers, body)
   local handler, name, kind, text, header, value = find_route(method, path)
   if not handler then return name, kind, text, header, value end
-  if app.stopping and handler ~= live then
+  if (app.stopping or app.is_draining) and handler ~= live then
     return problem(503, "closed", "the app is stopping; try again later", { retryable = true })
   end
   local request = { query = query, headers = headers }
@@ -246,7 +257,9 @@ end
 function M.handler(app)
   return function(method, path, query, headers, body, give)
     state[1].app = app
+    app.handling = app.handling + 1
     local function finish(ok, status, ...)
+      app.handling = app.handling - 1
       if ok then return give(status, ...) end
       local err = status
       app:say("error", ("%s %s: %s%s"):format(method, path, tostring(err.message),

@@ -12,6 +12,7 @@ local http = require "catga.http"
 local M = {}
 
 local GUARD_MS_MIN = 20 -- The guard is not finer than that.
+local LOOK_MS = 5       -- How often a stop looks whether handlers still run.
 
 --- An open app as C holds it.
 ---@class catga.Program
@@ -54,6 +55,7 @@ local function open(opts)
   }
   if not app then return nil, err end
   state.app = app
+  app.handling = 0 -- Messages from outside whose handlers run.
   return setmetatable({ app = app, request = http.handler(app) }, Program)
 end
 
@@ -105,7 +107,9 @@ local PERFORM = {
 }
 
 local function perform(app, kind, name, json, key)
-  if app.stopping then return nil, errors.new("closed", "the app is stopping") end
+  if app.stopping or app.is_draining then
+    return nil, errors.new("closed", "the app is stopping", { retryable = true })
+  end
   local data, fault = decode(app, json)
   if fault then return nil, fault end
   local value, err = PERFORM[kind](app, name, data, key)
@@ -120,8 +124,12 @@ end
 ---@param key string?
 ---@param answer fun(json: string?, code: string?, message: string?, retryable: boolean?)
 function Program:call(kind, name, json, key, answer)
-  state[1].app = self.app
-  local ok, text, err = xpcall(perform, errors.catch, self.app, kind, name, json, key)
+  local app = self.app
+  state[1].app = app
+  local counts = kind ~= "result" and 1 or 0
+  app.handling = app.handling + counts
+  local ok, text, err = xpcall(perform, errors.catch, app, kind, name, json, key)
+  app.handling = app.handling - counts
   if not ok then text, err = nil, text end
   if text then return answer(text) end
   err = errors.from(err)
@@ -130,14 +138,20 @@ end
 
 -- A failed log has nothing to wait for: the program ends as a crash would end it.
 local function stop(app)
-  if not app.is_failed then return app:stop() end
+  app.is_draining = true
+  if not app.is_failed then
+    local deadline = app.clock:mono() + app.settings.stop_timeout
+    while app.handling > 0 and app.clock:mono() < deadline do app.clock:sleep(LOOK_MS) end
+    return app:stop()
+  end
   if app.watcher then app.watcher:stop() end
   app:abandon()
   app.clock:close()
   return true
 end
 
---- Stops the app; must run in a task. `stopped` gets nothing, or what went wrong. May yield.
+--- Stops the app: messages whose handlers run are answered first. Must run in a task; `stopped`
+--- gets nothing, or what went wrong. May yield.
 ---@param stopped fun(message: string?)
 function Program:stop(stopped)
   state[1].app = self.app
