@@ -124,10 +124,8 @@ function M.open(opts)
     local entries
     entries, err = host.list(app.dir)
     if not entries then return nil, err end
-    app.settings, err = settings.load(app.dir)
-  else
-    app.settings = settings.resolve(opts.settings or {})
   end
+  app.settings, err = settings.load(app.dir, opts.settings)
   if not app.settings then return nil, err end
   app.clock = opts.clock or clocks.system()
   app.registry = registry.new()

@@ -1,5 +1,6 @@
 --- Loading an app directory: every .lua in it, without spec/ and lib/; lib/ is on the module path.
 local host = require "catga.native.host"
+local source = require "catga.source"
 local errors = require "catga.error"
 local registry = require "catga.registry"
 local state = require "catga.state"
@@ -31,12 +32,8 @@ end
 
 local function read_sources(files)
   for _, file in ipairs(files) do
-    local text, err = host.read_file(file.path)
+    local text, err = source.read(file.path)
     if not text then return err end
-    if text:sub(1, 3) == "\27LJ" or text:sub(1, 4) == "\27Lua" then
-      return errors.new("bytecode", file.path .. " is compiled bytecode, which is never loaded; "
-        .. "give the Lua source")
-    end
     file.text = text
   end
 end
@@ -57,6 +54,13 @@ local function fault_of(file, failure)
   return errors.new("script_error", message, { file = file.path })
 end
 
+-- Globals of one script: reads fall through to the shared ones, writes stay in it.
+local function make_environment(own_require)
+  local env = setmetatable({ require = own_require }, { __index = _G })
+  env._G = env
+  return env
+end
+
 -- A require that finds the modules of lib/ anew in every generation.
 local function make_require(lib)
   local by_name, loaded, loading = {}, {}, {}
@@ -65,44 +69,43 @@ local function make_require(lib)
     by_name[name] = file
   end
   local plain = require
-  return function(name)
+  local function own_require(name)
     local file = by_name[name]
     if not file then return plain(name) end
     if loaded[name] ~= nil then return loaded[name] end
     if loading[name] then error("module " .. name .. " requires itself", 2) end
-    local chunk, failure = loadstring(file.text, "@" .. file.path)
-    if not chunk then error(failure, 0) end
+    local chunk = assert(source.compile(file.text, file.path, make_environment(own_require)))
     loading[name] = true
-    setfenv(chunk, getfenv(2))
-    local value = chunk(name)
+    local ok, value = pcall(chunk, name)
     loading[name] = nil
+    if not ok then error(value, 0) end
     if value == nil then value = true end
     loaded[name] = value
     return value
   end
+  return own_require
 end
 
--- Globals of one generation: reads fall through to the shared ones, writes stay in it.
-local function make_environment(lib)
-  local env = setmetatable({}, { __index = _G })
-  env._G = env
-  env.require = make_require(lib)
-  return env
+local function run_file(file, own_require, into)
+  local chunk = assert(source.compile(file.text, file.path, make_environment(own_require)))
+  state.loading = into
+  local ok, raised = pcall(chunk)
+  state.loading = nil
+  if not ok then return fault_of(file, errors.is(raised) and raised.message or raised) end
 end
 
+-- Scripts run in the order of their names; what does not compile is found before any of them runs.
 local function run_files(files, lib, into)
-  local env = make_environment(lib)
+  for _, list in ipairs { files, lib } do
+    for _, file in ipairs(list) do
+      local chunk, fault = source.compile(file.text, file.path, {})
+      if not chunk then return fault end
+    end
+  end
+  local own_require = make_require(lib)
   for _, file in ipairs(files) do
-    local chunk, failure = loadstring(file.text, "@" .. file.path)
-    if not chunk then return fault_of(file, failure) end
-    setfenv(chunk, env)
-    state.loading = into
-    local ok, raised = xpcall(chunk, function(e)
-      if type(e) == "string" then return e end
-      return errors.from(e)
-    end)
-    state.loading = nil
-    if not ok then return fault_of(file, errors.is(raised) and raised.message or raised) end
+    local fault = run_file(file, own_require, into)
+    if fault then return fault end
   end
 end
 

@@ -1,13 +1,14 @@
 --- Settings of an app: catga.lua in its directory returns a table of them; unknown ones are errors.
 local duration = require "catga.duration"
-local host = require "catga.native.host"
+local source = require "catga.source"
 local errors = require "catga.error"
 local suggest = require "catga.registry".suggest
 
 local M = {}
 
 --- What may be set, with its kind and default.
----   duration: a string with a unit    size: a string such as "256MiB"    count: a whole number
+---   duration: a string with a unit    size: a string such as "256MiB"
+---   count: a whole number in the bounds that follow
 M.KNOWN = {
   handler_timeout = { "duration", "5s" },     -- a handler may run so long without waiting
   memory_max = { "size", "0B" },              -- cap of the Lua heap; 0: none
@@ -15,9 +16,9 @@ M.KNOWN = {
   durability = { "choice", "fsync", { "fsync", "os", "memory" } },
   segment_size = { "size", "256MiB" },        -- of a file of the log
   pending_max = { "size", "64MiB" },          -- appended and not yet written; then callers wait
-  node = { "count", 0 },                      -- node number in ids, 0 to 1023
+  node = { "count", 0, 0, 1023 },                      -- number of this program in the ids it makes
   step_timeout = { "duration", "30s" },
-  step_attempts = { "count", 3 },
+  step_attempts = { "count", 3, 1, 1000000 },
   step_backoff = { "duration", "1s" },
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
@@ -43,8 +44,10 @@ local function convert(name, known, value)
   end
   if kind == "size" then return size(value, name) end
   if kind == "count" then
-    if type(value) ~= "number" or value < 0 or value % 1 ~= 0 then
-      error(("%s must be a whole number from 0, got %s"):format(name, tostring(value)), 0)
+    local low, high = known[3], known[4]
+    if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then
+      error(("%s must be a whole number from %d to %d, got %s"):format(name, low, high,
+        tostring(value)), 0)
     end
     return value
   end
@@ -77,25 +80,43 @@ function M.resolve(given)
   return settings
 end
 
---- Reads catga.lua of an app directory; defaults when there is none.
----@param dir string
----@return table? settings
----@return catga.Error? err
-function M.load(dir)
-  local path = dir .. "/catga.lua"
-  local text = host.read_file(path)
-  if not text then return M.resolve {} end
-  local chunk, failure = loadstring(text, "@" .. path)
-  if not chunk then return nil, errors.new("script_error", failure) end
-  setfenv(chunk, {})
+-- The table that catga.lua returns; empty when there is no such file.
+local function read_file(path)
+  local text, err = source.read(path)
+  if not text then
+    if err.code == "not_found" then return {} end
+    return nil, err
+  end
+  local chunk, fault = source.compile(text, path, {})
+  if not chunk then return nil, fault end
   local ok, given = pcall(chunk)
-  if not ok then return nil, errors.new("script_error", tostring(given)) end
+  if not ok then return nil, errors.new("script_error", tostring(given), { file = path }) end
   if type(given) ~= "table" then
     return nil, errors.new("invalid", path .. " must return a table of settings")
   end
-  local resolved, settings = pcall(M.resolve, given)
-  if not resolved then return nil, errors.new("invalid", path .. ": " .. tostring(settings)) end
-  return settings
+  return given
+end
+
+--- The settings of an app: those of catga.lua in its directory, others that go before them, and
+--- the defaults.
+---@param dir string?       nil: an app without a directory
+---@param overrides table?
+---@return table? settings
+---@return catga.Error? err  names the file
+function M.load(dir, overrides)
+  local path = dir and dir .. "/catga.lua"
+  local given, err
+  if path then
+    given, err = read_file(path)
+    if not given then return nil, err end
+  end
+  local all = {}
+  for _, from in ipairs { given or {}, overrides or {} } do
+    for name, value in pairs(from) do all[name] = value end
+  end
+  local ok, settings = pcall(M.resolve, all)
+  if ok then return settings end
+  return nil, errors.new("invalid", (path and path .. ": " or "") .. tostring(settings))
 end
 
 return M
