@@ -35,6 +35,7 @@ local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same
 ---@field doubt integer?       operation that may have been attempted before a crash
 ---@field halt boolean?        no further step begins: cancelled, or the app stops
 ---@field special boolean?     it replays, was recovered, or is to halt: not the usual case
+---@field waiting boolean?     its body sleeps
 ---@field cancelled catga.Error?
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance

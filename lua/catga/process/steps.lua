@@ -276,7 +276,9 @@ function verbs.sleep(_, text)
   local due = recorded and recorded.due or p.app.clock:now() + ms
   if not recorded then journal.timer_set(p, op, due) end
   if p.halt then checkpoint(p) end
+  p.waiting = true
   wait_in_flow(task, p, due)
+  p.waiting = nil
   journal.timer_fired(p, op)
 end
 
