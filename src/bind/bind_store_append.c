@@ -74,10 +74,10 @@ static int bind_store_rollback(lua_State *L) {
   return 0;
 }
 
-/* Appends `{<head>"<field>":<value><tail>}` to buf; *at and *size tell where the value stands.
- * nil is written as "nil":true. */
+/* Appends `{<head>"<field>":<value><tail>}` to buf and pushes the value as a reader will decode it:
+ * what is stored is what the caller goes on with. nil is written as "nil":true. */
 static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct cg_buf *buf,
-                               size_t *at, size_t *size, struct cg_err *err) {
+                               struct cg_err *err) {
   size_t head_size, field_size, tail_size = 0;
   const char *head = lua_tolstring(L, 5, &head_size);
   bool is_nil = lua_isnil(L, 7);
@@ -95,33 +95,20 @@ static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct
   *room++ = '"';
   *room = ':';
   buf->size += head_size + field_size + 4;
-  *at = buf->size;
   if (is_nil) {
     cg_buf_append(buf, "true", 4);
+    lua_pushnil(L);
   } else {
-    enum cg_code code = cg_value_encode(L, 7, field, buf, store->size_max, err);
+    enum cg_code code = cg_value_encode_copy(L, 7, field, buf, store->size_max, err);
     if (code != CG_OK)
       return code;
   }
-  *size = buf->size - *at;
   room = cg_buf_room(buf, tail_size + 1);
   if (tail_size > 0)
     memcpy(room, tail, tail_size);
   room[tail_size] = '}';
   buf->size += tail_size + 1;
   return CG_OK;
-}
-
-/* Pushes true and the value decoded from its bytes: what is stored is what the caller goes on
- * with. */
-static enum cg_code push_decoded(lua_State *L, const char *field, const char *text, size_t size,
-                                 struct cg_err *err) {
-  lua_pushboolean(L, 1);
-  if (lua_isnil(L, 7)) {
-    lua_pushnil(L);
-    return CG_OK;
-  }
-  return cg_value_decode(L, field, text, size, err);
 }
 
 /* journal(stream, type, flags, head, field, value, tail) -> true, value, time | false, err
@@ -141,7 +128,6 @@ static int bind_store_journal(lua_State *L) {
 
   struct cg_err err;
   struct cg_buf *buf;
-  size_t at, size;
   bool is_own = !store->is_building;
   if (is_own)
     cg_store_begin(store->store);
@@ -149,9 +135,8 @@ static int bind_store_journal(lua_State *L) {
   if (stamp(store, &event, &err) != CG_OK ||
       cg_store_add(store->store, &event, &buf, &err) != CG_OK)
     goto fail;
-  if (write_data(L, store, buf, &at, &size, &err) != CG_OK)
-    goto fail;
-  if (push_decoded(L, lua_tostring(L, 6), (const char *)buf->data + at, size, &err) != CG_OK)
+  lua_pushboolean(L, 1);
+  if (write_data(L, store, buf, &err) != CG_OK)
     goto fail;
   lua_pushnumber(L, (lua_Number)event.time_ms);
   cg_store_added(store->store);

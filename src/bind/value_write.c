@@ -5,6 +5,10 @@
  * end, so no member is looked up twice. A table that begins with key 1 is written as a list while
  * `next` counts up, which it does for nearly every list; else the list is counted and indexed.
  * Recursion ends at CG_JSON_DEPTH_MAX; a cycle always gets there, and only then is looked for.
+ * Copying rides on the same walk. What the bytes decode to is the plain value itself but for
+ * tables: they are made anew. A list's copy is filled as the list is written. The members of an
+ * object stay on the stack, where the walk has put them, until their table can be made in the right
+ * size; a large one gets its table when HELD_MAX are there and grows from then on.
  * Owns: nothing; notes of large objects are Lua userdata, so a memory error leaks nothing.
  * Thread: the one of the Lua state. */
 #include <stdbool.h>
@@ -13,10 +17,14 @@
 #include <string.h>
 
 #include "bind/value.h"
+#include "bind/value_fault.h"
 #include "bind/value_path.h"
 #include "codec/codec.h"
 
 #define MEMBERS_LOCAL 16 /* Objects with more members take their notes in userdata. */
+#define HELD_MAX 16      /* Members that wait on the stack for the copy's table. */
+#define LENGTH_MAX 1024  /* Elements that a list's copy has room for at first. */
+#define ROOM_MIN 6       /* Stack slots that a table, element or member needs at most. */
 
 /* Where one member of an object lies in the buffer. */
 struct member {
@@ -43,6 +51,7 @@ struct writer {
   size_t start;              /* The buffer's size before. */
   size_t end_max;            /* The size it may reach. */
   struct cg_err *err;        /* The caller's; may be NULL. */
+  bool is_copying;           /* Every table leaves its copy on the stack. */
   struct cg_value_path path; /* Where we are. */
 };
 
@@ -51,6 +60,7 @@ static enum cg_code write_table(struct writer *writer, int index);
 static enum cg_code write_object(struct writer *writer, int index);
 static enum cg_code write_list(struct writer *writer, int index);
 static enum cg_code fail_size(struct writer *writer);
+static enum cg_code fail_stack(struct writer *writer);
 
 /* Appends a few bytes that are known here. */
 static inline void put(struct writer *writer, const char *bytes, size_t size) {
@@ -66,6 +76,7 @@ static void begin(struct writer *writer, lua_State *L, const char *name, struct 
   writer->start = buf->size;
   writer->end_max = buf->size + (size_max < CG_VALUE_BYTES_MAX ? size_max : CG_VALUE_BYTES_MAX);
   writer->err = err;
+  writer->is_copying = false;
   cg_value_path_init(&writer->path, name);
 }
 
@@ -83,6 +94,27 @@ enum cg_code cg_value_encode(lua_State *L, int index, const char *name, struct c
   int top = lua_gettop(L);
   begin(&writer, L, name, buf, size_max, err);
   return end(&writer, top, write_value(&writer, index > 0 ? index : top + 1 + index));
+}
+
+enum cg_code cg_value_encode_copy(lua_State *L, int index, const char *name, struct cg_buf *buf,
+                                  size_t size_max, struct cg_err *err) {
+  struct writer writer;
+  int top = lua_gettop(L);
+  begin(&writer, L, name, buf, size_max, err);
+  writer.is_copying = true;
+  if (!lua_checkstack(L, 1))
+    return fail_stack(&writer);
+  index = index > 0 ? index : top + 1 + index;
+  enum cg_code code = write_value(&writer, index);
+  if (code != CG_OK)
+    return end(&writer, top, code);
+  if (lua_gettop(L) > top)
+    return CG_OK;
+  if (lua_isnoneornil(L, index))
+    lua_pushlightuserdata(L, NULL);
+  else
+    lua_pushvalue(L, index);
+  return CG_OK;
 }
 
 /* Appends the places of nil among the arguments. */
@@ -123,6 +155,7 @@ enum cg_code cg_value_encode_args(lua_State *L, int first, int count, struct cg_
     enum cg_code code = write_value(&writer, first + i);
     if (code != CG_OK)
       return end(&writer, top, code);
+    lua_settop(L, top);
   }
   if (has_nil)
     write_nils(&writer, first, count);
@@ -144,15 +177,9 @@ static enum cg_code fail_size(struct writer *writer) {
                             size_max);
 }
 
-/* Fails because the value has a type that JSON cannot hold. */
-static enum cg_code fail_type(struct writer *writer, int type) {
-  const char *what = type == LUA_TFUNCTION        ? "a function"
-                     : type == LUA_TTHREAD        ? "a coroutine"
-                     : type == LUA_TUSERDATA      ? "a userdata"
-                     : type == LUA_TLIGHTUSERDATA ? "a light userdata"
-                                                  : "a cdata";
-  return cg_value_path_fail(&writer->path, CG_EINVAL, writer->err,
-                            "%s cannot be stored; return data only", what);
+/* Fails because Lua gives no more stack slots. */
+static enum cg_code fail_stack(struct writer *writer) {
+  return cg_value_path_fail(&writer->path, CG_ELIMIT, writer->err, "the Lua stack is full");
 }
 
 /* Writes a string; its size is checked before memory is taken. */
@@ -165,7 +192,8 @@ static inline enum cg_code write_string(struct writer *writer, const char *text,
   return CG_OK;
 }
 
-/* Writes the value at an absolute index. */
+/* Writes the value at an absolute index. A table leaves one slot on the stack: its copy, or nil
+ * when there is to be none; other values leave nothing, as they are their own copy. */
 static enum cg_code write_value(struct writer *writer, int index) {
   lua_State *L = writer->L;
   enum cg_code code = CG_OK;
@@ -197,33 +225,15 @@ static enum cg_code write_value(struct writer *writer, int index) {
     break;
   case LUA_TLIGHTUSERDATA:
     if (lua_touserdata(L, index) != NULL)
-      return fail_type(writer, type);
+      return cg_value_fault_type(&writer->path, type, writer->err);
     put(writer, "null", 4);
     break;
   default:
-    return fail_type(writer, type);
+    return cg_value_fault_type(&writer->path, type, writer->err);
   }
   if (code == CG_OK && writer->buf->size > writer->end_max)
     return fail_size(writer);
   return code;
-}
-
-/* Fails at the depth bound: names the cycle when there is one. */
-static enum cg_code fail_depth(struct writer *writer, int table) {
-  struct cg_value_path *path = &writer->path;
-  uint32_t last = path->depth;
-  for (uint32_t i = 1; i <= last; i++) {
-    int inner = i < last ? path->steps[i].table : table;
-    for (uint32_t j = 0; j < i; j++) {
-      if (!lua_rawequal(writer->L, path->steps[j].table, inner))
-        continue;
-      path->depth = i;
-      return cg_value_path_fail(path, CG_EINVAL, writer->err,
-                                "a cycle: this table contains itself (%u levels up)", i - j);
-    }
-  }
-  return cg_value_path_fail(path, CG_ELIMIT, writer->err, "nested deeper than %d levels",
-                            CG_JSON_DEPTH_MAX);
 }
 
 /* True when the table at `index` has the array metatable. */
@@ -236,22 +246,34 @@ static bool has_array_mt(lua_State *L, int index) {
   return is_same;
 }
 
-/* Writes a table. Leaves the stack as it was when it succeeds. */
+/* Puts the copy of an empty table into the slot on top. */
+static void copy_empty(lua_State *L, bool is_list) {
+  lua_createtable(L, 0, 0);
+  if (is_list) {
+    cg_value_push_array_mt(L);
+    lua_setmetatable(L, -2);
+  }
+  lua_replace(L, -2);
+}
+
+/* Writes a table. Leaves the slot on the stack. */
 static enum cg_code write_table(struct writer *writer, int index) {
   lua_State *L = writer->L;
   struct cg_value_path *path = &writer->path;
   if (path->depth == CG_JSON_DEPTH_MAX)
-    return fail_depth(writer, index);
-  if (!lua_checkstack(L, 6))
-    return cg_value_path_fail(path, CG_ELIMIT, writer->err, "the Lua stack is full");
+    return cg_value_fault_depth(L, index, path, writer->err);
+  if (!lua_checkstack(L, ROOM_MIN))
+    return fail_stack(writer);
 
   path->steps[path->depth++].table = index;
   enum cg_code code = CG_OK;
-  lua_pushnil(L); /* The slot for notes of a large object. */
+  lua_pushnil(L); /* The slot: first for notes of a large object, at last for the copy. */
   lua_pushnil(L);
   if (!lua_next(L, index)) {
-    put(writer, has_array_mt(L, index) ? "[]" : "{}", 2);
-    lua_pop(L, 1);
+    bool is_list = has_array_mt(L, index);
+    put(writer, is_list ? "[]" : "{}", 2);
+    if (writer->is_copying)
+      copy_empty(L, is_list);
   } else {
     bool is_list = lua_type(L, -2) == LUA_TNUMBER;
     code = is_list ? write_list(writer, index) : write_object(writer, index);
@@ -261,67 +283,17 @@ static enum cg_code write_table(struct writer *writer, int index) {
   return code;
 }
 
-/* What is wrong with the keys of a table. */
-struct key_faults {
-  bool has_names;   /* String keys. */
-  bool has_numbers; /* Number keys. */
-  bool has_gap;     /* A number key other than 1 without the one before it: `gap`. */
-  double gap;       /* The smallest of these, so that every run names the same. */
-  int other_type;   /* The lowest Lua type of other keys; LUA_TNONE without. */
-};
-
-/* Looks at the key on top. */
-static void note_key(lua_State *L, int index, struct key_faults *faults) {
-  int type = lua_type(L, -1);
-  if (type == LUA_TSTRING) {
-    faults->has_names = true;
-    return;
-  }
-  if (type != LUA_TNUMBER) {
-    if (faults->other_type == LUA_TNONE || type < faults->other_type)
-      faults->other_type = type;
-    return;
-  }
-  faults->has_numbers = true;
-  double key = lua_tonumber(L, -1);
-  lua_pushnumber(L, key - 1);
-  lua_rawget(L, index);
-  bool is_gap = key != 1 && (lua_isnil(L, -1) || key - 1 == key);
-  lua_pop(L, 1);
-  if (is_gap && (!faults->has_gap || key < faults->gap)) {
-    faults->has_gap = true;
-    faults->gap = key;
-  }
-}
-
-/* Fails because the keys are not those of a list or an object. All keys are looked at, so that the
- * message does not depend on their order. The path becomes that of the table. */
-static enum cg_code fail_keys(struct writer *writer, int index) {
-  lua_State *L = writer->L;
-  struct cg_value_path *path = &writer->path;
-  struct key_faults faults = {.other_type = LUA_TNONE};
-  path->depth--;
-  if (!lua_checkstack(L, 4))
-    return cg_value_path_fail(path, CG_ELIMIT, writer->err, "the Lua stack is full");
-  lua_pushnil(L);
-  while (lua_next(L, index)) {
-    lua_pop(L, 1);
-    note_key(L, index, &faults);
-  }
-  if (faults.other_type != LUA_TNONE)
-    return cg_value_path_fail(path, CG_EINVAL, writer->err, "a %s cannot be a key; use strings",
-                              lua_typename(L, faults.other_type));
-  if (faults.has_names && faults.has_numbers)
-    return cg_value_path_fail(path, CG_EINVAL, writer->err,
-                              "a table with both number keys and named keys cannot be stored; use "
-                              "one or the other");
-  if (faults.has_names)
-    return cg_value_path_fail(path, CG_EINVAL, writer->err,
-                              "a table made by catga.json.array has named keys");
-  return cg_value_path_fail(path, CG_EINVAL, writer->err,
-                            "a list with gaps or a table with number keys cannot be stored; fill "
-                            "gaps with catga.null, use strings as keys (the key %.14g)",
-                            faults.gap);
+/* Writes the element at `place` of a list, which is on top of the stack, and puts its copy into the
+ * table in the slot. Leaves what is below the element. */
+static inline enum cg_code write_element(struct writer *writer, size_t place, int slot, int top) {
+  put(writer, place == 1 ? "[" : ",", 1);
+  enum cg_code code = write_value(writer, top);
+  if (code != CG_OK)
+    return code;
+  if (writer->is_copying)
+    lua_rawseti(writer->L, slot, (int)place);
+  lua_settop(writer->L, top - 1);
+  return CG_OK;
 }
 
 /* Writes a list whose keys do not come in order: checks them all, then goes by index. The stack
@@ -335,31 +307,27 @@ static enum cg_code write_list_unordered(struct writer *writer, int index) {
   while (lua_next(L, index)) {
     double key = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
     if (!(key >= 1 && key <= (double)count) || key != (double)(size_t)key)
-      return fail_keys(writer, index);
+      return cg_value_fault_keys(L, index, &writer->path, writer->err);
     seen++;
     lua_pop(L, 1);
   }
   if (seen != count)
-    return fail_keys(writer, index);
+    return cg_value_fault_keys(L, index, &writer->path, writer->err);
 
-  put(writer, "[", 1);
+  int slot = lua_gettop(L);
   for (size_t i = 1; i <= count; i++) {
-    if (i > 1)
-      put(writer, ",", 1);
     writer->path.steps[writer->path.depth - 1].place = i;
     lua_rawgeti(L, index, (int)i);
-    enum cg_code code = write_value(writer, lua_gettop(L));
+    enum cg_code code = write_element(writer, i, slot, slot + 1);
     if (code != CG_OK)
       return code;
-    lua_pop(L, 1);
   }
-  put(writer, "]", 1);
-  lua_pop(L, 1);
   return CG_OK;
 }
 
-/* Writes a list. The stack holds the slot, the first key, which is a number, and its value. */
-static enum cg_code write_list(struct writer *writer, int index) {
+/* Writes the elements of a list up to its end. The stack holds the slot, the first key, which is a
+ * number, and its value. */
+static enum cg_code write_elements(struct writer *writer, int index) {
   lua_State *L = writer->L;
   struct cg_value_step *step = &writer->path.steps[writer->path.depth - 1];
   size_t start = writer->buf->size;
@@ -369,17 +337,33 @@ static enum cg_code write_list(struct writer *writer, int index) {
   do {
     step->place++;
     if (lua_type(L, -2) != LUA_TNUMBER || lua_tonumber(L, -2) != (double)step->place) {
-      writer->buf->size = start;
+      writer->buf->size = start; /* A copy begun is written over: the values are the same. */
       return write_list_unordered(writer, index);
     }
-    put(writer, step->place == 1 ? "[" : ",", 1);
-    enum cg_code code = write_value(writer, top);
+    enum cg_code code = write_element(writer, step->place, top - 2, top);
     if (code != CG_OK)
       return code;
-    lua_pop(L, 1);
   } while (lua_next(L, index));
+  return CG_OK;
+}
+
+/* Writes a list. The stack as above. */
+static enum cg_code write_list(struct writer *writer, int index) {
+  lua_State *L = writer->L;
+  int slot = lua_gettop(L) - 2;
+  if (writer->is_copying) {
+    size_t length = lua_objlen(L, index); /* With gaps, it may be far more than there is. */
+    lua_createtable(L, (int)(length < LENGTH_MAX ? length : LENGTH_MAX), 0);
+    lua_replace(L, slot);
+  }
+  enum cg_code code = write_elements(writer, index);
+  if (code != CG_OK)
+    return code;
   put(writer, "]", 1);
-  lua_pop(L, 1);
+  if (writer->is_copying) {
+    cg_value_push_array_mt(L);
+    lua_setmetatable(L, slot);
+  }
   return CG_OK;
 }
 
@@ -443,7 +427,7 @@ static enum cg_code write_member(struct writer *writer, struct members *members,
   lua_State *L = writer->L;
   struct cg_value_step *step = &writer->path.steps[writer->path.depth - 1];
   if (lua_type(L, top - 1) != LUA_TSTRING)
-    return fail_keys(writer, index);
+    return cg_value_fault_keys(L, index, &writer->path, writer->err);
   if (members->count == members->capacity)
     grow_members(L, members);
 
@@ -466,30 +450,88 @@ static enum cg_code write_member(struct writer *writer, struct members *members,
   return code;
 }
 
+/* Makes the copy's table from the members on the stack above the slot, and puts it into the slot. */
+static void copy_members(lua_State *L, int slot, size_t count) {
+  lua_createtable(L, 0, (int)count);
+  lua_replace(L, slot);
+  for (size_t i = 0; i < count; i++)
+    lua_rawset(L, slot);
+}
+
+/* Makes the copy's table from HELD_MAX members on the stack. Leaves the slot for the notes, the
+ * table and the last key. */
+static void copy_held_members(lua_State *L, int slot) {
+  lua_pushvalue(L, -2);
+  lua_replace(L, slot);
+  lua_createtable(L, 0, HELD_MAX * 2);
+  lua_insert(L, slot + 1);
+  for (int i = 0; i < HELD_MAX; i++)
+    lua_rawset(L, slot + 1);
+  lua_pushvalue(L, slot);
+}
+
+/* Keeps the member that was just written for the copy, the `count`-th: its key at top - 1, its value
+ * at `top`, and above it the copy of that value when it is a table. Leaves its key on top, for
+ * lua_next. */
+static enum cg_code copy_member(struct writer *writer, size_t count, int slot, int top) {
+  lua_State *L = writer->L;
+  if (lua_gettop(L) > top)
+    lua_replace(L, top);
+  if (!lua_checkstack(L, ROOM_MIN))
+    return fail_stack(writer);
+  if (count == HELD_MAX) {
+    copy_held_members(L, slot);
+    return CG_OK;
+  }
+  lua_pushvalue(L, top - 1);
+  if (count > HELD_MAX) {
+    lua_insert(L, top - 1);
+    lua_rawset(L, slot + 1);
+  }
+  return CG_OK;
+}
+
+/* Writes the members of an object up to its end. The stack holds the slot, the first key and its
+ * value; it holds the slot and, when copying, what copy_member leaves, but no key, in the end. */
+static enum cg_code write_members(struct writer *writer, struct members *members, int index) {
+  lua_State *L = writer->L;
+  do {
+    int top = lua_gettop(L);
+    enum cg_code code = write_member(writer, members, index, top);
+    if (code == CG_OK && writer->is_copying)
+      code = copy_member(writer, members->count, members->slot, top);
+    else
+      lua_settop(L, top - 1);
+    if (code != CG_OK)
+      return code;
+  } while (lua_next(L, index));
+  return CG_OK;
+}
+
 /* Writes an object. The stack holds the slot, the first key and its value. */
 static enum cg_code write_object(struct writer *writer, int index) {
   lua_State *L = writer->L;
-  int top = lua_gettop(L);
   struct members members; /* The local notes stay undefined: clearing them would cost. */
   members.list = members.local;
   members.count = 0;
   members.capacity = MEMBERS_LOCAL;
-  members.slot = top - 2;
+  members.slot = lua_gettop(L) - 2;
   members.is_sorted = true;
 
   put(writer, "{", 1);
-  do {
-    enum cg_code code = write_member(writer, &members, index, top);
-    if (code != CG_OK)
-      return code;
-    lua_pop(L, 1);
-  } while (lua_next(L, index));
-
+  enum cg_code code = write_members(writer, &members, index);
+  if (code != CG_OK)
+    return code;
   if (has_array_mt(L, index))
-    return fail_keys(writer, index);
+    return cg_value_fault_keys(L, index, &writer->path, writer->err);
   if (!members.is_sorted)
     order_members(writer, &members);
   put(writer, "}", 1);
-  lua_pop(L, 1);
+  if (!writer->is_copying)
+    return CG_OK;
+  if (members.count < HELD_MAX)
+    copy_members(L, members.slot, members.count);
+  else
+    lua_replace(L, members.slot);
   return CG_OK;
 }
