@@ -23,16 +23,19 @@ local function comes_before(a, b)
   return a < b
 end
 
+local function check_key(what, key)
+  if RANK[type(key)] then return end
+  error(("%s in the body of a process: a key of type %s has no order that is the same on every "
+    .. "replay; use string or number keys"):format(what, type(key)), 4)
+end
+
 --- The keys of a table in an order that is the same in every Lua state.
 ---@param t table
 ---@return any[] keys
 function M.sorted_keys(t)
   local keys, n = {}, 0
   for key in raw.next, t do
-    if not RANK[type(key)] then
-      error("pairs in the body of a process: a key of type " .. type(key)
-        .. " has no order that is the same on every replay; use string or number keys", 3)
-    end
+    check_key("pairs", key)
     n = n + 1
     keys[n] = key
   end
@@ -58,13 +61,18 @@ local function ordered_pairs(t)
   end, t, nil
 end
 
+-- The least key above the one before; keys may come and go during the walk.
 local function ordered_next(t, key)
-  local keys = M.sorted_keys(t)
-  if key == nil then return keys[1], t[keys[1]] end
-  for i = 1, #keys do
-    if comes_before(key, keys[i]) then return keys[i], t[keys[i]] end
+  if key ~= nil then check_key("next", key) end
+  local least
+  for candidate in raw.next, t do
+    check_key("next", candidate)
+    if (key == nil or comes_before(key, candidate))
+      and (least == nil or comes_before(candidate, least)) then
+      least = candidate
+    end
   end
-  return nil
+  if least ~= nil then return least, t[least] end
 end
 
 local function install_iteration()
@@ -73,10 +81,7 @@ local function install_iteration()
     return raw.pairs(t)
   end
   function _G.next(t, key)
-    if in_flow() then
-      if key == nil and raw.next(t) == nil then return nil end
-      return ordered_next(t, key)
-    end
+    if in_flow() then return ordered_next(t, key) end
     return raw.next(t, key)
   end
 end
@@ -107,6 +112,9 @@ local function install_random()
     if n == 0 then return process:random() end
     local low, high = 1, ...
     if n > 1 then low, high = ... end
+    if type(low) ~= "number" or type(high) ~= "number" or low > high then
+      error("bad argument to 'random' (interval is empty, or not of numbers)", 2)
+    end
     return low + math.floor(process:random() * (high - low + 1))
   end
   function math.randomseed(...)
@@ -134,38 +142,114 @@ local function install_refusals()
   for _, name in ipairs { "execute", "remove", "rename", "tmpname", "getenv", "exit" } do
     refuse_in_flow(os, "os", name)
   end
+  for _, name in ipairs { "dofile", "loadfile", "collectgarbage" } do
+    refuse_in_flow(_G, "_G", name)
+  end
 end
 
 -- A table's address differs on every run; in a flow body only its type is told.
 local function install_tostring()
+  local HAS_ADDRESS = { table = true, ["function"] = true, thread = true, userdata = true }
   function _G.tostring(value)
     local kind = type(value)
-    if (kind == "table" or kind == "function" or kind == "thread") and in_flow() then
+    if HAS_ADDRESS[kind] and in_flow() then
       local mt = getmetatable(value)
       if not (type(mt) == "table" and mt.__tostring) then return kind end
     end
     return raw.tostring(value)
   end
+  local plain_format = string.format
+  local function described(n, value, ...)
+    if n == 0 then return end
+    if HAS_ADDRESS[type(value)] then value = tostring(value) end
+    return value, described(n - 1, ...)
+  end
+  function string.format(text, ...)
+    if in_flow() then return plain_format(text, described(select("#", ...), ...)) end
+    return plain_format(text, ...)
+  end
+end
+
+-- Why a coroutine cannot be resumed.
+local WAITS = "the coroutine waits for something in another task; resume it when that is over"
+local LEFT = "the coroutine yielded in the middle of a step or handler, which has to end before its "
+  .. "coroutine may yield; it cannot be resumed"
+
+local of_task = setmetatable({}, { __mode = "k" }) -- The coroutines of tasks themselves.
+
+--- Remembers a coroutine as that of a task: a plain yield in it has nobody to go to.
+---@param co thread
+function M.own(co) of_task[co] = true end
+
+-- What a call is part of, restored when a coroutine leaves that call half way; not the usual case.
+local function restore(task, flow, limit, ctx, in_unit, unit, staged, after)
+  if task.limit ~= limit then require "catga.task".end_limit(task) end
+  task.flow, task.limit, task.ctx, task.in_unit, task.unit = flow, limit, ctx, in_unit, unit
+  if unit then unit:take_back(staged, after) end
 end
 
 --- Lets a park inside a user's own coroutine pass through to the scheduler.
----@param park_mark userdata first value of every yield that parks
-function M.pass_parks(park_mark)
-  local resume, yield = raw.resume, raw.yield
+---@param park_mark userdata     first value of every yield that parks
+---@param abandon_mark userdata  first value of the yield that ends a task
+function M.pass_parks(park_mark, abandon_mark)
+  local resume, yield, running = raw.resume, raw.yield, coroutine.running
+  local native = require "catga.native.task"
+  local can_park, forbid_parks = native.can_park, native.forbid_parks
+  local refused = setmetatable({}, { __mode = "k" }) -- By coroutine: why it cannot be resumed.
+
   local function pass(co, ok, first, ...)
-    if ok and first == park_mark then return pass(co, resume(co, yield(park_mark, ...))) end
+    if ok and (first == park_mark or first == abandon_mark) then
+      refused[co] = WAITS
+      return pass(co, resume(co, yield(first, ...)))
+    end
+    if refused[co] then refused[co] = nil end
     return ok, first, ...
   end
-  function coroutine.resume(co, ...)
-    return pass(co, resume(co, ...))
+
+  local function allow_again(before, ...)
+    forbid_parks(before)
+    return ...
   end
+
+  local function leave(co, task, flow, limit, ctx, in_unit, unit, staged, after, ok, ...)
+    if task.flow == flow and task.limit == limit and task.ctx == ctx and task.in_unit == in_unit then
+      return ok, ...
+    end
+    restore(task, flow, limit, ctx, in_unit, unit, staged, after)
+    if not ok then return ok, ... end
+    refused[co] = LEFT
+    return false, LEFT
+  end
+
+  function coroutine.resume(co, ...)
+    if refused[co] then return false, refused[co] end
+    local task = state[1]
+    if not task then return resume(co, ...) end
+    local unit = task.unit
+    if can_park() then
+      return leave(co, task, task.flow, task.limit, task.ctx, task.in_unit, unit, unit and unit.n,
+        unit and #unit.after, pass(co, resume(co, ...)))
+    end
+    return leave(co, task, task.flow, task.limit, task.ctx, task.in_unit, unit, unit and unit.n,
+      unit and #unit.after, allow_again(forbid_parks(true), resume(co, ...)))
+  end
+  local own_resume = coroutine.resume
+
   local function unwrap(ok, ...)
     if not ok then error(..., 0) end
     return ...
   end
   function coroutine.wrap(fn)
     local co = raw.create(fn)
-    return function(...) return unwrap(pass(co, resume(co, ...))) end
+    return function(...) return unwrap(own_resume(co, ...)) end
+  end
+
+  function coroutine.yield(...)
+    if of_task[running()] then
+      error("coroutine.yield outside of a coroutine made by coroutine.create or wrap; to wait, use "
+        .. "catga.sleep or another function that waits", 2)
+    end
+    return yield(...)
   end
 end
 

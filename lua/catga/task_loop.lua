@@ -25,9 +25,10 @@ end
 --- Makes the loop. Called once by the scheduler with the marks that yields begin with.
 ---@param park_mark userdata a yield that parks the task
 ---@param idle_mark userdata a yield that frees the coroutine
+---@param abandon_mark userdata a yield that ends the task
 ---@return fun(task: catga.Task, fn: function, ...)
-function M.new(park_mark, idle_mark)
-  sandbox.pass_parks(park_mark)
+function M.new(park_mark, idle_mark, abandon_mark)
+  sandbox.pass_parks(park_mark, abandon_mark)
   local function loop(task, fn, ...)
     local ok, failure = xpcall(fn, describe, ...)
     if not ok then
@@ -40,7 +41,10 @@ function M.new(park_mark, idle_mark)
     clear(task)
     return loop(task, yield(idle_mark))
   end
-  return loop
+  return function(...)
+    sandbox.own(coroutine.running())
+    return loop(...)
+  end
 end
 
 return M

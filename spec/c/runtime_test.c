@@ -105,6 +105,92 @@ static void refuses_to_park_below_a_c_function_with_a_clear_error(void **state) 
   assert_non_null(strstr(global(host, "message"), "C-call boundary"));
 }
 
+/* What could not wait must not have armed anything: a later wait would end too early. */
+static void a_refused_wait_wakes_nobody_later(void **state) {
+  struct host *host = *state;
+  run(host, "local clock = require 'catga.native.clock'.system()\n"
+            "local native = require 'catga.native.task'\n"
+            "local function below_c(fn) return pcall(table.sort, { 2, 1 }, function(a, b)\n"
+            "  fn() return a < b end) end\n"
+            "refused = 0\n"
+            "local function own(fn) return function() coroutine.wrap(fn)() end end\n"
+            "for _, fn in ipairs { function() clock:sleep(1) end, native.yield, native.park,\n"
+            "  native.settle, native.abandon, own(function() clock:sleep(1) end) } do\n"
+            "  if not below_c(fn) then refused = refused + 1 end\n"
+            "end\n"
+            "local start = clock:mono()\n"
+            "clock:sleep(30)\n"
+            "slept = clock:mono() - start >= 29 and 'whole' or 'cut short'\n"
+            "clock:close()\n");
+  assert_string_equal(global(host, "refused"), "6");
+  assert_string_equal(global(host, "slept"), "whole");
+}
+
+static void a_closed_clock_lets_go_of_who_sleeps(void **state) {
+  struct host *host = *state;
+  run(host, "local native = require 'catga.native.task'\n"
+            "local clock = require 'catga.native.clock'.virtual(0)\n"
+            "local before = native.counts()\n"
+            "local task = native.spawn(function() clock:sleep(3600000) end)\n"
+            "native.yield()\n"
+            "clock:close()\n"
+            "left = native.counts() - before\n"
+            "dropped = tostring(native.drop(task))\n");
+  assert_string_equal(global(host, "left"), "0");
+  assert_string_equal(global(host, "dropped"), "false");
+}
+
+static void an_abandoned_task_stops_inside_a_coroutine_of_its_own(void **state) {
+  struct host *host = *state;
+  run(host, "local native = require 'catga.native.task'\n"
+            "after = 'stopped'\n"
+            "native.spawn(function()\n"
+            "  coroutine.wrap(function() native.abandon() end)()\n"
+            "  after = 'went on'\n"
+            "end)\n");
+  assert_string_equal(global(host, "after"), "stopped");
+}
+
+/* A coroutine that waits in one task is not woken by another that resumes it. */
+static void a_coroutine_that_waits_cannot_be_resumed(void **state) {
+  struct host *host = *state;
+  run(host, "local native = require 'catga.native.task'\n"
+            "local clock = require 'catga.native.clock'.system()\n"
+            "local start, waited = clock:mono()\n"
+            "local co = coroutine.create(function() clock:sleep(20)\n"
+            "  waited = clock:mono() - start end)\n"
+            "native.spawn(function() coroutine.resume(co)\n"
+            "  whole = waited >= 19 and 'whole' or 'cut short' clock:close() end)\n"
+            "native.yield()\n"
+            "local ok, why = coroutine.resume(co)\n"
+            "refused = tostring(not ok and why:find('waits', 1, true) ~= nil)\n");
+  assert_string_equal(global(host, "refused"), "true");
+  assert_string_equal(global(host, "whole"), "whole");
+}
+
+static void a_yield_outside_of_a_coroutine_is_an_error(void **state) {
+  struct host *host = *state;
+  run(host, "ok, message = pcall(coroutine.yield, 1)\n"
+            "ok, message = tostring(ok), tostring(message)\n"
+            "inside = coroutine.wrap(function() coroutine.yield('passes') end)()\n");
+  assert_string_equal(global(host, "ok"), "false");
+  assert_non_null(strstr(global(host, "message"), "catga.sleep"));
+  assert_string_equal(global(host, "inside"), "passes");
+}
+
+static void a_turn_ends_when_its_last_task_is_dropped(void **state) {
+  struct host *host = *state;
+  int before = host->own_ticks;
+  run(host,
+      "local native = require 'catga.native.task'\n"
+      "local clock = require 'catga.native.clock'.system()\n"
+      "local victim, stop\n"
+      "native.spawn(function() native.drop(victim) while not stop do native.yield() end end)\n"
+      "native.spawn(function() clock:sleep(10) stop = true clock:close() end)\n"
+      "victim = native.spawn(function() end)\n");
+  assert_true(host->own_ticks > before);
+}
+
 static void runs_ten_thousand_tasks_that_wait(void **state) {
   struct host *host = *state;
   run(host, "local clock = require 'catga.native.clock'.system()\n"
@@ -230,6 +316,12 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(parks_through_pcall_metamethods_iterators_and_coroutines),
       cmocka_unit_test(refuses_to_park_below_a_c_function_with_a_clear_error),
+      cmocka_unit_test(a_refused_wait_wakes_nobody_later),
+      cmocka_unit_test(a_closed_clock_lets_go_of_who_sleeps),
+      cmocka_unit_test(an_abandoned_task_stops_inside_a_coroutine_of_its_own),
+      cmocka_unit_test(a_coroutine_that_waits_cannot_be_resumed),
+      cmocka_unit_test(a_yield_outside_of_a_coroutine_is_an_error),
+      cmocka_unit_test(a_turn_ends_when_its_last_task_is_dropped),
       cmocka_unit_test(runs_ten_thousand_tasks_that_wait),
       cmocka_unit_test(an_error_in_a_task_does_not_end_the_host),
       cmocka_unit_test(drops_a_parked_task_and_its_timer),

@@ -84,6 +84,8 @@ static int bind_clock_step_back(lua_State *L) {
 static void cancel_sleep(struct cg_task *task, void *arg) {
   (void)task;
   struct cg_bind_clock *clock = arg;
+  if (clock->timers == NULL) /* Closed: its timers are gone. */
+    return;
   /* The id of the sleep is the value that the task holds. */
   cg_timer_id *id = lua_touserdata(task->co, 1);
   cg_timers_cancel(clock->timers, *id);
@@ -94,11 +96,9 @@ static int bind_clock_sleep(lua_State *L) {
   struct cg_bind_clock *clock = cg_bind_check_clock(L, 1);
   int64_t due_ms = cg_timers_now_ms(clock->timers) + check_ms(L, 2);
   struct cg_runtime *runtime = cg_runtime_of(L);
-  struct cg_task *task = cg_task_current(runtime);
-  if (task == NULL)
-    return luaL_error(L, "only a task can wait");
+  cg_task_check_park(runtime, L);
   cg_timer_id *id = lua_newuserdata(L, sizeof(*id));
-  *id = cg_timers_wake_at(clock->timers, due_ms, task);
+  *id = cg_timers_wake_at(clock->timers, due_ms, cg_task_current(runtime));
   return cg_task_park(runtime, L, 1, cancel_sleep, clock);
 }
 
@@ -115,10 +115,11 @@ static int bind_clock_after(lua_State *L) {
 
 /* cancel(timer) -> was it still to fire */
 static int bind_clock_cancel(lua_State *L) {
-  struct cg_bind_clock *clock = cg_bind_check_clock(L, 1);
+  struct cg_bind_clock *clock = luaL_checkudata(L, 1, CLOCK_TYPE);
   luaL_checktype(L, 2, LUA_TUSERDATA);
   cg_timer_id *id = lua_touserdata(L, 2);
-  lua_pushboolean(L, cg_timers_cancel(clock->timers, *id));
+  luaL_argcheck(L, lua_objlen(L, 2) == sizeof(*id), 2, "not a timer");
+  lua_pushboolean(L, clock->timers != NULL && cg_timers_cancel(clock->timers, *id));
   return 1;
 }
 

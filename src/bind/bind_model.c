@@ -230,12 +230,10 @@ static int bind_job_wait(lua_State *L) {
   lua_pushboolean(L, 1);
   if (!request->is_submitted)
     return 1;
-  struct cg_task *task = cg_task_current(request->runtime);
-  if (task == NULL)
-    return luaL_error(L, "only a task can wait");
+  cg_task_check_park(request->runtime, L);
   if (request->task != NULL)
     return luaL_error(L, "another task waits for this job");
-  request->task = task;
+  request->task = cg_task_current(request->runtime);
   lua_insert(L, 1); /* The job object stays with the task while it is parked. */
   return cg_task_park(request->runtime, L, 2, cancel_wait, request);
 }

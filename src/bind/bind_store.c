@@ -178,13 +178,11 @@ int cg_bind_wait_durable(lua_State *L, struct cg_bind_store *store, uint64_t pos
     cg_bind_growth_wake(store); /* The wake-up from the log comes only when the loop turns. */
     return held_count;
   }
-  struct cg_task *task = cg_task_current(store->runtime);
-  if (task == NULL)
-    return luaL_error(L, "only a task can wait for durability");
+  cg_task_check_park(store->runtime, L);
   struct cg_err err;
   if (cg_log_failed(log, &err) != CG_OK)
     return cg_bind_false(L, &err);
-  push_place(store, position, task);
+  push_place(store, position, cg_task_current(store->runtime));
   return cg_task_park(store->runtime, L, held_count, NULL, NULL);
 }
 

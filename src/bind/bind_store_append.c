@@ -18,6 +18,9 @@ static int bind_store_begin(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   if (store->is_building)
     return luaL_error(L, "a commit is being built already");
+  /* Who commits will wait: nothing may be committed where that is not possible. */
+  if (cg_task_current(store->runtime) != NULL)
+    cg_task_check_park(store->runtime, L);
   cg_store_begin(store->store);
   store->is_building = true;
   return 0;
@@ -117,6 +120,7 @@ static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct
 static int bind_store_journal(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   lua_settop(L, 8);
+  cg_task_check_park(store->runtime, L);
   struct cg_store_event event = {.expected = CG_STORE_ANY};
   event.stream = cg_bind_check_stream(L, 2, store);
   event.type = luaL_checklstring(L, 3, &event.type_size);

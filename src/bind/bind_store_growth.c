@@ -68,12 +68,12 @@ static int bind_store_wait_growth(lua_State *L) {
   struct cg_err err;
   if (cg_log_failed(log, &err) != CG_OK)
     return cg_bind_false(L, &err);
-  struct cg_task *task = cg_task_current(store->runtime);
-  if (task == NULL)
-    return luaL_error(L, "only a task can wait for events");
+  cg_task_check_park(store->runtime, L);
   struct cg_bind_growth *growth = cg_alloc(sizeof(*growth));
-  *growth = (struct cg_bind_growth){
-      .store = store, .position = (uint64_t)position, .task = task, .next = store->growth};
+  *growth = (struct cg_bind_growth){.store = store,
+                                    .position = (uint64_t)position,
+                                    .task = cg_task_current(store->runtime),
+                                    .next = store->growth};
   store->growth = growth;
   return cg_task_park(store->runtime, L, 0, cancel_growth, growth);
 }

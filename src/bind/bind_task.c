@@ -5,6 +5,8 @@
 
 #include "bind/bind.h"
 
+#define SPAWN_ARGS_MAX 1000 /* Values a task can be given; far below what a stack may hold. */
+
 /* The C task of a task's table, or NULL when the task is gone. */
 static struct cg_task *check_task(lua_State *L, int index) {
   luaL_checktype(L, index, LUA_TTABLE);
@@ -17,6 +19,7 @@ static struct cg_task *check_task(lua_State *L, int index) {
 /* spawn(fn, ...) -> task */
 static int bind_task_spawn(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
+  luaL_argcheck(L, lua_gettop(L) <= SPAWN_ARGS_MAX, 2, "too many arguments for a task");
   struct cg_task *task = cg_task_spawn(cg_runtime_of(L), L, lua_gettop(L) - 1);
   cg_ref_push(L, task->table_ref);
   return 1;
@@ -30,9 +33,22 @@ static void cancel_nothing(struct cg_task *task, void *arg) {
 /* park() -> what wake passed: whoever keeps the task's table wakes it. */
 static int bind_task_park(lua_State *L) {
   struct cg_runtime *runtime = cg_runtime_of(L);
-  if (cg_task_current(runtime) == NULL)
-    return luaL_error(L, "only a task can wait");
+  cg_task_check_park(runtime, L);
   return cg_task_park(runtime, L, 0, cancel_nothing, NULL);
+}
+
+/* can_park() -> may the calling code wait? */
+static int bind_task_can_park(lua_State *L) {
+  lua_pushboolean(L, cg_task_can_park(cg_runtime_of(L), L));
+  return 1;
+}
+
+/* forbid_parks(is_forbidden) -> what it was: for the shims over coroutines */
+static int bind_task_forbid_parks(lua_State *L) {
+  struct cg_tasks *tasks = &cg_runtime_of(L)->tasks;
+  lua_pushboolean(L, tasks->forbids_parks);
+  tasks->forbids_parks = lua_toboolean(L, 1);
+  return 1;
 }
 
 /* wake(task, ...) -> true, or false when it is not parked */
@@ -43,8 +59,9 @@ static int bind_task_wake(lua_State *L) {
     return 1;
   }
   int count = lua_gettop(L) - 1;
+  luaL_argcheck(L, count <= SPAWN_ARGS_MAX, 2, "too many values for a task");
   lua_State *values = cg_task_values(task);
-  luaL_checkstack(values, count, "too many values");
+  lua_checkstack(values, count);
   lua_xmove(L, values, count);
   cg_task_wake(task, count);
   lua_pushboolean(L, 1);
@@ -78,9 +95,7 @@ static int bind_task_settle(lua_State *L) {
 /* yield(): lets the other ready tasks run first. */
 static int bind_task_yield(lua_State *L) {
   struct cg_runtime *runtime = cg_runtime_of(L);
-  struct cg_task *task = cg_task_current(runtime);
-  if (task == NULL)
-    return luaL_error(L, "only a task can wait");
+  cg_task_check_park(runtime, L);
   runtime->tasks.yielding = true;
   return cg_task_park(runtime, L, 0, cancel_nothing, NULL);
 }
@@ -103,6 +118,8 @@ static int bind_task_counts(lua_State *L) {
 int cg_bind_task(lua_State *L) {
   static const luaL_Reg functions[] = {{"spawn", bind_task_spawn},
                                        {"park", bind_task_park},
+                                       {"can_park", bind_task_can_park},
+                                       {"forbid_parks", bind_task_forbid_parks},
                                        {"wake", bind_task_wake},
                                        {"interrupt", bind_task_interrupt},
                                        {"drop", bind_task_drop},

@@ -158,7 +158,8 @@ static enum cg_code load_core(struct cg_runtime *runtime, struct cg_err *err) {
   lua_getfield(L, -1, "new");
   lua_pushlightuserdata(L, &runtime->park_mark);
   lua_pushlightuserdata(L, &runtime->idle_mark);
-  code = cg_call(L, 2, 1, err);
+  lua_pushlightuserdata(L, &runtime->abandon_mark);
+  code = cg_call(L, 3, 1, err);
   if (code != CG_OK)
     return code;
   runtime->task_loop_ref = cg_ref_take(runtime, L);

@@ -15,6 +15,7 @@
 #define IDLE_TASKS_MAX 16384u /* Coroutines kept for reuse. */
 
 static struct cg_task *take_task(struct cg_runtime *runtime, lua_State *L);
+static struct cg_task *new_task(struct cg_runtime *runtime, lua_State *L);
 static void release_task(struct cg_task *task);
 static void free_task(struct cg_task *task);
 static void resume(struct cg_task *task);
@@ -63,6 +64,18 @@ struct cg_task *cg_task_current(struct cg_runtime *runtime) {
   return runtime->tasks.current;
 }
 
+bool cg_task_can_park(struct cg_runtime *runtime, lua_State *L) {
+  return runtime->tasks.current != NULL && !runtime->tasks.forbids_parks && lua_isyieldable(L);
+}
+
+void cg_task_check_park(struct cg_runtime *runtime, lua_State *L) {
+  if (runtime->tasks.current == NULL)
+    luaL_error(L, "only a task can wait");
+  if (!cg_task_can_park(runtime, L))
+    luaL_error(L, "cannot wait below a C function such as table.sort, string.gsub or require "
+                  "(attempt to yield across C-call boundary); wait before it or after it");
+}
+
 int cg_task_park(struct cg_runtime *runtime, lua_State *L, int held_count, cg_task_cancel_fn cancel,
                  void *arg) {
   struct cg_task *task = runtime->tasks.current;
@@ -108,6 +121,7 @@ bool cg_task_drop(struct cg_task *task) {
       return false;
     task->cancel(task, task->cancel_arg);
   } else if (task->state == CG_TASK_READY) {
+    tasks->ready_count--;
     struct cg_task **link = &tasks->ready_first;
     struct cg_task *before = NULL;
     while (*link != task) {
@@ -126,6 +140,7 @@ bool cg_task_drop(struct cg_task *task) {
 }
 
 int cg_task_abandon(struct cg_runtime *runtime, lua_State *L) {
+  cg_task_check_park(runtime, L);
   lua_pushlightuserdata(L, &runtime->abandon_mark);
   return lua_yield(L, 1);
 }
@@ -139,6 +154,7 @@ static void cancel_settle(struct cg_task *task, void *arg) {
 }
 
 int cg_task_settle(struct cg_runtime *runtime, lua_State *L) {
+  cg_task_check_park(runtime, L);
   struct cg_task *task = runtime->tasks.current;
   task->next = runtime->tasks.settlers;
   runtime->tasks.settlers = task;
@@ -174,19 +190,17 @@ void cg_tasks_remove_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook)
 
 void cg_tasks_turn(struct cg_runtime *runtime) {
   struct cg_tasks *tasks = &runtime->tasks;
-  struct cg_task *last = tasks->ready_last;
-  while (tasks->ready_first != NULL) {
+  uint32_t left = tasks->ready_count;
+  bool has_run = left > 0;
+  for (; left > 0 && tasks->ready_first != NULL; left--) {
     struct cg_task *task = tasks->ready_first;
     tasks->ready_first = task->next;
     if (tasks->ready_first == NULL)
       tasks->ready_last = NULL;
-    bool is_last = task == last;
+    tasks->ready_count--;
     resume(task);
-    if (is_last)
-      break;
   }
-  for (struct cg_turn_hook *hook = last != NULL ? tasks->hooks : NULL; hook != NULL;
-       hook = hook->next)
+  for (struct cg_turn_hook *hook = has_run ? tasks->hooks : NULL; hook != NULL; hook = hook->next)
     hook->run(hook->arg);
   if (tasks->ready_first == NULL && tasks->settlers != NULL && tasks->busy_count == 0)
     wake_settlers(runtime);
@@ -201,25 +215,40 @@ static struct cg_task *take_task(struct cg_runtime *runtime, lua_State *L) {
     tasks->idle = task->next;
     tasks->idle_count--;
   } else {
-    task = cg_alloc(sizeof(*task));
-    task->runtime = runtime;
-    task->all_next = tasks->all;
-    if (tasks->all != NULL)
-      tasks->all->all_previous = task;
-    tasks->all = task;
-    task->co = lua_newthread(L);
-    task->co_ref = cg_ref_take(runtime, L);
-    lua_createtable(L, 0, 8);
-    lua_pushlightuserdata(L, task);
-    lua_setfield(L, -2, "handle");
-    lua_pushvalue(L, -1);
-    task->table_ref = cg_ref_take(runtime, L);
-    cg_ref_push(task->co, runtime->task_loop_ref);
-    lua_xmove(L, task->co, 1); /* The loop's first argument: the task's table. */
-    task->value_count = 1;
+    task = new_task(runtime, L);
   }
   task->serial = ++tasks->serial;
   tasks->live_count++;
+  return task;
+}
+
+static struct cg_task *new_task(struct cg_runtime *runtime, lua_State *L) {
+  struct cg_tasks *tasks = &runtime->tasks;
+  /* First what may raise for lack of memory: no half-made task may be in the list. */
+  lua_State *co = lua_newthread(L);
+  lua_createtable(L, 0, 8);
+  lua_pushliteral(L, "handle");
+  lua_pushlightuserdata(L, NULL);
+  lua_rawset(L, -3);
+  lua_pushvalue(L, -1);
+  cg_ref table_ref = cg_ref_take(runtime, L);
+  lua_insert(L, -2);
+  cg_ref co_ref = cg_ref_take(runtime, L);
+
+  struct cg_task *task = cg_alloc(sizeof(*task));
+  *task = (struct cg_task){.runtime = runtime,
+                           .co = co,
+                           .co_ref = co_ref,
+                           .table_ref = table_ref,
+                           .value_count = 1,
+                           .all_next = tasks->all};
+  if (tasks->all != NULL)
+    tasks->all->all_previous = task;
+  tasks->all = task;
+  lua_pushlightuserdata(L, task);
+  lua_setfield(L, -2, "handle");
+  cg_ref_push(co, runtime->task_loop_ref);
+  lua_xmove(L, co, 1); /* The loop's first argument: the task's table. */
   return task;
 }
 
@@ -261,6 +290,7 @@ static void resume(struct cg_task *task) {
   lua_State *L = runtime->L;
   task->state = CG_TASK_RUNNING;
   tasks->current = task;
+  tasks->forbids_parks = false;
   tasks->resume_count++;
   cg_ref_push(L, runtime->state_ref);
   cg_ref_push(L, task->table_ref);
@@ -319,6 +349,7 @@ static void push_ready(struct cg_task *task) {
   else
     tasks->ready_last->next = task;
   tasks->ready_last = task;
+  tasks->ready_count++;
   if (!tasks->idle_is_active)
     set_idle_handle(task->runtime);
 }

@@ -58,6 +58,7 @@ struct cg_tasks {
   struct cg_task *all;     /* All tasks, also parked and idle ones. */
   struct cg_task *current; /* The running one, or NULL. */
   uint64_t resume_count;   /* Grows with every resume; the deadline guard watches it. */
+  uint32_t ready_count;    /* Length of the ready queue. */
   uint32_t idle_count;
   uint32_t live_count;         /* Tasks that are ready, running or parked. */
   uint32_t busy_count;         /* Outside work under way that will wake tasks (see cg_task_busy). */
@@ -65,7 +66,8 @@ struct cg_tasks {
   uv_idle_t idle_handle;       /* Active while the ready queue is not empty. */
   uv_prepare_t prepare_handle; /* Runs the queue once a turn. */
   bool idle_is_active;
-  bool yielding;              /* The task that is parking wants to go on at once, after others. */
+  bool forbids_parks; /* The running code is below a C function, in a coroutine of its own. */
+  bool yielding;      /* The task that is parking wants to go on at once, after others. */
   struct cg_turn_hook *hooks; /* Run at the end of a turn. */
   struct cg_task *settlers;   /* Tasks that wait until nothing else can run. */
 };
@@ -84,6 +86,12 @@ struct cg_task *cg_task_spawn(struct cg_runtime *runtime, lua_State *L, int arg_
 /* The task in which the calling Lua code runs; NULL outside of tasks. */
 struct cg_task *cg_task_current(struct cg_runtime *runtime);
 
+/* Raises unless the calling Lua code may wait: it runs in a task, and no C function such as
+ * table.sort stands between it and the scheduler. A function that waits calls this before it arms
+ * anything: what is armed would wake a task that does not wait for it. */
+void cg_task_check_park(struct cg_runtime *runtime, lua_State *L);
+/* The same as a question; false outside of tasks. */
+bool cg_task_can_park(struct cg_runtime *runtime, lua_State *L);
 /* Ends a C function that waits: `return cg_task_park(L, n, cancel, arg)`. The top n values stay
  * with the task and are the first results when it is woken. Must be called in a task. */
 int cg_task_park(struct cg_runtime *runtime, lua_State *L, int held_count, cg_task_cancel_fn cancel,

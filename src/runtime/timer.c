@@ -58,9 +58,14 @@ struct cg_timers *cg_timers_new(struct cg_runtime *runtime, struct cg_clock cloc
 }
 
 void cg_timers_free(struct cg_timers *timers) {
-  for (uint32_t i = 0; i < timers->heap_count; i++)
-    cg_ref_drop(timers->runtime, timers->slots[timers->heap[i]].function);
-  timers->heap_count = 0;
+  while (timers->heap_count > 0) {
+    struct slot slot = timers->slots[timers->heap[0]];
+    remove_at(timers, 0);
+    cg_ref_drop(timers->runtime, slot.function);
+    /* Nothing would wake it. A runtime that stops frees its tasks itself, and may have done so. */
+    if (slot.task != NULL && !timers->runtime->is_stopping)
+      cg_task_drop(slot.task);
+  }
   uv_close((uv_handle_t *)&timers->handle, on_closed);
 }
 

@@ -22,7 +22,8 @@ typedef uint64_t cg_timer_id;
 
 /* A queue. `clock` is copied. `is_virtual`: nothing fires by itself, only in cg_timers_fire. */
 struct cg_timers *cg_timers_new(struct cg_runtime *runtime, struct cg_clock clock, bool is_virtual);
-/* Drops all timers and frees the queue once the loop has turned. */
+/* Drops all timers, and the tasks that wait for them, and frees the queue once the loop has
+ * turned. */
 void cg_timers_free(struct cg_timers *timers);
 
 /* Milliseconds of the queue's monotonic clock. */
