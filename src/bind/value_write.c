@@ -450,7 +450,7 @@ static enum cg_code write_member(struct writer *writer, struct members *members,
   return code;
 }
 
-/* Makes the copy's table from the members on the stack above the slot, and puts it into the slot. */
+/* Makes the copy's table from the members on the stack above the slot; it goes into the slot. */
 static void copy_members(lua_State *L, int slot, size_t count) {
   lua_createtable(L, 0, (int)count);
   lua_replace(L, slot);
@@ -470,9 +470,9 @@ static void copy_held_members(lua_State *L, int slot) {
   lua_pushvalue(L, slot);
 }
 
-/* Keeps the member that was just written for the copy, the `count`-th: its key at top - 1, its value
- * at `top`, and above it the copy of that value when it is a table. Leaves its key on top, for
- * lua_next. */
+/* Keeps the member that was just written, the `count`-th, for the copy: its key at top - 1, its
+ * value at `top`, and above it the copy of that value when it is a table. Leaves its key on top,
+ * for lua_next. */
 static enum cg_code copy_member(struct writer *writer, size_t count, int slot, int top) {
   lua_State *L = writer->L;
   if (lua_gettop(L) > top)
