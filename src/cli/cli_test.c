@@ -25,7 +25,8 @@ struct test {
   const char *filter; /* Or NULL. */
   char **roots;
   int root_count;
-  int code; /* Exit code. */
+  int code;     /* Exit code. */
+  bool is_over; /* The specs have run to their end. */
 };
 
 static void count_handle(uv_handle_t *handle, void *arg) {
@@ -46,6 +47,7 @@ static int test_handles(lua_State *L) {
 static int test_done(lua_State *L) {
   struct test *test = lua_touserdata(L, lua_upvalueindex(1));
   test->code = luaL_checkint(L, 1);
+  test->is_over = true;
   uv_stop(cg_runtime_of(L)->loop);
   return 0;
 }
@@ -95,11 +97,16 @@ static int run_specs(struct test *test) {
     push_options(runtime->L, test);
     cg_task_spawn(runtime, runtime->L, 1);
     uv_run(runtime->loop, UV_RUN_DEFAULT);
+    if (!test->is_over)
+      cg_cli_fail("the specs did not end: one waits for what never comes, or ended the program");
   } else {
     cg_cli_fail("%s", err.message);
   }
   fflush(stdout);
-  /* The specs' own checks have told what leaked; the system takes the rest. */
+  if (test->code != CG_CLI_FINE)
+    _exit(test->code); /* What a spec has left behind could keep the loop alive. */
+  cg_runtime_stop(runtime);
+  cg_runtime_free(runtime);
   return test->code;
 }
 

@@ -72,7 +72,7 @@ void cg_runtime_stop(struct cg_runtime *runtime);
 int64_t cg_runtime_free(struct cg_runtime *runtime);
 
 /* Caps the Lua heap at `bytes` from now on (more is a Lua error "not enough memory"); 0: no cap.
- * The task that meets the cap gets the error; an eighth above it is left to those who have to report
+ * The task that meets the cap gets the error; an eighth above it is left to those who report
  * it, and when the task waits or ends the garbage is collected. */
 void cg_runtime_set_memory_max(struct cg_runtime *runtime, size_t bytes);
 /* Collects the garbage after an allocation was refused (memory_is_full). Not inside Lua. */
