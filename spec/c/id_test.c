@@ -64,6 +64,22 @@ static void test_layout(void **state) {
   assert_int_equal(parts.sequence, 4095);
 }
 
+static void test_a_time_that_was_read_already_is_taken(void **state) {
+  (void)state;
+  struct cg_clock_virtual time = {.wall_ms = NOW_MS};
+  struct cg_id_source source;
+  struct cg_err err;
+  uint64_t id = 0, earlier = 0;
+  start(&source, &time, 0, NULL);
+  assert_int_equal(cg_id_next_at(&source, NOW_MS + 7, &id, &err), CG_OK);
+  assert_int_equal(cg_id_decode(id).time_ms, NOW_MS + 7);
+  assert_int_equal(cg_id_next_at(&source, NOW_MS + 3, &earlier, &err), CG_OK);
+  assert_int_equal(earlier, id + 1); /* As when the clock steps back. */
+  assert_int_equal(next(&source), id + 2);
+  time.wall_ms = NOW_MS + 8;
+  assert_int_equal(cg_id_decode(next(&source)).time_ms, NOW_MS + 8);
+}
+
 static void test_grows_over_a_thousand_clock_jumps(void **state) {
   (void)state;
   struct cg_clock_virtual time = {.wall_ms = NOW_MS};
@@ -220,6 +236,7 @@ static void test_bad_text_is_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_layout),
+      cmocka_unit_test(test_a_time_that_was_read_already_is_taken),
       cmocka_unit_test(test_grows_over_a_thousand_clock_jumps),
       cmocka_unit_test(test_more_than_a_millisecond_holds),
       cmocka_unit_test(test_restart_goes_on_after_the_reservation),

@@ -33,9 +33,13 @@ enum cg_code cg_id_source_init(struct cg_id_source *source, struct cg_clock cloc
 }
 
 enum cg_code cg_id_next(struct cg_id_source *source, uint64_t *id, struct cg_err *err) {
+  return cg_id_next_at(source, cg_clock_wall_ms(&source->clock), id, err);
+}
+
+enum cg_code cg_id_next_at(struct cg_id_source *source, int64_t now_ms, uint64_t *id,
+                           struct cg_err *err) {
   int64_t time_ms = source->last_ms;
   uint32_t sequence = source->sequence;
-  int64_t now_ms = cg_clock_wall_ms(&source->clock);
   if (now_ms > time_ms) {
     time_ms = now_ms;
     sequence = 0;

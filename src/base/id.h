@@ -25,7 +25,7 @@
 #define CG_ID_RESERVE_MS 1000 /* How far ahead of use time is reserved. */
 
 /* Stores durably that no id at or after `until_ms` (Unix ms) was ever given out; called at most
- * once in CG_ID_RESERVE_MS of generated time, from cg_id_next. A failure fails that cg_id_next. */
+ * once in CG_ID_RESERVE_MS of generated time, from cg_id_next(_at). A failure fails that call. */
 typedef enum cg_code (*cg_id_reserve_fn)(void *arg, int64_t until_ms, struct cg_err *err);
 
 /* A generator. */
@@ -53,6 +53,10 @@ enum cg_code cg_id_source_init(struct cg_id_source *source, struct cg_clock cloc
                                struct cg_err *err);
 /* The next id. Errors: those of reserve; CG_ELIMIT when 41 bits of time are used up (year 2093). */
 enum cg_code cg_id_next(struct cg_id_source *source, uint64_t *id, struct cg_err *err);
+/* The same for a caller that has just read the generator's clock: one reading for the id and for
+ * what it names. */
+enum cg_code cg_id_next_at(struct cg_id_source *source, int64_t now_ms, uint64_t *id,
+                           struct cg_err *err);
 /* Splits an id. */
 struct cg_id_parts cg_id_decode(uint64_t id);
 /* Writes the decimal form with a terminating zero; returns its length. */

@@ -6,11 +6,11 @@
 
 #include "bind/bind_store.h"
 
-/* Gives a record its time and id. */
+/* Gives a record its time and id, from one reading of the clock. */
 static enum cg_code stamp(struct cg_bind_store *store, struct cg_store_event *event,
                           struct cg_err *err) {
   event->time_ms = cg_clock_wall_ms(&store->clock);
-  return cg_store_new_id(store->store, &event->id, err);
+  return cg_store_new_id_at(store->store, event->time_ms, &event->id, err);
 }
 
 /* begin() */

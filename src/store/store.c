@@ -145,6 +145,11 @@ enum cg_code cg_store_new_id(struct cg_store *store, uint64_t *id, struct cg_err
   return cg_id_next(&store->ids, id, err);
 }
 
+enum cg_code cg_store_new_id_at(struct cg_store *store, int64_t now_ms, uint64_t *id,
+                                struct cg_err *err) {
+  return cg_id_next_at(&store->ids, now_ms, id, err);
+}
+
 void cg_store_begin(struct cg_store *store) {
   if (store->is_building) /* A script that ran out of memory may have left one behind. */
     cg_store_rollback(store);

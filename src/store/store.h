@@ -86,6 +86,9 @@ uint32_t cg_store_stream_count(const struct cg_store *store);
 /* A new id, never given before by this store, also before a restart. Errors: CG_EIO and the like
  * when the reservation cannot be stored. */
 enum cg_code cg_store_new_id(struct cg_store *store, uint64_t *id, struct cg_err *err);
+/* The same for a caller that has just read the log's clock. */
+enum cg_code cg_store_new_id_at(struct cg_store *store, int64_t now_ms, uint64_t *id,
+                                struct cg_err *err);
 
 /* Starts a commit; one that was begun and not ended is rolled back. */
 void cg_store_begin(struct cg_store *store);
