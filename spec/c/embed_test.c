@@ -235,6 +235,34 @@ static void test_handlers_in_c(void **state) {
   stop_and_free(catga);
 }
 
+static void check_length(void *arg, const struct catga_answer *answer) {
+  assert_int_equal(answer->status, CATGA_OK);
+  assert_int_equal(strlen(answer->json), answer->json_size);
+  *(size_t *)arg = answer->json_size;
+}
+
+static void test_answers_of_any_size(void **state) {
+  struct catga *catga = make(*state, NULL, true);
+  int calls = 0;
+  assert_int_equal(catga_handle(catga, "command", "Native", native, &calls), CATGA_OK);
+  assert_int_equal(catga_open(catga), CATGA_OK);
+  char *text = malloc(5001);
+  for (size_t size = 2; size <= 5000; size += size < 600 ? 1 : 400) {
+    memset(text, 'x', size);
+    text[0] = text[size - 1] = '"';
+    text[size] = 0;
+    size_t answered = 0;
+    catga_send(catga, "Native", text, size, NULL, check_length, &answered);
+    assert_int_equal(answered, size);
+    struct outcome through_lua = {.count = 0};
+    catga_send(catga, "ViaC", text, size, NULL, take, &through_lua);
+    await(catga, &through_lua);
+    assert_int_equal(strncmp(through_lua.json, text, sizeof(through_lua.json) - 1), 0);
+  }
+  free(text);
+  stop_and_free(catga);
+}
+
 static void test_a_name_has_one_handler_in_c_or_lua(void **state) {
   struct catga *catga = make(*state, NULL, true);
   int calls = 0;
@@ -435,6 +463,7 @@ int main(void) {
       TEST(test_sends_to_lua),
       TEST(test_a_key_gives_the_stored_answer),
       TEST(test_handlers_in_c),
+      TEST(test_answers_of_any_size),
       TEST(test_a_name_has_one_handler_in_c_or_lua),
       TEST(test_publishes_and_asks),
       TEST(test_starts_processes),

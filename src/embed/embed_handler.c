@@ -8,17 +8,23 @@
 
 #define CODE_BYTES 64     /* Of an error's code, with the zero. */
 #define MESSAGE_BYTES 512 /* Of its message. */
+#define SMALL_BYTES 512   /* Of a value that stays on the stack, with the zero. */
 
+/* Lives on the stack of a dispatch, which so allocates nothing for a small answer. */
 struct catga_reply {
-  struct cg_buf *json; /* The value with a zero behind it, or NULL. */
+  const char *json;         /* The value, zero-terminated; NULL: none was given. */
+  size_t size;              /* Bytes of it. */
+  struct cg_buf *large;     /* Holds a value that does not fit `small`, or NULL. */
+  struct cg_buf_pool *pool; /* Where `large` comes from. */
   bool is_error;
+  char small[SMALL_BYTES];
   char code[CODE_BYTES];       /* Set when is_error. */
   char message[MESSAGE_BYTES]; /* The same. */
 };
 
 static int run_handler(void *arg, const char *json, size_t size, void *reply);
 static int call_from_lua(lua_State *L);
-static void set_reply(struct catga_reply *reply, const char *json, size_t size);
+static void begin_reply(struct catga_reply *reply, struct catga *catga);
 
 int catga_handle(struct catga *catga, const char *kind, const char *name, catga_handler_fn fn,
                  void *arg) {
@@ -44,7 +50,18 @@ int catga_handle(struct catga *catga, const char *kind, const char *name, catga_
 }
 
 void catga_reply_json(struct catga_reply *reply, const char *json, size_t size) {
-  set_reply(reply, json, size);
+  reply->is_error = false;
+  char *to = reply->small;
+  if (size >= SMALL_BYTES) {
+    struct cg_buf *large = cg_buf_take(reply->pool, size + 1);
+    cg_buf_unref(reply->large);
+    reply->large = large;
+    to = (char *)large->data;
+  }
+  memcpy(to, json, size);
+  to[size] = 0;
+  reply->json = to;
+  reply->size = size;
 }
 
 void catga_reply_error(struct catga_reply *reply, const char *code, const char *message) {
@@ -61,8 +78,7 @@ bool cg_embed_dispatch(struct catga *catga, enum cg_mediator_kind kind, const ch
   if (handler == NULL)
     return false;
   struct catga_reply reply;
-  reply.json = NULL;
-  reply.is_error = false;
+  begin_reply(&reply, catga);
   cg_mediator_dispatch(handler, json != NULL ? json : "", json != NULL ? size : 0, &reply);
   if (fn != NULL) {
     struct catga_answer answer = {.status = CATGA_OK, .json = "null", .json_size = 4};
@@ -70,12 +86,12 @@ bool cg_embed_dispatch(struct catga *catga, enum cg_mediator_kind kind, const ch
       answer = (struct catga_answer){
           .status = cg_embed_status_of(reply.code), .code = reply.code, .message = reply.message};
     } else if (reply.json != NULL) {
-      answer.json = (const char *)reply.json->data;
-      answer.json_size = reply.json->size - 1;
+      answer.json = reply.json;
+      answer.json_size = reply.size;
     }
     fn(arg, &answer);
   }
-  cg_buf_unref(reply.json);
+  cg_buf_unref(reply.large);
   return true;
 }
 
@@ -109,29 +125,28 @@ static int call_from_lua(lua_State *L) {
   size_t size;
   const char *json = luaL_checklstring(L, 1, &size);
   struct catga_reply reply;
-  reply.json = NULL;
-  reply.is_error = false;
+  begin_reply(&reply, ((struct cg_embed_handler *)handler->arg)->catga);
   cg_mediator_dispatch(handler, json, size, &reply);
   if (reply.is_error) {
-    cg_buf_unref(reply.json);
+    cg_buf_unref(reply.large);
     lua_pushnil(L);
     lua_pushstring(L, reply.code);
     lua_pushstring(L, reply.message);
     return 3;
   }
-  if (reply.json == NULL) {
+  if (reply.json == NULL)
     lua_pushliteral(L, "null");
-    return 1;
-  }
-  lua_pushlstring(L, (const char *)reply.json->data, reply.json->size - 1);
-  cg_buf_unref(reply.json);
+  else
+    lua_pushlstring(L, reply.json, reply.size);
+  cg_buf_unref(reply.large);
   return 1;
 }
 
-static void set_reply(struct catga_reply *reply, const char *json, size_t size) {
-  cg_buf_unref(reply->json);
+/* The arrays are written when they are used. */
+static void begin_reply(struct catga_reply *reply, struct catga *catga) {
+  reply->json = NULL;
+  reply->size = 0;
+  reply->large = NULL;
+  reply->pool = catga->runtime->pool;
   reply->is_error = false;
-  reply->json = cg_buf_take(NULL, size + 1);
-  cg_buf_append(reply->json, json, size);
-  cg_buf_append(reply->json, "", 1);
 }
