@@ -171,7 +171,8 @@ int catga_backend_timeout(struct catga *catga);
 int catga_turn(struct catga *catga);
 
 /* Sends a command. `key` (NULL: none) makes its outcome stored: the same key again gives the stored
- * answer. fn may be NULL. The answer comes after the commit is durable.
+ * answer. Without data (`size` 0) Lua gets nil, a C handler "". fn may be NULL. The answer comes
+ * after the commit is durable.
  * Statuses: CATGA_NOT_FOUND no such command; CATGA_INVALID wrong JSON or against the schema;
  * CATGA_REFUSED with the handler's code; CATGA_SCRIPT; CATGA_CLOSED; and those of the log. */
 void catga_send(struct catga *catga, const char *name, const char *json, size_t size,
