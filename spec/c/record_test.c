@@ -119,12 +119,17 @@ static void test_a_record_whose_sizes_do_not_fit_is_refused(void **state) {
   cg_record_append(buf, &sample);
   for (size_t cut = 0; cut < buf->size; cut++)
     assert_int_equal(cg_record_decode(buf->data, cut, &decoded, &size, &err), CG_ECORRUPT);
+  for (size_t cut = 0; cut < buf->size; cut++)
+    assert_int_equal(cg_record_fit(buf->data, cut), 0);
+  assert_int_equal(cg_record_fit(buf->data, buf->size + 100), buf->size);
   /* Every byte that says a size or must be zero. */
   static const uint8_t places[] = {0,  1,  2,  3,  34, 35, 36, 37, 38, 39, 40, 41,
                                    42, 43, 44, 45, 46, 47, 82, 83, 84, 85, 86, 87};
   for (size_t index = 0; index < sizeof(places); index++) {
     buf->data[places[index]] ^= 0x48;
     assert_int_equal(cg_record_decode(buf->data, buf->size, &decoded, &size, &err), CG_ECORRUPT);
+    bool is_size = places[index] != 38 && places[index] != 39 && places[index] < 48;
+    assert_int_equal(cg_record_fit(buf->data, buf->size), is_size ? 0 : buf->size);
     buf->data[places[index]] ^= 0x48;
   }
   assert_int_equal(cg_record_decode(buf->data, buf->size, &decoded, &size, &err), CG_OK);

@@ -157,6 +157,15 @@ enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_recor
   return CG_OK;
 }
 
+size_t cg_record_fit(const uint8_t *bytes, size_t size) {
+  if (size < CG_RECORD_HEADER_BYTES)
+    return 0;
+  uint64_t parts_size = (uint64_t)CG_RECORD_HEADER_BYTES + load_16(bytes + 34) +
+                        load_16(bytes + 36) + load_32(bytes + 40) + load_32(bytes + 44);
+  uint32_t stated_size = load_32(bytes);
+  return stated_size <= size && stated_size == ((parts_size + 7) & ~UINT64_C(7)) ? stated_size : 0;
+}
+
 uint32_t cg_record_crc(const uint8_t *bytes, size_t record_size, uint32_t nonce) {
   assert(record_size >= CG_RECORD_HEADER_BYTES);
   return cg_crc32c(nonce, bytes + RECORD_CRC_BEGIN, record_size - RECORD_CRC_BEGIN);

@@ -141,6 +141,10 @@ void cg_record_finish(struct cg_buf *buf, size_t record_offset);
 enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_record *record,
                               size_t *record_size, struct cg_err *err);
 
+/* Whether the sizes that the record at `bytes` (at most `size` readable) states agree; its padded
+ * size is returned, or 0. Enough for bytes that this program has encoded. */
+size_t cg_record_fit(const uint8_t *bytes, size_t size);
+
 /* The CRC that belongs into a record of `record_size` bytes. */
 uint32_t cg_record_crc(const uint8_t *bytes, size_t record_size, uint32_t nonce);
 /* The CRC that stands in the record. */
