@@ -18,6 +18,15 @@
   (64u << 10)           /* Commits of a turn gather up to this before the writer takes them. */
 #define RING_START 256u /* Places for parked tasks at first; a power of two. */
 
+/* The userdata of a store. */
+struct box {
+  const char *mark;            /* &store_mark: says what the metatable says, without a look-up
+                                  by name in every call. */
+  struct cg_bind_store *store; /* NULL once closed. */
+};
+
+static const char store_mark = 's'; /* Its address marks the userdata of stores. */
+
 static void on_progress(void *arg);
 static void on_turn_end(void *arg);
 static void on_async(uv_async_t *handle);
@@ -27,10 +36,12 @@ static void spawn_on_failed(struct cg_bind_store *store, const struct cg_err *er
 static void on_closed(uv_handle_t *handle);
 
 struct cg_bind_store *cg_bind_check_store(lua_State *L, int index) {
-  struct cg_bind_store **box = luaL_checkudata(L, index, CG_BIND_STORE_TYPE);
-  if (*box == NULL || (*box)->store == NULL)
+  struct box *box = lua_touserdata(L, index);
+  if (box == NULL || lua_objlen(L, index) != sizeof(*box) || box->mark != &store_mark)
+    box = luaL_checkudata(L, index, CG_BIND_STORE_TYPE); /* Raises. */
+  if (box->store == NULL || box->store->store == NULL)
     luaL_error(L, "the store is closed");
-  return *box;
+  return box->store;
 }
 
 cg_store_stream cg_bind_check_stream(lua_State *L, int index, struct cg_bind_store *store) {
@@ -63,12 +74,12 @@ static enum cg_durability check_durability(lua_State *L) {
 }
 
 static struct cg_bind_store *new_store(lua_State *L, struct cg_runtime *runtime) {
-  struct cg_bind_store **box = lua_newuserdata(L, sizeof(*box));
-  *box = NULL;
+  struct box *box = lua_newuserdata(L, sizeof(*box));
+  *box = (struct box){.mark = &store_mark};
   luaL_getmetatable(L, CG_BIND_STORE_TYPE);
   lua_setmetatable(L, -2);
   struct cg_bind_store *store = cg_alloc(sizeof(*store));
-  *box = store;
+  box->store = store;
   store->runtime = runtime;
   store->scratch = cg_buf_take(runtime->pool, 0);
   store->ring_capacity = RING_START;
@@ -85,8 +96,8 @@ static struct cg_bind_store *new_store(lua_State *L, struct cg_runtime *runtime)
 /* Empties the box at stack index 1 and frees what is beside the store itself, once the loop has
  * turned. */
 static void release_store(lua_State *L, struct cg_bind_store *store) {
-  struct cg_bind_store **box = lua_touserdata(L, 1);
-  *box = NULL;
+  struct box *box = lua_touserdata(L, 1);
+  box->store = NULL;
   store->store = NULL;
   cg_ref_drop(store->runtime, store->on_failed);
   store->on_failed = CG_NO_REF;
@@ -244,8 +255,8 @@ static int bind_store_snapshot(lua_State *L) {
 }
 
 static int bind_store_gc(lua_State *L) {
-  struct cg_bind_store **box = lua_touserdata(L, 1);
-  struct cg_bind_store *store = *box;
+  struct box *box = lua_touserdata(L, 1);
+  struct cg_bind_store *store = box->store;
   if (store == NULL)
     return 0;
   struct cg_err err;

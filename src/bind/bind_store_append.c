@@ -77,17 +77,19 @@ static int bind_store_rollback(lua_State *L) {
   return 0;
 }
 
-/* Appends `{<head>"<field>":<value><tail>}` to buf and pushes the value as a reader will decode it:
- * what is stored is what the caller goes on with. nil is written as "nil":true. */
-static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct cg_buf *buf,
-                               struct cg_err *err) {
-  size_t head_size, field_size, tail_size = 0;
-  const char *head = lua_tolstring(L, 5, &head_size);
-  bool is_nil = lua_isnil(L, 7);
-  const char *field = is_nil ? "nil" : lua_tolstring(L, 6, &field_size);
-  if (is_nil)
-    field_size = 3;
-  const char *tail = lua_tolstring(L, 8, &tail_size);
+/* What stands around the value in the data of a journal's record; the strings are Lua's. */
+struct frame {
+  const char *head;  /* Members before it, each with a comma behind. */
+  const char *field; /* Its key. */
+  const char *tail;  /* Members after it, each with a comma before; may be NULL. */
+  size_t head_size;  /* Bytes of head. */
+  size_t field_size; /* Bytes of field. */
+  size_t tail_size;  /* Bytes of tail; 0 when it is NULL. */
+};
+
+/* Appends `{<head>"<field>":`. */
+static void write_head(struct cg_buf *buf, const char *head, size_t head_size, const char *field,
+                       size_t field_size) {
   uint8_t *room = cg_buf_room(buf, head_size + field_size + 4);
   *room++ = '{';
   memcpy(room, head, head_size);
@@ -98,19 +100,27 @@ static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct
   *room++ = '"';
   *room = ':';
   buf->size += head_size + field_size + 4;
-  if (is_nil) {
+}
+
+/* Appends `{<head>"<field>":<value><tail>}` to buf and pushes the value as a reader will decode it:
+ * what is stored is what the caller goes on with. nil is written as "nil":true. */
+static enum cg_code write_data(lua_State *L, int value, const struct frame *frame, size_t size_max,
+                               struct cg_buf *buf, struct cg_err *err) {
+  if (lua_isnil(L, value)) {
+    write_head(buf, frame->head, frame->head_size, "nil", 3);
     cg_buf_append(buf, "true", 4);
     lua_pushnil(L);
   } else {
-    enum cg_code code = cg_value_encode_copy(L, 7, field, buf, store->size_max, err);
+    write_head(buf, frame->head, frame->head_size, frame->field, frame->field_size);
+    enum cg_code code = cg_value_encode_copy(L, value, frame->field, buf, size_max, err);
     if (code != CG_OK)
       return code;
   }
-  room = cg_buf_room(buf, tail_size + 1);
-  if (tail_size > 0)
-    memcpy(room, tail, tail_size);
-  room[tail_size] = '}';
-  buf->size += tail_size + 1;
+  uint8_t *room = cg_buf_room(buf, frame->tail_size + 1);
+  if (frame->tail_size > 0)
+    memcpy(room, frame->tail, frame->tail_size);
+  room[frame->tail_size] = '}';
+  buf->size += frame->tail_size + 1;
   return CG_OK;
 }
 
@@ -119,16 +129,17 @@ static enum cg_code write_data(lua_State *L, struct cg_bind_store *store, struct
  * its own, commits, and parks until it is durable. */
 static int bind_store_journal(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
-  lua_settop(L, 8);
+  if (lua_gettop(L) < 8)
+    lua_settop(L, 8);
   cg_task_check_park(store->runtime, L);
   struct cg_store_event event = {.expected = CG_STORE_ANY};
   event.stream = cg_bind_check_stream(L, 2, store);
   event.type = luaL_checklstring(L, 3, &event.type_size);
   event.flags = (uint16_t)(luaL_checkint(L, 4) | CG_RECORD_JOURNAL);
-  luaL_checkstring(L, 5);
-  luaL_checkstring(L, 6);
-  if (!lua_isnoneornil(L, 8))
-    luaL_checkstring(L, 8);
+  struct frame frame;
+  frame.head = luaL_checklstring(L, 5, &frame.head_size);
+  frame.field = luaL_checklstring(L, 6, &frame.field_size);
+  frame.tail = luaL_optlstring(L, 8, NULL, &frame.tail_size);
 
   struct cg_err err;
   struct cg_buf *buf;
@@ -140,7 +151,7 @@ static int bind_store_journal(lua_State *L) {
       cg_store_add(store->store, &event, &buf, &err) != CG_OK)
     goto fail;
   lua_pushboolean(L, 1);
-  if (write_data(L, store, buf, &err) != CG_OK)
+  if (write_data(L, 7, &frame, store->size_max, buf, &err) != CG_OK)
     goto fail;
   lua_pushnumber(L, (lua_Number)event.time_ms);
   cg_store_added(store->store);

@@ -18,6 +18,7 @@
 
 #define BUILDING_BYTES_START 4096u
 #define PATH_BYTES 4096
+#define ENTRIES_START 8u /* Records of a stream that fit at first: a short process has 5 to 7. */
 
 /* Where one record is. */
 struct entry {
@@ -352,7 +353,7 @@ static cg_store_stream make_stream(struct cg_store *store, const char *name, siz
 
 static void push_entry(struct stream *stream, struct entry entry) {
   if (stream->count == stream->capacity) {
-    stream->capacity = stream->capacity == 0 ? 4 : stream->capacity * 2;
+    stream->capacity = stream->capacity == 0 ? ENTRIES_START : stream->capacity * 2;
     stream->entries = cg_realloc(stream->entries, stream->capacity * sizeof(stream->entries[0]));
   }
   stream->entries[stream->count++] = entry;
