@@ -10,6 +10,8 @@ local json = require "catga.native.json"
 local projection = require "catga.projection"
 local registries = require "catga.registry"
 
+local MAP_MAX = 100 -- How many functions of catga.map run at the same time by default.
+
 local catga = { null = json.null, json = json, error = errors.new }
 
 local function loading(what)
@@ -28,7 +30,8 @@ local function running(what, instead)
     error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
   end
   if task.flow then
-    error(("%s in the body of a process would run again on every replay; %s"):format(what, instead), 3)
+    error(("%s in the body of a process would run again on every replay; %s"):format(what,
+      instead), 3)
   end
   return task.app
 end
@@ -145,55 +148,95 @@ function catga.now() return running("catga.now", "use self:now").clock:now() end
 ---@return string
 function catga.new_id() return running("catga.new_id", "use self:new_id"):new_id() end
 
+-- Starts a task of the running one's conversation.
+local function spawn(app, fn, ...)
+  tasks.spawn(app, fn, ...).ctx = state[1].ctx
+end
+
 --- Starts a task; returns a handle whose wait() gives what the function returns, or nil and its
---- error.
+--- error. What it does is no part of the unit of work that starts it.
 ---@param fn function
 ---@return { wait: fun(self): any }
 function catga.spawn(fn, ...)
   local app = running("catga.spawn", "use a step")
+  if type(fn) ~= "function" then error("catga.spawn needs a function, got " .. type(fn), 2) end
   local future = tasks.future()
   local function finish(ok, ...)
     if ok then return future:set(...) end
-    future:set(nil, (...))
+    local failure = ...
+    if not future:is_awaited() then
+      app:say("error", ("a task of catga.spawn failed: %s%s"):format(tostring(failure),
+        failure.traceback or ""))
+    end
+    future:set(nil, failure)
   end
-  tasks.spawn(app, function(...) finish(xpcall(fn, errors.catch, ...)) end, ...)
+  spawn(app, function(...) finish(xpcall(fn, errors.catch, ...)) end, ...)
   return future
 end
 
---- Calls fn for each item, at most opts.max at the same time; returns the results by position.
+-- A function that gives the items of a list one by one; it is called no more after it has ended.
+local function iterator_of(items)
+  if type(items) == "function" then return items end
+  if type(items) ~= "table" then
+    error("catga.map needs a list or an iterator, got " .. type(items), 3)
+  end
+  local place = 0
+  return function()
+    place = place + 1
+    return items[place]
+  end
+end
+
+local function map_max(opts)
+  local max = opts and opts.max
+  if max == nil then return MAP_MAX end
+  if type(max) ~= "number" or max < 1 or max % 1 ~= 0 then
+    error("catga.map: max is a whole number from 1, got " .. tostring(max), 3)
+  end
+  return max
+end
+
+--- Calls fn for each item, at most opts.max at the same time; returns the results by position. The
+--- first error ends it: what runs ends, nothing more begins, then it is raised. May yield.
 ---@param items any[]|fun(): any  a list, or an iterator that ends with nil
 ---@param fn fun(item: any, position: integer): any
 ---@param opts { max: integer? }?  default 100
 ---@return any[] results
 function catga.map(items, fn, opts)
   local app = running("catga.map", "use a step")
-  local most = opts and opts.max or 100
-  local iterate = items
-  if type(items) == "table" then
-    local place = 0
-    iterate = function()
-      place = place + 1
-      return items[place]
-    end
+  local iterate, max = iterator_of(items), map_max(opts)
+  if type(fn) ~= "function" then error("catga.map needs a function, got " .. type(fn), 2) end
+  local results, position = {}, 0
+  local working, is_starting, is_pulling, ended, failure = 0, false, false, false, nil
+  local idle, work = tasks.future(), nil
+  local function start()
+    working, is_starting = working + 1, true
+    spawn(app, work)
   end
-  local results, position, working, failure = {}, 0, 0, nil
-  local idle = tasks.future()
-  local function work()
-    while not failure do
-      local item = iterate()
+  local function pull()
+    is_pulling = true
+    local ok, item = xpcall(iterate, errors.catch)
+    is_pulling = false
+    if not ok then failure, item = failure or item, nil end
+    ended = ended or item == nil
+    position = position + 1
+    return item
+  end
+  -- A worker takes items as long as no other one is asking the iterator, which may wait.
+  function work()
+    is_starting = false
+    while not (ended or failure or is_pulling) do
+      local item = pull()
       if item == nil then break end
-      position = position + 1
       local place = position
+      if working < max and not is_starting then start() end
       local ok, result = xpcall(fn, errors.catch, item, place)
-      if ok then results[place] = result else failure = result end
+      if ok then results[place] = result else failure = failure or result end
     end
     working = working - 1
     if working == 0 then idle:set() end
   end
-  for _ = 1, most do
-    working = working + 1
-    tasks.spawn(app, work)
-  end
+  start()
   idle:wait()
   if failure then error(failure, 0) end
   return results

@@ -1,7 +1,10 @@
 --- Shims over the standard library, installed before any user file is loaded. In the body of a
 --- process, outside of steps, they make time, randomness and iteration order the same on every
 --- replay and refuse effects; everywhere else they are the plain functions.
+local host = require "catga.native.host"
 local state = require "catga.state"
+
+-- luacheck: globals pairs next tostring os math coroutine string table
 
 local M = {}
 
@@ -56,8 +59,8 @@ local function ordered_pairs(t)
     repeat -- a key removed during the walk is passed over
       i = i + 1
       key = keys[i]
-    until key == nil or t[key] ~= nil
-    return key, t[key]
+    until key == nil or rawget(t, key) ~= nil
+    return key, rawget(t, key)
   end, t, nil
 end
 
@@ -72,17 +75,23 @@ local function ordered_next(t, key)
       least = candidate
     end
   end
-  if least ~= nil then return least, t[least] end
+  if least ~= nil then return least, rawget(t, least) end
 end
 
 local function install_iteration()
   function _G.pairs(t)
-    if in_flow() then return ordered_pairs(t) end
+    if in_flow() and type(t) == "table" then return ordered_pairs(t) end
     return raw.pairs(t)
   end
   function _G.next(t, key)
-    if in_flow() then return ordered_next(t, key) end
+    if in_flow() and type(t) == "table" then return ordered_next(t, key) end
     return raw.next(t, key)
+  end
+  function table.foreach(t, fn)
+    for key, value in pairs(t) do
+      local result = fn(key, value)
+      if result ~= nil then return result end
+    end
   end
 end
 
@@ -172,8 +181,8 @@ end
 
 -- Why a coroutine cannot be resumed.
 local WAITS = "the coroutine waits for something in another task; resume it when that is over"
-local LEFT = "the coroutine yielded in the middle of a step or handler, which has to end before its "
-  .. "coroutine may yield; it cannot be resumed"
+local LEFT = "the coroutine yielded in the middle of a step or handler, which has to end before "
+  .. "its coroutine may yield; it cannot be resumed"
 
 local of_task = setmetatable({}, { __mode = "k" }) -- The coroutines of tasks themselves.
 
@@ -197,13 +206,14 @@ function M.pass_parks(park_mark, abandon_mark)
   local can_park, forbid_parks = native.can_park, native.forbid_parks
   local refused = setmetatable({}, { __mode = "k" }) -- By coroutine: why it cannot be resumed.
 
-  local function pass(co, ok, first, ...)
-    if ok and (first == park_mark or first == abandon_mark) then
+  local function pass(co, ok, ...)
+    local mark = ...
+    if ok and (mark == park_mark or mark == abandon_mark) then
       refused[co] = WAITS
-      return pass(co, resume(co, yield(first, ...)))
+      return pass(co, resume(co, yield(...)))
     end
     if refused[co] then refused[co] = nil end
-    return ok, first, ...
+    return ok, ...
   end
 
   local function allow_again(before, ...)
@@ -212,7 +222,8 @@ function M.pass_parks(park_mark, abandon_mark)
   end
 
   local function leave(co, task, flow, limit, ctx, in_unit, unit, staged, after, ok, ...)
-    if task.flow == flow and task.limit == limit and task.ctx == ctx and task.in_unit == in_unit then
+    if task.flow == flow and task.limit == limit and task.ctx == ctx
+      and task.in_unit == in_unit then
       return ok, ...
     end
     restore(task, flow, limit, ctx, in_unit, unit, staged, after)
@@ -253,6 +264,7 @@ function M.pass_parks(park_mark, abandon_mark)
   end
 end
 
+raw.randomseed(host.random_seed()) -- LuaJIT's numbers are the same after every start.
 install_iteration()
 install_time()
 install_random()

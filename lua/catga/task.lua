@@ -102,6 +102,10 @@ function Future:set(...)
   end
 end
 
+--- Does a task wait for the results?
+---@return boolean
+function Future:is_awaited() return self.waiters ~= nil end
+
 local function park_as(entry)
   native.park()
   entry[1] = nil -- An interrupted task must not be woken a second time.

@@ -47,6 +47,13 @@ local function open(source, opts)
   return t
 end
 
+-- Drops the tasks that an app which has ended leaves behind: a kill would have ended them.
+local function drop_tasks(app)
+  for _, task in ipairs(native_task.live()) do
+    if task.app == app then native_task.drop(task) end
+  end
+end
+
 --- Opens an app for a spec. Must run in a task, as specs do.
 ---@param source string|fun()  app directory, or a function that registers things
 ---@param opts { stubs: table<string, function>?, settings: table?, start: number?, data: string?,
@@ -170,6 +177,7 @@ function TestApp:position() return (self.app.store:positions()) end
 function TestApp:crash(position, source)
   local snapshot = self:snapshot(position)
   self.app:abandon()
+  drop_tasks(self.app)
   local opts = {}
   for key, value in pairs(self.opts) do opts[key] = value end
   opts.memory, opts.clock, opts.lines = snapshot, self.clock, self.lines
@@ -186,6 +194,7 @@ end
 --- Stops the app.
 function TestApp:stop()
   local ok, err = call(self, function() return self.app:stop() end)
+  drop_tasks(self.app)
   if state[1].app == self.app then state[1].app = self.before end
   return ok, err
 end
@@ -193,6 +202,7 @@ end
 --- Ends the app as a kill would, without opening it again.
 function TestApp:kill()
   self.app:abandon()
+  drop_tasks(self.app)
   if state[1].app == self.app then state[1].app = self.before end
   if self.clock then self.clock:close() end
 end

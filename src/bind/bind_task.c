@@ -106,6 +106,20 @@ static int bind_task_busy(lua_State *L) {
   return 0;
 }
 
+/* live() -> list of the tasks that are ready or parked, in no order */
+static int bind_task_live(lua_State *L) {
+  struct cg_runtime *runtime = cg_runtime_of(L);
+  lua_newtable(L);
+  int pushed = 0;
+  for (struct cg_task *task = runtime->tasks.all; task != NULL; task = task->all_next) {
+    if (task->state != CG_TASK_READY && task->state != CG_TASK_PARKED)
+      continue;
+    cg_ref_push(L, task->table_ref);
+    lua_rawseti(L, -2, ++pushed);
+  }
+  return 1;
+}
+
 /* counts() -> live tasks, references held by C */
 static int bind_task_counts(lua_State *L) {
   struct cg_runtime *runtime = cg_runtime_of(L);
@@ -116,19 +130,14 @@ static int bind_task_counts(lua_State *L) {
 }
 
 int cg_bind_task(lua_State *L) {
-  static const luaL_Reg functions[] = {{"spawn", bind_task_spawn},
-                                       {"park", bind_task_park},
-                                       {"can_park", bind_task_can_park},
-                                       {"forbid_parks", bind_task_forbid_parks},
-                                       {"wake", bind_task_wake},
-                                       {"interrupt", bind_task_interrupt},
-                                       {"drop", bind_task_drop},
-                                       {"abandon", bind_task_abandon},
-                                       {"settle", bind_task_settle},
-                                       {"yield", bind_task_yield},
-                                       {"busy", bind_task_busy},
-                                       {"counts", bind_task_counts},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"spawn", bind_task_spawn},       {"park", bind_task_park},
+      {"can_park", bind_task_can_park}, {"forbid_parks", bind_task_forbid_parks},
+      {"wake", bind_task_wake},         {"interrupt", bind_task_interrupt},
+      {"drop", bind_task_drop},         {"abandon", bind_task_abandon},
+      {"settle", bind_task_settle},     {"yield", bind_task_yield},
+      {"busy", bind_task_busy},         {"counts", bind_task_counts},
+      {"live", bind_task_live},         {NULL, NULL}};
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   return 1;
