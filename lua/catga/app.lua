@@ -28,6 +28,7 @@ local M = {}
 ---@field projections catga.Projections
 ---@field json table
 ---@field stopping boolean?
+---@field is_closed boolean?     the store is closed, or about to be
 ---@field is_failed boolean?
 local App = {}
 App.__index = App
@@ -175,6 +176,7 @@ function App:reload()
   if generation.hash == self.registry.hash then return true end
   self.registry = generation
   self.projections:reloaded()
+  self.engine:recover() -- Processes whose script was missing, or did not fit, may go on.
   self:say("info", "scripts reloaded")
   return true
 end
@@ -205,6 +207,13 @@ local function running_attempts(app)
   return count
 end
 
+local function drop_processes(app)
+  for _, p in pairs(app.engine.active) do
+    p.halt, p.special = true, true
+    if p.task then native_task.drop(p.task) end
+  end
+end
+
 --- Stops gracefully: no new work, running step attempts end, everything is flushed. May yield.
 ---@return boolean? ok
 ---@return catga.Error? err
@@ -216,20 +225,22 @@ function App:stop()
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.projections:stop()
+  drop_processes(self)
+  self.is_closed = true
   local ok, err = self.store:close()
+  native_task.yield() -- Who waited for the disk ends first.
+  self.engine:stopped()
   self.clock:close()
   return ok, err
 end
 
 --- Ends the app as a crash would (specs): nothing pending is kept, tasks are let go.
 function App:abandon()
-  self.stopping = true
-  for _, p in pairs(self.engine.active) do
-    p.halt, p.special = true, true
-    if p.task then native_task.drop(p.task) end
-  end
+  self.stopping, self.is_closed = true, true
+  drop_processes(self)
   self.projections:abandon()
   self.store:abandon()
+  self.engine:stopped()
 end
 
 return M

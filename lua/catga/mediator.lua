@@ -33,7 +33,11 @@ function LAZY.id(ctx) return ctx.app:new_id() end
 -- A message from a step, and what it leads to, has a key that all attempts of the step share.
 function LAZY.key(ctx)
   local p, parent = ctx.process, ctx.parent
-  if p then return p.id .. "/" .. p.run .. "/" .. ctx.path .. "/" .. ctx.nth end
+  if p then
+    local id = p.id
+    if id:find("[%%/]") then id = id:gsub("[%%/]", { ["%"] = "%25", ["/"] = "%2F" }) end
+    return id .. "/" .. p.run .. "/" .. ctx.path .. "/" .. ctx.nth
+  end
   if parent then return parent.key .. "/" .. ctx.nth end
   return ctx.id
 end

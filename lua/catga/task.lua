@@ -8,14 +8,16 @@ local M = {}
 
 -- The step attempt that runs in the task has a time limit: armed at its first wait.
 local function arm(task, step)
-  task.timer = task.app.clock:after(step.timeout_ms, function()
-    if task.limit ~= step then return end
+  local timer
+  timer = task.app.clock:after(step.timeout_ms, function()
+    if task.timer ~= timer then return end -- It fired when the attempt had just ended.
     task.timer = nil
     task.timed_out = true
     task.interrupt = errors.new("timeout", ("step %s took longer than its timeout of %d ms")
       :format(step.name, step.timeout_ms), { retryable = true })
     native.interrupt(task)
   end)
+  task.timer = timer
 end
 
 --- Ends the time limit of a step attempt; tells whether it had passed.

@@ -19,7 +19,7 @@ trap 'rm -rf "$tmp"' EXIT
 plants=(
   "lua/catga/process/journal.lua"
   "  if entry.done then return entry end"
-  "  if entry.done and op < p.history.last then return entry end"
+  "  if entry.done and op < most then return entry end"
   "no step is completed or undone twice in a journal"
 
   "lua/catga/process/undo.lua"

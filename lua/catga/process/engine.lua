@@ -9,10 +9,11 @@ local journal = require "catga.process.journal"
 local steps = require "catga.process.steps"
 local undo = require "catga.process.undo"
 local random = require "catga.process.random"
+local recovery = require "catga.process.recovery"
+local process_id = require "catga.process.id"
 
 local M = {}
 
-local ID_BYTES_MAX = 512
 local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same time.
 
 --- A process in memory.
@@ -37,6 +38,8 @@ local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same
 ---@field special boolean?     it replays, was recovered, or is to halt: not the usual case
 ---@field waiting boolean?     its body sleeps
 ---@field cancelled catga.Error?
+---@field in_doubt string?     JSON of the step that may have been attempted before a crash
+---@field ending boolean?      its body is over
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
 
@@ -113,34 +116,16 @@ Engine.__index = Engine
 ---@param app catga.App
 ---@return catga.Engine
 function M.new(app)
-  return setmetatable({ app = app, active = {}, active_count = 0, starting = {} }, Engine)
+  return setmetatable({ app = app, active = {}, active_count = 0 }, Engine)
 end
 
+-- An instance that is in memory from now on; nobody else may be active under this id.
 local function new_instance(engine, class, id, stream)
   local p = setmetatable({ app = engine.app, class = class, id = id, stream = stream, op = 0,
     now = 0, nth = 0, input = false, task = false, waiter = false, status = false }, Instance)
   engine.active[id] = p
   engine.active_count = engine.active_count + 1
   return p
-end
-
-local function process_id(class, input, app)
-  local id
-  if class.face.process_id then
-    id = class.face.process_id(input)
-  elseif type(input) == "string" then
-    id = input
-  elseif type(input) == "table" and input.id ~= nil then
-    id = input.id
-  else
-    return app:new_id()
-  end
-  if type(id) == "number" then id = ("%.14g"):format(id) end
-  if type(id) ~= "string" or id == "" or #id > ID_BYTES_MAX then
-    return nil, errors.new("invalid", ("process %s: the process id must be a string of 1 to %d bytes,"
-      .. " got %s"):format(class.name, ID_BYTES_MAX, type(id)))
-  end
-  return id
 end
 
 local function forget(p)
@@ -165,19 +150,25 @@ end
 
 -- Undoes what was done and ends the process as its error demands.
 local function fail(p, failure, cancelled)
-  local records = journal.records(p.app, p.stream)
+  p.ending = true
+  if p.app.is_closed then return p.app.engine:let_go(p, failure) end
+  local records, err = journal.records(p.app, p.stream)
+  if not records then error(err, 0) end
   local list = undo.list(p.class, records)
   local last = cancelled and "ProcessCancelled" or #list > 0 and "ProcessCompensated"
     or p.compensating and "ProcessCompensated" or "ProcessFailed"
   if #list > 0 then
     if not p.compensating then
-      journal.must_write(p, "ProcessCompensationStarted", 0, "", "error", errors.stored(failure))
+      journal.must_write(p, "ProcessCompensationStarted", 0, "", "error",
+        journal.storable(p, failure))
     end
     p.compensating = true
     local ok, err = undo.run(p, list)
-    if not ok then return finish(p, "ProcessCompensationFailed", "error", errors.stored(err)) end
+    if not ok then
+      return finish(p, "ProcessCompensationFailed", "error", journal.storable(p, err))
+    end
   end
-  finish(p, last, "error", errors.stored(failure))
+  finish(p, last, "error", journal.storable(p, failure))
 end
 
 local function run_body(p)
@@ -186,10 +177,10 @@ local function run_body(p)
   task.process, task.flow = p, true
   local ok, result, err = xpcall(class.face.execute, errors.catch, class.self, p.input)
   task.flow = nil
-  if p.history and p.history.last > p.op then
-    local entry = p.history[p.op + 1]
-    journal.diverge(p, p.op + 1, entry.kind .. " " .. entry.name, "the end of execute")
-  end
+  if p.halt then steps.checkpoint(p) end
+  journal.check_end(p)
+  p.ending = true
+  if not ok and type(result) ~= "table" then result = errors.from(result) end
   if ok and result == nil and err ~= nil then ok, result = false, errors.from(err) end
   if ok then
     local stored, fault = pcall(finish, p, "ProcessCompleted", "result", result)
@@ -207,13 +198,24 @@ end
 ---@param failure catga.Error|string
 function Instance:crashed(failure)
   failure = errors.from(failure)
+  if self.app.is_closed then return self.app.engine:let_go(self, failure) end
   self.app:say("error", ("process %s stopped: %s%s"):format(self.id, tostring(failure),
     failure.traceback or ""))
   forget(self)
   self:settle("stopped", nil, failure)
 end
 
+--- Lets go of a process that stays unfinished in the journal; who waits for it gets the error.
+---@param p catga.Instance
+---@param failure catga.Error
+function Engine:let_go(p, failure)
+  forget(p)
+  if p.status then return end
+  p:settle("stopped", nil, errors.new(failure.code, failure.message, failure))
+end
+
 local function launch(p)
+  if p.app.stopping then p.halt, p.special = true, true end
   p.task = tasks.spawn(p.app, run_body, p)
 end
 
@@ -234,13 +236,18 @@ local function started_before(engine, class, id, stream, input)
   local records, err = app.store:read(stream, 0, 1)
   if not records then return nil, err end
   local first = records[1].data
+  if records[1].type ~= "ProcessStarted" or type(first) ~= "table" then
+    return nil, errors.new("damaged", ("the journal of process %s does not begin with its start")
+      :format(id))
+  end
   local before = app.store:encode(first.input, "input")
   local now, fault = app.store:encode(input, "input")
   if not now then return nil, fault end
   if first.name ~= class.name or before ~= now then
-    return nil, errors.new("conflict", ("process %s was started before with %s; the same process id "
-      .. "is the same run, so give another id or the same input"):format(id,
-      first.name ~= class.name and "another process, " .. first.name or "a different input"))
+    return nil, errors.new("conflict", ("process %s was started before with %s; the same "
+      .. "process id is the same run, so give another id or the same input"):format(id,
+      first.name ~= class.name and "another process, " .. tostring(first.name)
+        or "a different input"))
   end
   local next_position = app.store:positions()
   local ok, failed = app.store:wait(next_position - 1) -- It may not be durable yet.
@@ -256,7 +263,7 @@ local function prepare(engine, name, input)
     return nil, nil, nil, errors.new("closed", "the app is stopping; start it again later",
       { retryable = true })
   end
-  local id, err = process_id(class, input, app)
+  local id, err = process_id.of(class, input, app)
   if not id then return nil, nil, nil, err end
   local stream = app.store:stream(journal.PREFIX .. id, true)
   if not stream then
@@ -271,38 +278,44 @@ local function correlation_tail(task)
   return ctx and (',"correlation_id":' .. journal.json.encode(ctx.correlation_id)) or nil
 end
 
--- Inside a unit of work the start is one more staged record.
-local function stage_start(engine, task, class, id, stream, input)
-  local app = engine.app
-  local json, err = app.store:encode(input, "input")
-  if not json then return nil, err end
-  local unit = unit_of(task)
-  if unit:staged_count(stream) > 0 then return id end
-  local p = new_instance(engine, class, id, stream)
-  p.input = nil
-  if input ~= nil then p.input = app.json.decode(json) end
-  p.now = app.clock:now()
-  forget(p) -- It is known once the unit has committed.
-  unit.ops[unit.n + 1] = { stream = stream, expected = -2, type = "ProcessStarted",
-    data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), input == nil and "nil" or "input",
-      input == nil and "true" or json, correlation_tail(task) or ""),
-    flags = 1 + journal.OPENS, value = input }
-  unit.n = unit.n + 1
-  unit:on_commit(function()
-    engine.active[id] = p
-    engine.active_count = engine.active_count + 1
-    launch(p)
-  end)
-  return id
+-- What the unit has staged for a stream, or nil.
+local function staged_for(unit, stream)
+  for i = 1, unit and unit.n or 0 do
+    if unit.ops[i].stream == stream then return unit.ops[i] end
+  end
 end
 
-local function journal_start(engine, task, class, stream, input)
-  local app = engine.app
-  local ok, value, time = app.store:journal(stream, "ProcessStarted", journal.OPENS,
-    start_head(engine, class), "input", input, correlation_tail(task))
-  if ok or not journal.is_behind(value) then return ok, value, time end
-  app.clock:sleep(1)
-  return journal_start(engine, task, class, stream, input)
+-- A process whose start a unit of work has committed, as its journal tells.
+local function launch_committed(engine, class, id, stream)
+  local records, err = engine.app.store:read(stream, 0, 1)
+  if not records then return engine.app:say("error", tostring(err)) end
+  if engine.active[id] then return end
+  local p = new_instance(engine, class, id, stream)
+  local first = records[1]
+  p.input, p.now, p.correlation_id = first.data.input, first.time, first.data.correlation_id
+  launch(p)
+end
+
+-- Inside a unit of work the start is one more staged record.
+local function stage_start(engine, task, class, id, stream, input)
+  local json, err = engine.app.store:encode(input, "input")
+  if not json then return nil, err end
+  local unit = unit_of(task)
+  local field, value = "input", json
+  if input == nil then field, value = "nil", "true" end
+  local data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), field, value,
+    correlation_tail(task) or "")
+  local staged = staged_for(unit, stream)
+  if staged then
+    if staged.data == data then return id end
+    return nil, errors.new("conflict", ("process %s was started in this unit of work already, with "
+      .. "something else"):format(id))
+  end
+  unit.ops[unit.n + 1] = { stream = stream, expected = -2, type = "ProcessStarted", data = data,
+    flags = 1 + journal.OPENS, ctx = task.ctx }
+  unit.n = unit.n + 1
+  unit:on_commit(function() launch_committed(engine, class, id, stream) end)
+  return id
 end
 
 --- Starts a process; durable when it returns (or staged in the open unit). May yield.
@@ -322,11 +335,14 @@ function Engine:start(name, input)
   end
 
   local p = new_instance(self, class, id, stream)
-  local ok, value, time = journal_start(self, task, class, stream, input)
+  local ok, value, time = app.store:journal(stream, "ProcessStarted", journal.OPENS,
+    start_head(self, class), "input", input, correlation_tail(task))
   if not ok then
     forget(p)
     p:settle("failed", nil, value)
-    return nil, value
+    if not journal.is_behind(value) then return nil, value end
+    app.clock:sleep(1)
+    return self:start(name, input) -- Another one may have started it meanwhile.
   end
   if task.ctx then p.correlation_id = task.ctx.correlation_id end
   p.input, p.now = value, time
@@ -334,30 +350,59 @@ function Engine:start(name, input)
   return id, nil, p
 end
 
--- The outcome of a process that is not in memory, out of its last record.
-local function stored_outcome(app, id)
-  local stream = app.store:stream(journal.PREFIX .. id)
-  local count = stream and app.store:count(stream) or 0
-  if count == 0 then return nil end
-  local records = app.store:read(stream, count - 1, 1)
-  local last = records and records[1]
-  if not last then return nil end
-  return STATUS_OF[last.type] or "stopped", last.data.result,
-    last.data.error and errors.from(last.data.error) or nil, last
+-- Why a process that is not in memory has not ended.
+local function why_unfinished(id, last)
+  if last.type == "ProcessDiverged" then
+    return "diverged", errors.new("diverged", ("process %s stopped because its script asks for "
+      .. "something else than its journal holds; bring back the script"):format(id))
+  end
+  return "stopped", errors.new("stopped", ("process %s is not finished and does not run: the app "
+    .. "stops, or what it said when it stopped tells why"):format(id), { retryable = true })
 end
-M.stored_outcome = stored_outcome
 
---- Waits for the end of a process. May yield.
+-- The outcome of a process that is not in memory, out of its last record.
+local function stored_outcome(app, id, stream)
+  local records, err = app.store:read(stream, app.store:count(stream) - 1, 1)
+  if not records then return "stopped", nil, err end
+  local last = records[1]
+  local data = type(last.data) == "table" and last.data or {}
+  local status, failure = STATUS_OF[last.type], data.error and errors.from(data.error)
+  if not status then status, failure = why_unfinished(id, last) end
+  if failure then failure.status = status end
+  return status, data.result, failure
+end
+
+--- Waits for the end of a process; nil when there is none. May yield.
 ---@param id string
 ---@return string? status
 ---@return any result
 ---@return catga.Error? err
 function Engine:wait(id)
+  local app = self.app
   local p = self.active[id]
   if p then return p:wait() end
-  local status, result, err = stored_outcome(self.app, id)
-  if err then err.status = status end
-  return status, result, err
+  local stream = app.store:stream(journal.PREFIX .. id)
+  if not stream then return nil end
+  if app.store:count(stream) == 0 then
+    if not staged_for(state[1].unit, stream) then return nil end
+    error(errors.new("would_deadlock", ("process %s starts only when this unit of work has "
+      .. "committed; wait for it afterwards"):format(id)), 0)
+  end
+  if app.store:is_unfinished(stream) and not app.stopping then
+    p = self:take_up(stream)
+    if p then return p:wait() end
+  end
+  return stored_outcome(app, id, stream)
+end
+
+--- The app has stopped: who waits for a process gets an error; the processes go on after the next
+--- start.
+function Engine:stopped()
+  local failure = errors.new("closed", "the app was stopped", { retryable = true })
+  for _, p in pairs(self.active) do
+    if not p.status then p:settle("stopped", nil, failure) end
+  end
+  self.active, self.active_count = {}, 0
 end
 
 --- Starts a process and waits for its result. May yield.
@@ -368,8 +413,8 @@ end
 function Engine:run(name, input)
   local task = state[1]
   if task.in_unit or task.limit then
-    error(errors.new("would_deadlock", "catga.run in a unit of work waits for a process that starts "
-      .. "only when the unit has committed; use catga.start"), 0)
+    error(errors.new("would_deadlock", "catga.run in a unit of work waits for a process that "
+      .. "starts only when the unit has committed; use catga.start"), 0)
   end
   local id, err, p = self:start(name, input)
   if not id then return nil, err end
@@ -402,8 +447,9 @@ end
 function Engine:undo_cancelled(p)
   p.task = tasks.spawn(self.app, function()
     state[1].process = p
-    p.halt = nil
-    journal.must_write(p, "ProcessCancelRequested", 0, "", "error", errors.stored(p.cancelled))
+    p.halt, p.ending = nil, true
+    journal.must_write(p, "ProcessCancelRequested", 0, "", "error",
+      journal.storable(p, p.cancelled), p.in_doubt)
     fail(p, p.cancelled, true)
   end)
 end
@@ -416,58 +462,59 @@ end
 function Engine:cancel(id)
   local p = self.active[id]
   if not p then return nil, errors.new("not_found", "no process " .. id .. " is running") end
-  if not p.compensating and not p.cancelled then
+  if not p.ending and not p.cancelled then
     p.cancelled, p.halt = errors.new("cancelled", "process " .. id .. " was cancelled"), true
     p.special = true
-    if not p.task.limit and native_task.drop(p.task) then self:undo_cancelled(p) end
+    -- While it replays it is not known which step may have been under way: the body goes on to it.
+    if p.task and not p.task.limit and not p.history and native_task.drop(p.task) then
+      self:undo_cancelled(p)
+    end
   end
   p:wait()
   return true
 end
 
-local function recover_one(engine, stream)
-  local app = engine.app
-  local records, err = journal.records(app, stream)
-  if not records then error(err, 0) end
-  local first = records[1].data
-  local id = app.store:name(stream):sub(#journal.PREFIX + 1)
-  local class = app.registry.processes[first.name]
-  if not class then
-    app:say("error", ("process %s waits for its script: no process is called %s in this app")
-      :format(id, tostring(first.name)))
-    return
+local function recover_one(engine, stream, id)
+  local found = recovery.read(engine.app, stream)
+  local p = new_instance(engine, found.class, id, stream)
+  for field, value in pairs(found.fields) do p[field] = value end
+  if not found.failure then
+    launch(p)
+    return p
   end
-  local p = new_instance(engine, class, id, stream)
-  if first.run ~= 1 then p.run = first.run end
-  p.input, p.now = first.input, records[1].time
-  p.correlation_id = first.correlation_id
-  local history = journal.history(records)
-  p.history = history[1] and history or nil
-  p.doubt, p.special = history.last + 1, true
-  local failure, cancelled
-  for _, record in ipairs(records) do
-    if record.type == "ProcessCancelRequested" then
-      failure, cancelled = errors.from(record.data.error), true
-    elseif record.type == "ProcessCompensationStarted" then
-      failure = errors.from(record.data.error)
-      p.compensating = true
-    end
-  end
-  if not failure then return launch(p), p end
-  p.task = tasks.spawn(app, function()
+  p.ending = true
+  p.task = tasks.spawn(engine.app, function()
     state[1].process = p
-    fail(p, failure, cancelled)
+    fail(p, found.failure, found.is_cancelled)
   end)
-  return nil, p
+  return p
 end
 
---- Takes up all unfinished processes: their bodies replay. May yield.
+--- Takes up an unfinished process that is not in memory: its body replays. What is wrong with it is
+--- said, and does not concern the others.
+---@param stream integer
+---@return catga.Instance? instance
+function Engine:take_up(stream)
+  local name = self.app.store:name(stream)
+  if name:sub(1, #journal.PREFIX) ~= journal.PREFIX then return nil end
+  local id = name:sub(#journal.PREFIX + 1)
+  if self.active[id] then return self.active[id] end
+  local ok, p = xpcall(recover_one, errors.catch, self, stream, id)
+  if ok then return p end
+  self.app:say("error", ("process %s cannot go on: %s"):format(id, tostring(p)))
+end
+
+--- Takes up all unfinished processes. May yield.
 ---@return integer count
 function Engine:recover()
   local streams = self.app.store:unfinished()
+  local store = self.app.store
   for i, stream in ipairs(streams) do
-    recover_one(self, stream)
-    if i % RECOVERY_AT_ONCE == 0 then native_task.yield() end
+    if store:is_unfinished(stream) then self:take_up(stream) end -- Or it has ended meanwhile.
+    if i % RECOVERY_AT_ONCE == 0 then
+      native_task.yield()
+      if self.app.stopping then break end
+    end
   end
   return #streams
 end

@@ -1,7 +1,7 @@
 --- The journal of a process: the stream Process-<id>, its records written and read back.
 ---
 ---   ProcessStarted              name, run, code, engine, input, correlation_id? (opens)
----   ProcessStepStarted          op, step                                    (at_most_once only)
+---   ProcessStepStarted          op, step, args?                             (at_most_once only)
 ---   ProcessStepCompleted        op, step, result, args?
 ---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
 ---   ProcessTimerSet, ...Fired   op, due
@@ -26,6 +26,8 @@ M.OPENS, M.CLOSES = OPENS, CLOSES
 M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
+local ERROR_BYTES_MAX = 8192 -- Of the message of an error in a journal; the rest is cut off.
+local HEADS_MAX = 64         -- Operation numbers whose text a step keeps.
 local FULL_PAUSE_MS = 100 -- Between looks whether a full disk has space again.
 
 --- Was the append refused only because the log's writer is behind (backpressure)?
@@ -43,8 +45,11 @@ function M.pause_after(err)
   if err.code == "disk_full" then return FULL_PAUSE_MS end
 end
 
+local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })
+
 local function write_once(p, kind, flags, head, field, value, tail, unit)
   local store = p.app.store
+  if p.app.is_closed then return false, CLOSED end
   if unit then
     store:begin()
     local ok, err = unit:write(state[1])
@@ -71,11 +76,17 @@ end
 -- A log that cannot take a record stops this process where it stands: nothing after it may happen.
 local STOPS = { failed = true, closed = true }
 
+local function stop_at(p, failure)
+  if not STOPS[failure.code] then return end
+  p.app.engine:let_go(p, failure)
+  native_task.abandon()
+end
+
 -- For records without which the process cannot go on.
 local function must_write(p, ...)
   local ok, result = write(p, ...)
   if ok then return result end
-  if STOPS[result.code] then native_task.abandon() end
+  stop_at(p, result)
   error(result, 0)
 end
 M.must_write = must_write
@@ -84,7 +95,7 @@ local function head_of(step, op)
   local head = step.heads[op]
   if not head then
     head = ('"op":%d,"step":%s,'):format(op, step.quoted or M.quote(step))
-    step.heads[op] = head
+    if op <= HEADS_MAX then step.heads[op] = head end
   end
   return head
 end
@@ -94,6 +105,27 @@ M.head_of = head_of
 function M.quote(step)
   step.quoted = M.json.encode(step.name)
   return step.quoted
+end
+
+-- Text of an error as a journal can hold it: not too long, and UTF-8.
+local function storable_text(text, bytes_max)
+  if #text > bytes_max then
+    text = text:sub(1, bytes_max):gsub("[\192-\255]?[\128-\191]*$", "") .. "..."
+  end
+  if not M.json.encode(text) then text = text:gsub("[\128-\255]", "?") end
+  return text
+end
+
+--- What of an error is stored in a journal.
+---@param p catga.Instance
+---@param e catga.Error
+---@return { code: string, message: string, retryable: boolean }
+function M.storable(p, e)
+  local stored = errors.stored(e)
+  local bytes_max = math.min(ERROR_BYTES_MAX, math.floor(p.app.settings.message_size_max / 8))
+  stored.code = storable_text(stored.code, bytes_max)
+  stored.message = storable_text(stored.message, bytes_max)
+  return stored
 end
 
 --- JSON of the arguments that an undo will need.
@@ -117,7 +149,7 @@ end
 function M.completed(p, step, op, value, args, unit)
   local ok, result = write(p, "ProcessStepCompleted", 0, head_of(step, op), "result", value, args,
     unit)
-  if not ok and STOPS[result.code] then native_task.abandon() end
+  if not ok then stop_at(p, result) end
   return ok, result
 end
 
@@ -128,7 +160,7 @@ function M.failed(p, step, op, attempt, failure, due, in_doubt, args)
   local head = head_of(step, op) .. ('"attempt":%d,'):format(attempt)
     .. (due and ('"retry_at":%.0f,'):format(due) or '"final":true,')
     .. (in_doubt and '"in_doubt":true,' or "")
-  local stored = must_write(p, "ProcessStepFailed", 0, head, "error", errors.stored(failure), args)
+  local stored = must_write(p, "ProcessStepFailed", 0, head, "error", M.storable(p, failure), args)
   return errors.from(stored)
 end
 
@@ -136,18 +168,28 @@ end
 ---@return boolean ok
 ---@return any result_or_error
 function M.compensated(p, step, op, value, unit)
-  return write(p, "ProcessStepCompensated", 0, head_of(step, op), "result", value, nil, unit)
+  local ok, result = write(p, "ProcessStepCompensated", 0, head_of(step, op), "result", value, nil,
+    unit)
+  if not ok then stop_at(p, result) end
+  return ok, result
 end
 
 --- Journals a failed attempt of an undo.
 function M.undo_failed(p, step, op, attempt, failure)
   must_write(p, "ProcessCompensationAttemptFailed", 0,
-    head_of(step, op) .. ('"attempt":%d,'):format(attempt), "error", errors.stored(failure))
+    head_of(step, op) .. ('"attempt":%d,'):format(attempt), "error",
+    M.storable(p, failure))
 end
 
 --- Journals that a step that may run at most once begins.
-function M.started(p, step, op)
-  must_write(p, "ProcessStepStarted", 0, head_of(step, op), "attempt", 1)
+function M.started(p, step, op, args)
+  must_write(p, "ProcessStepStarted", 0, head_of(step, op), "attempt", 1, args)
+end
+
+--- JSON of a step that may have had an effect, for the record of a cancel.
+---@return string
+function M.in_doubt(step, op, args)
+  return (',"in_doubt":{%s%s}'):format(head_of(step, op):sub(1, -2), args or "")
 end
 
 local TIMER = { name = "sleep", heads = {}, quoted = '"sleep"' }
@@ -160,7 +202,8 @@ function M.timer_fired(p, op)
   must_write(p, "ProcessTimerFired", 0, head_of(TIMER, op), "fired", true)
 end
 
--- One record into the history: history[op] is what became of the operation.
+-- One record into the history: history[op] is what became of the operation; `last` the last one
+-- that is done, `most` the last one of which there is a record.
 local READ = {}
 function READ.ProcessStepStarted(h, data)
   h[data.op] = { kind = "step", name = data.step, started = true }
@@ -170,8 +213,8 @@ function READ.ProcessStepCompleted(h, data, time)
   h.last = data.op
 end
 function READ.ProcessStepFailed(h, data, time)
-  local entry = { kind = "step", name = data.step, failures = data.attempt, retry_at = data.retry_at,
-    time = time }
+  local entry = { kind = "step", name = data.step, failures = data.attempt,
+    retry_at = data.retry_at, time = time }
   if data.final then
     entry.done, entry.error = true, data.error
     h.last = data.op
@@ -183,7 +226,8 @@ function READ.ProcessTimerSet(h, data, time)
   h.last = data.op
 end
 function READ.ProcessTimerFired(h, data, time)
-  h[data.op].fired, h[data.op].time = true, time
+  h[data.op] = { kind = "timer", name = "sleep", done = true, fired = true, time = time }
+  h.last = data.op
 end
 
 --- Reads the whole journal of a process.
@@ -204,12 +248,20 @@ end
 
 --- The history of operations out of a journal's records.
 ---@param records table[]
----@return table history  by operation number; last: the last one that is done
+---@return table history  by operation number; last: the last one that is done; most: the last one
+---  of which there is a record
 function M.history(records)
-  local h = { last = 0 }
-  for _, record in ipairs(records) do
-    local read = READ[record.type]
-    if read then read(h, record.data, record.time) end
+  local h = { last = 0, most = 0 }
+  for i, record in ipairs(records) do
+    local read, data = READ[record.type], record.data
+    if read then
+      if type(data) ~= "table" or type(data.op) ~= "number" then
+        error(errors.new("damaged", ("record %d of the journal (%s) has no operation number")
+          :format(i, record.type)), 0)
+      end
+      read(h, data, record.time)
+      h.most = math.max(h.most, data.op)
+    end
   end
   return h
 end
@@ -233,40 +285,45 @@ end
 ---@param asked string
 function M.diverge(p, op, recorded, asked)
   local at = body_place()
-  local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %d is recorded "
-    .. "as %s, the script asks for %s; bring back the script that the process began with, or "
-    .. "change the script so that it does what is recorded first"):format(p.id, p.class.name, at, op,
-    recorded, asked))
+  local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %d is "
+    .. "recorded as %s, the script asks for %s; bring back the script that the process began with, "
+    .. "or change the script so that it does what is recorded first"):format(p.id, p.class.name, at,
+    op, recorded, asked))
   p.diverged = { op = op, recorded = recorded, asked = asked, at = at }
   p.app.engine:stop_diverged(p, failure)
   native_task.abandon()
 end
 
---- What the journal holds for an operation: its entry when it is done (or a timer), nil when it is
---- to run now. Stops the process when kind or name differ.
+--- What the journal holds for an operation: its entry when it is done, a timer, or a step that may
+--- run at most once and has begun; nil when it is to run now. Stops the process when kind or name
+--- differ.
 ---@param p catga.Instance
 ---@param op integer
 ---@param kind string
 ---@param name string
 ---@return table?
 function M.recorded(p, op, kind, name)
-  local entry = p.history[op]
-  if not entry then
-    if op > p.history.last then p.history = nil end
-    return nil
-  end
+  local entry, most = p.history[op], p.history.most
+  if op < most and not entry then M.diverge(p, op, "nothing", kind .. " " .. name) end
+  if op >= most then p.history = nil end
+  if not entry then return nil end
   if entry.kind ~= kind or entry.name ~= name then
     M.diverge(p, op, entry.kind .. " " .. entry.name, kind .. " " .. name)
   end
   if entry.time then p.now = entry.time end
   if entry.done then return entry end
   p.failures, p.due = entry.failures, entry.retry_at
-  if entry.started then
-    return { error = M.failed(p, { name = name, heads = {} }, op, 1, errors.new("in_doubt",
-      ("step %s may run at most once and was under way when the program ended; whether it had its "
-        .. "effect is not known"):format(name)), nil, true) }
-  end
-  return nil
+  return entry.started and entry or nil
+end
+
+--- Stops the process when its body has ended before all that the journal holds was asked for.
+---@param p catga.Instance
+function M.check_end(p)
+  local h = p.history
+  if not h or h.most <= p.op then return end
+  local entry = h[p.op + 1]
+  M.diverge(p, p.op + 1, entry and entry.kind .. " " .. entry.name or "nothing",
+    "the end of execute")
 end
 
 M.json = require "catga.native.json"

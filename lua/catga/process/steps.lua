@@ -1,7 +1,7 @@
 --- Running the operations of a process body: steps, sends, sleeps; live or from the journal.
 ---
---- The n-th operation of the body is journaled under the number n. On replay a recorded operation is
---- compared by kind and name and answered from the journal; a step that has not completed runs.
+--- The n-th operation of the body is journaled under the number n. On replay a recorded operation
+--- is compared by kind and name and answered from the journal; a step that has not completed runs.
 local state = require "catga.state"
 local errors = require "catga.error"
 local duration = require "catga.duration"
@@ -17,18 +17,36 @@ local plain_random = require "catga.sandbox".raw.random
 
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 local CONFLICT_RUNS_MAX = 10   -- How often an attempt runs again when its commit met a conflict.
+local TURN_OPS = 128           -- Operations after which a body lets others run.
+local can_park = native_task.can_park
 
--- Between operations, when p.halt (and so p.special) is set: a cancelled process leaves its body here, one of a
--- stopping app waits here for the next start of the program.
-local function checkpoint(p)
+--- Between operations, when p.halt (and so p.special) is set: a cancelled process leaves its body
+--- here, one of a stopping app waits here for the next start of the program. Does not return.
+---@param p catga.Instance
+function M.checkpoint(p)
   if p.cancelled then p.app.engine:undo_cancelled(p) end
   native_task.abandon()
+end
+local checkpoint = M.checkpoint
+
+-- An operation has to wait for its record, and where that is not possible it must not begin: below
+-- a C function. It is not counted then, so the body goes on the same way in every run.
+local function begin(p, what)
+  if not can_park() then
+    error(what .. " is called below a C function such as table.sort, string.gsub or require, where "
+      .. "nothing can wait; call it before or after", 3)
+  end
+  local op = p.op + 1
+  p.op = op
+  if op % TURN_OPS == 0 then native_task.yield() end
+  return op
 end
 
 -- What an attempt came to: a step that raises, or returns nil and an error, or took too long has
 -- failed. Takes what xpcall returned.
 local function judge(task, step, ok, value, err)
   if ok and value == nil and err ~= nil then ok, value = false, errors.from(err) end
+  if not ok and type(value) ~= "table" then value = errors.from(value) end -- The handler failed.
   if not (task.timer or task.timed_out) then return ok, value, false end
   if not tasks.end_limit(task) then return ok, value, false end
   return false, errors.new("timeout", ("step %s took longer than its timeout of %d ms")
@@ -84,14 +102,15 @@ local function wait_in_flow(task, p, due)
   if p.halt then checkpoint(p) end
 end
 
--- Commits what an attempt came to; a conflict at the commit runs the attempt again at once.
+-- Commits what an attempt came to; a conflict at the commit runs the attempt again at once, unless
+-- the step may run at most once: then it is in doubt.
 local function commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
   local conflict
   for _ = 1, CONFLICT_RUNS_MAX do
     if not ok then return false, value, timed_out end
     ok, value = complete(task, p, step, op, value, args)
     if ok then return true, value end
-    if value.code ~= "conflict" then return false, value end
+    if value.code ~= "conflict" or step.at_most_once then return false, value, step.at_most_once end
     conflict = value
     p.nth = 0
     ok, value, timed_out = M.attempt(task, step, fn, ...)
@@ -107,6 +126,30 @@ local function attempt_and_commit(task, p, step, op, args, fn, ...)
   return commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
 end
 
+-- The operation that may have been attempted before a crash is over.
+local function done_with_doubt(p)
+  p.failures, p.attempt = nil, nil
+  if p.doubt and p.op >= p.doubt then p.doubt, p.in_doubt = nil, nil end
+end
+
+-- The arguments for the undo; what cannot be stored fails the step before it begins.
+local function arguments(p, step, op, ...)
+  if not step.undo then return nil end
+  local ok, args = pcall(journal.arguments, p, ...)
+  if ok then return args end
+  done_with_doubt(p)
+  error(journal.failed(p, step, op, (p.failures or 0) + 1, errors.from(args), nil, false), 0)
+end
+
+-- The outcome of a recorded operation.
+local function answer(p, step, op, recorded, ...)
+  if recorded.error then error(errors.from(recorded.error), 0) end
+  if recorded.done then return recorded.result end
+  local failure = errors.new("in_doubt", ("step %s may run at most once and was under way when the "
+    .. "program ended; whether it had its effect is not known"):format(step.name))
+  error(journal.failed(p, step, op, 1, failure, nil, true, arguments(p, step, op, ...)), 0)
+end
+
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
 local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
   local doubt = timed_out or p.doubt == op
@@ -118,7 +161,7 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
     local stored = journal.failed(p, step, op, failures, failure, due, doubt, args)
     if p.halt then checkpoint(p) end
     if not again then
-      p.failures, p.attempt = nil, nil
+      done_with_doubt(p)
       error(stored, 0)
     end
     wait_in_flow(task, p, due)
@@ -126,7 +169,7 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
     local ok, value
     ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
     if ok then
-      p.failures, p.attempt = nil, nil
+      done_with_doubt(p)
       return value
     end
     doubt = doubt or timed_out
@@ -139,26 +182,23 @@ end
 local function run_special(task, p, step, op, fn, ...)
   if p.history then
     local recorded = journal.recorded(p, op, "step", step.name)
-    if recorded then
-      if recorded.error then error(errors.from(recorded.error), 0) end
-      return recorded.result
-    end
+    if recorded then return answer(p, step, op, recorded, ...) end
   end
+  if p.halt and p.doubt ~= op then checkpoint(p) end
+  local args = arguments(p, step, op, ...)
+  if p.doubt == op then p.in_doubt = journal.in_doubt(step, op, args) end
   if p.halt then checkpoint(p) end
-  local args = step.undo and journal.arguments(p, ...) or nil
-  if step.at_most_once then journal.started(p, step, op) end
+  if step.at_most_once then journal.started(p, step, op, args) end
   if p.due then -- Recovered in the pause before an attempt.
     local due = p.due
     p.due = nil
     wait_in_flow(task, p, due)
   end
-  if p.doubt then p.attempt = (p.failures or 0) + (p.doubt == op and 2 or 1) end
+  if p.failures or p.doubt == op then p.attempt = (p.failures or 0) + (p.doubt == op and 2 or 1) end
   local ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
   if ok then
-    if p.doubt then
-      p.failures, p.attempt, p.doubt = nil, nil, nil
-      p.special = p.halt
-    end
+    done_with_doubt(p)
+    if not (p.doubt or p.history) then p.special = p.halt end
     return value
   end
   return retry(task, p, step, op, args, value, timed_out, fn, ...)
@@ -181,8 +221,7 @@ end
 ---@param fn function
 ---@return any result  decoded from the journal
 function M.run(task, p, step, fn, ...)
-  local op = p.op + 1
-  p.op = op
+  local op = begin(p, step.name)
   if p.special or step.special then return run_special(task, p, step, op, fn, ...) end
   p.nth = 0
   task.flow, task.limit = nil, step
@@ -269,8 +308,7 @@ function verbs.sleep(_, text)
     tasks.wait(p.app.clock.sleep, p.app.clock, ms)
     return
   end
-  local op = p.op + 1
-  p.op = op
+  local op = begin(p, "self:sleep")
   local recorded = p.history and journal.recorded(p, op, "timer", "sleep")
   if recorded and recorded.fired then return end
   local due = recorded and recorded.due or p.app.clock:now() + ms
@@ -280,6 +318,7 @@ function verbs.sleep(_, text)
   wait_in_flow(task, p, due)
   p.waiting = nil
   journal.timer_fired(p, op)
+  if p.halt then checkpoint(p) end
 end
 
 --- Milliseconds since the Unix epoch; in the body the time of the last journaled operation.

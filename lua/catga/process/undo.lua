@@ -8,8 +8,12 @@ local native_task = require "catga.native.task"
 
 local M = {}
 
-local function undo_step(class, name)
-  return class.steps[name] or class.implicit_step and class:implicit_step(name)
+local CONFLICT_RUNS_MAX = 10 -- How often an undo runs again at once when its commit met a conflict.
+
+-- Stands for an undo that the scripts no longer have: it had one when its arguments were journaled.
+local function undo_is_gone()
+  error(errors.new("undo_missing", "the scripts no longer have the undo of this step; bring it "
+    .. "back"), 0)
 end
 
 -- Arguments as stored: a list, or a list with the places of nil.
@@ -24,59 +28,90 @@ local function unpack_args(args)
   return #args, args
 end
 
---- What is to be undone, last completion first.
----@param class catga.ProcessClass
----@param records table[]
----@return table[] list  { op, step, result, args }
-function M.list(class, records)
-  local list, undone = {}, {}
+-- What the journal holds of each operation that may have to be undone, in the order of completion.
+local function gather(records)
+  local list, undone, open = {}, {}, {}
+  local function add(data)
+    open[data.op] = nil
+    list[#list + 1] = data
+  end
   for _, record in ipairs(records) do
     local data = record.data
     if record.type == "ProcessStepCompensated" then
       undone[data.op] = true
-    elseif record.type == "ProcessStepCompleted"
-      or record.type == "ProcessStepFailed" and data.final and data.in_doubt then
-      list[#list + 1] = data
+    elseif record.type == "ProcessStepCompleted" then
+      add(data)
+    elseif record.type == "ProcessStepFailed" and data.final then
+      open[data.op] = nil
+      if data.in_doubt then add(data) end
+    elseif record.type == "ProcessStepStarted"
+      or record.type == "ProcessStepFailed" and data.in_doubt then
+      open[data.op] = data -- It may have had an effect, unless a later record tells.
     elseif record.type == "ProcessCancelRequested" and data.in_doubt then
-      list[#list + 1] = data.in_doubt
+      open[data.in_doubt.op] = data.in_doubt
     end
   end
+  for _, data in pairs(open) do list[#list + 1] = data end -- One at most: the last operation.
+  return list, undone
+end
+
+--- What is to be undone, last completion first.
+---@param class catga.ProcessClass
+---@param records table[]
+---@return table[] list  { op, step, undo, result, args }
+function M.list(class, records)
+  local list, undone = gather(records)
   local due = {}
   for i = #list, 1, -1 do
     local data = list[i]
-    local step = undo_step(class, data.step)
-    if step and step.undo and not undone[data.op] then
-      due[#due + 1] = { op = data.op, step = step, result = data.result, args = data.args }
+    local step = class.steps[data.step] or class:implicit_step(data.step)
+    local undo = step.undo or data.args ~= nil and undo_is_gone or nil
+    if undo and not undone[data.op] then
+      due[#due + 1] = { op = data.op, step = step, undo = undo, result = data.result,
+        args = data.args }
     end
   end
   return due
 end
 
-local function undo_one(task, p, item)
-  local step = item.step
+-- One attempt, and its record; a conflict at the commit runs it again at once.
+local function attempt(task, p, item)
   local n, args = unpack_args(item.args)
-  local failures = 0
-  p.path = item.op .. "/undo"
-  while true do
-    p.nth, p.attempt = 0, failures + 1
-    local ok, value = steps.attempt(task, step, step.undo, p.class.self, item.result,
+  local ok, value
+  for _ = 1, CONFLICT_RUNS_MAX do
+    p.nth = 0
+    ok, value = steps.attempt(task, item.step, item.undo, p.class.self, item.result,
       unpack(args, 1, n))
     local unit = task.unit
     task.unit = nil
+    if not ok then return false, value end
+    ok, value = journal.compensated(p, item.step, item.op, value, unit)
     if ok then
-      ok, value = journal.compensated(p, step, item.op, value, unit)
-      if ok then
-        if unit then unit:committed() end
-        return true
-      end
+      if unit then unit:committed() end
+      return true
     end
+    if value.code ~= "conflict" then return false, value end
+  end
+  return false, value
+end
+
+local function undo_one(task, p, item)
+  local step = item.step
+  local failures = 0
+  p.path = item.op .. "/undo"
+  while true do
+    p.attempt = failures + 1
+    local ok, failure = attempt(task, p, item)
+    if ok then return true end
     failures = failures + 1
-    local again = (value.retryable or value.code == "conflict") and failures < step.attempts
-    journal.undo_failed(p, step, item.op, failures, value)
-    if not again then return false, value end
+    local again = (failure.retryable or failure.code == "conflict") and failures < step.attempts
+    journal.undo_failed(p, step, item.op, failures, failure)
+    if not again then return false, failure end
+    if p.halt then native_task.abandon() end
     task.flow = nil
     steps.wait_until(p, p.app.clock:now() + steps.pause_ms(step, failures))
     task.flow = true
+    if p.halt then native_task.abandon() end
   end
 end
 
