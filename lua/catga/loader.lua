@@ -175,7 +175,7 @@ function M.from_function(app, define)
     state.loading = into
     local ok, raised = pcall(define)
     state.loading = nil
-    if not ok then return errors.from(raised) end
+    if not ok then return errors.new("script_error", errors.from(raised).message) end
   end)
 end
 

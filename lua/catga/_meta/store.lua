@@ -1,0 +1,173 @@
+---@meta catga.native.store
+
+-- Annotations of the module catga.native.store, which is C (src/bind/bind_store*.c): the event
+-- store, by numbers of streams. For editors only: this file is never loaded.
+--
+-- Positions start at 1 and grow over the whole store; versions start at 0 in each stream. What is
+-- committed is read by number and version at once; read_all gives only what is durable.
+
+local M = {}
+
+--- An event store. Every method raises once it is closed or abandoned.
+---@class catga.Store
+local Store = {}
+
+--- The records of a store at one moment, for `memory`.
+---@class catga.MemoryLog
+
+--- Opens a store. Raises for options of a wrong type and an unknown durability.
+---@param options { clock: catga.Clock, path: string?, memory: catga.MemoryLog?, manual: boolean?,
+---  durability: "fsync"|"os"|"memory"|nil, segment_bytes: integer?, pending_bytes_max: integer?,
+---  message_size_max: integer?, node: integer?, on_failed: fun(err: catga.Error)? }
+---  path: data directory, made when missing; without it the store is in memory. manual: nothing is
+---  durable before turn(). node: 0 to 1023. on_failed: runs as a task when the log has failed
+---@return catga.Store? store
+---@return catga.Error? err  "busy": another program has it open; "corrupt", "io_error", ...
+function M.open(options) end
+
+--- The number of a stream, the same until the store is closed.
+---@param name string   1 to 1024 bytes
+---@param make boolean? give a number also when nothing was ever added to it
+---@return integer? stream  nothing: there is none, or no such name can be
+function Store:stream(name, make) end
+
+--- How many streams there are; their numbers are 0 to n-1, the oldest first.
+---@return integer
+function Store:stream_count() end
+
+--- The name of a stream. Raises for a number that is none.
+---@param stream integer
+---@return string
+function Store:name(stream) end
+
+--- How many records a stream has. Raises for a number that is none.
+---@param stream integer
+---@return integer
+function Store:count(stream) end
+
+--- Is it the stream of a process that has not ended?
+---@param stream integer
+---@return boolean
+function Store:is_unfinished(stream) end
+
+--- The streams of processes that have not ended, the oldest first.
+---@return integer[] streams
+function Store:unfinished() end
+
+--- Reads records of a stream, those included that are not durable yet.
+---@param stream integer
+---@param from number      version; backward: one that is too high means the last
+---@param max integer      1 to 100,000
+---@param backward boolean?
+---@return { stream: string, version: integer, position: integer, type: string, data: any,
+---  metadata: any, id: string, time: integer }[]? events
+---@return catga.Error? err  "corrupt", "io_error"; "invalid": data that is no JSON of ours
+function Store:read(stream, from, max, backward) end
+
+--- Reads durable records of all streams in the order of positions. Looks at no more than 100,000
+--- records a call. Calls that go on where the last one ended are cheapest.
+---@param after integer    position; 0: from the first
+---@param max integer      1 to 100,000
+---@param types table<string, any>?  only types that are true here
+---@param journals boolean?          journals of processes too
+---@return table[]? events  as in read
+---@return integer|catga.Error position  looked at up to here: the next `after`
+function Store:read_all(after, max, types, journals) end
+
+--- Parks until a record above a position is durable; not counted as work that `settle` waits for.
+--- May yield.
+---@param position integer
+---@return boolean? ok     nothing when the wait was interrupted
+---@return catga.Error? err  "failed", "closed"
+function Store:wait_growth(position) end
+
+--- Starts a commit. Raises when one is being built.
+function Store:begin() end
+
+--- Adds a record to the commit. After an error the commit must be rolled back.
+---@param stream integer
+---@param expected integer  version it must follow; -1 any, -2 none, -3 at least one
+---@param type string
+---@param data string       JSON
+---@param metadata string?  JSON
+---@param flags integer?    1 journal, 2 opens a process, 4 closes it, 8 bookkeeping
+---@return integer? version
+---@return string|catga.Error id  or "conflict", ...
+function Store:add(stream, expected, type, data, metadata, flags) end
+
+--- Ends the commit: all of its records or none. Durable after wait(after - 1).
+---@return integer? first     position of the first record
+---@return integer|catga.Error after  position after the last, or "limit" (much is pending, or the
+---  commit is too large), "failed", "disk_full"
+function Store:commit() end
+
+--- Forgets the commit that is being built, if there is one.
+function Store:rollback() end
+
+--- Parks until a position is durable; at once when it is. May yield; cannot be interrupted.
+---@param position integer
+---@return boolean ok
+---@return catga.Error? err  "failed", "closed"
+function Store:wait(position) end
+
+--- Adds one record with the data {<head>"<field>":<value><tail>} to the commit that is being built,
+--- or to one of its own, commits, and parks until it is durable. nil is written as "nil":true. May
+--- yield.
+---@param stream integer
+---@param type string
+---@param flags integer
+---@param head string   JSON of further fields, each with its comma
+---@param field string
+---@param value any
+---@param tail string?  JSON of further fields, each after its comma
+---@return boolean ok
+---@return any value    decoded from the bytes stored; false: catga.Error "invalid" with the path of
+---  what cannot be stored, "limit", "conflict" of the commit, "failed", ...
+---@return integer? time  of the record
+function Store:journal(stream, type, flags, head, field, value, tail) end
+
+--- A new id, never given before by this store, also before a restart.
+---@return string? id
+---@return catga.Error? err
+function Store:new_id() end
+
+--- JSON of a value, within message_size_max.
+---@param value any
+---@param name string?  what it is, for the path in errors; default "data"
+---@return string? json
+---@return catga.Error? err  "invalid", "limit"
+function Store:encode(value, name) end
+
+--- JSON of arguments; nil keeps its place.
+---@return string? json
+---@return catga.Error? err
+function Store:encode_args(...) end
+
+--- Where the log stands.
+---@return integer next      position that the next record gets
+---@return integer durable   all below it is durable
+function Store:positions() end
+
+--- Counters.
+---@return { commit_count: integer, sync_count: integer, write_bytes: integer,
+---  segment_count: integer, cut_bytes: integer }
+function Store:stats() end
+
+--- Does one batch of a manual store's writing.
+---@return boolean did_any
+function Store:turn() end
+
+--- The records below a position, for `memory`.
+---@param until_position integer
+---@return catga.MemoryLog
+function Store:snapshot(until_position) end
+
+--- Writes what is pending and closes; tasks that wait for it are woken.
+---@return true? ok
+---@return catga.Error? err  what was pending is not durable
+function Store:close() end
+
+--- Closes as a crash would: nothing pending is kept; tasks that wait get the error "closed".
+function Store:abandon() end
+
+return M
