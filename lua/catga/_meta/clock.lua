@@ -52,7 +52,7 @@ function Clock:after(ms, fn) end
 ---@return boolean was_to_fire  false: it has fired, or was ended before
 function Clock:cancel(timer) end
 
---- Fires the timers that are due now: wakes and starts their tasks, which run when their turn comes.
+--- Fires the timers that are due now: their tasks run when their turn comes.
 ---@return integer count
 function Clock:fire() end
 

@@ -19,7 +19,7 @@ function M.list(path) end
 --- A whole file of at most 16 MiB.
 ---@param path string
 ---@return string? text
----@return catga.Error? err  "not_found", "permission", ...; "invalid": no regular file, or too large
+---@return catga.Error? err  "not_found", ...; "invalid": no regular file, or too large
 function M.read_file(path) end
 
 --- The SHA-256 hash.
