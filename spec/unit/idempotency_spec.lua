@@ -142,11 +142,12 @@ describe("a repeated key", function()
       end)
     end
     for _ = 1, 5 do native_task.yield() end
-    assert.same({}, answers)
+    local early = #answers
     while manual.app.store:turn() do native_task.yield() end
     for n = 1, 2 do handles[n]:wait() end
-    assert.same({ 1, 1 }, answers)
     manual:stop()
+    assert.equal(0, early)
+    assert.same({ 1, 1 }, answers)
   end)
 
   it("that is no text of a sensible size is refused", function()
