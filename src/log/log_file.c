@@ -421,7 +421,9 @@ static enum cg_code file_fetch(struct cg_log *log, struct cg_log_cursor *cursor,
   return CG_OK;
 }
 
-static void file_flush(struct cg_log *log) { cg_writer_flush(&of(log)->writer); }
+static void file_flush(struct cg_log *log) {
+  cg_writer_flush(&of(log)->writer);
+}
 
 static bool file_turn(struct cg_log *log) {
   return cg_writer_turn(&of(log)->writer);
