@@ -30,6 +30,7 @@ local M = {}
 ---@field stopping boolean?
 ---@field is_closed boolean?     the store is closed, or about to be
 ---@field is_failed boolean?
+---@field settings_text string?  catga.lua as it was when it was last looked at
 local App = {}
 App.__index = App
 
@@ -40,6 +41,9 @@ function App:new_id()
   if not id then error(err, 0) end
   return id
 end
+
+local STATUSES = { running = true, waiting = true, compensating = true, diverged = true }
+for _, status in pairs(engine.STATUS_OF) do STATUSES[status] = true end
 
 -- The status of a process by its last record.
 local function describe_process(app, stream)
@@ -69,10 +73,25 @@ function App:process(id)
   return describe_process(self, stream)
 end
 
+-- A status that no process can have is a slip, not an empty list.
+local function check_status(status)
+  if not status or STATUSES[status] then return true end
+  local names = {}
+  for name in pairs(STATUSES) do names[#names + 1] = name end
+  table.sort(names)
+  local near = registry.suggest(tostring(status), STATUSES)
+  local hint = near and "; did you mean " .. near .. "?" or ""
+  return nil, errors.new("invalid", ("there is no process status %s%s; there are %s"):format(
+    tostring(status), hint, table.concat(names, ", ")))
+end
+
 --- Processes, newest first.
 ---@param opts { status: string?, name: string?, max: integer? }
----@return table[]
+---@return table[]? list
+---@return catga.Error? err  there is no such status
 function App:process_list(opts)
+  local ok, err = check_status(opts.status)
+  if not ok then return nil, err end
   local list = {}
   local most = math.min(opts.max or 100, 10000)
   for stream = self.store:stream_count() - 1, 0, -1 do
@@ -87,6 +106,16 @@ function App:process_list(opts)
     end
   end
   return list
+end
+
+--- Waits until everything committed so far is durable: an answer that leaves the machine may
+--- rest on it. May yield.
+---@return boolean ok
+---@return catga.Error? err  the log failed
+function App:flushed()
+  local next_position, durable = self.store:positions()
+  if durable >= next_position then return true end
+  return self.store:wait(next_position - 1)
 end
 
 --- Asks a query. May yield.
@@ -126,6 +155,7 @@ function M.open(opts)
     entries, err = host.list(app.dir)
     if not entries then return nil, err end
   end
+  app.settings_text = settings.text(app.dir)
   app.settings, err = settings.load(app.dir, opts.settings)
   if not app.settings then return nil, err end
   app.clock = opts.clock or clocks.system()
@@ -164,10 +194,21 @@ function App:start()
   end
 end
 
+--- Settings are read at the start; says so when catga.lua has changed since, or is wrong.
+function App:compare_settings()
+  local text = settings.text(self.dir)
+  if text == self.settings_text then return end
+  self.settings_text = text
+  local _, err = settings.load(self.dir)
+  if err then return self:say("error", "the settings before go on: " .. err.message) end
+  self:say("warn", self.dir .. "/catga.lua has changed; settings are read at the next start")
+end
+
 --- Loads the scripts anew. On a failure the old generation goes on serving.
 ---@return boolean ok
 ---@return catga.Error? err
 function App:reload()
+  self:compare_settings()
   local generation, err = loader.load(self, self.dir)
   if not generation then
     self:say("error", "reload failed, the scripts before go on serving: " .. err.message)

@@ -139,8 +139,10 @@ end
 local function list_processes(app, _, request)
   local ok, max, kind, text = number_of(request.query, "max", 1, LIST_MAX)
   if not ok then return max, kind, text end
-  return answer(200, codec.array(app:process_list { status = request.query.status,
-    name = request.query.name, max = max }))
+  local list, err = app:process_list { status = request.query.status, name = request.query.name,
+    max = max }
+  if not list then return refuse(err) end
+  return answer(200, codec.array(list))
 end
 
 local function show_process(app, id)
@@ -224,6 +226,13 @@ local function find_route(method, path)
   return nil, status, kind, text, "Allow", allowed
 end
 
+-- What leaves the machine rests only on what is durable.
+local function answer_flushed(app, ...)
+  local ok, err = app:flushed()
+  if not ok then return refuse(err) end
+  return ...
+end
+
 --- Handles one request; must run in a task. May yield.
 ---@param app catga.App
 ---@param method string
@@ -248,7 +257,8 @@ function M.handle(app, method, path, query, headers, body)
     if not ok then return data, fault_kind, fault end
     request.data = data
   end
-  return handler(app, name, request)
+  if handler == live then return live(app) end
+  return answer_flushed(app, handler(app, name, request))
 end
 
 --- What C calls for each request of an app.

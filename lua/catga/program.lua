@@ -114,6 +114,8 @@ local function perform(app, kind, name, json, key)
   if fault then return nil, fault end
   local value, err = PERFORM[kind](app, name, data, key)
   if value == nil and err ~= nil then return nil, err end
+  local ok, lost = app:flushed() -- What leaves the program rests only on what is durable.
+  if not ok then return nil, lost end
   return codec.encode(value)
 end
 
