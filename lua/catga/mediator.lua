@@ -151,6 +151,11 @@ function Mediator:run(entry, data, opts)
   local task = state[1]
   local outer_ctx, outer_flow = task.ctx, task.flow
   local ctx = new_ctx(self.app, entry, outer_ctx, opts)
+  if task.limit and not outer_ctx and task.process and entry.kind == "command" then
+    local p = task.process -- Sent by a step: the same key in all its attempts.
+    p.nth = p.nth + 1
+    ctx.process, ctx.path, ctx.nth, ctx.attempt = p, p.path or p.op, p.nth, p.attempt
+  end
   task.ctx, task.flow = ctx, nil
   entry.counter.calls = entry.counter.calls + 1
   local value, err

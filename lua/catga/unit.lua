@@ -146,7 +146,9 @@ function Unit:write(task)
     local op = self.ops[i]
     if i == 1 or op.ctx ~= ctx then
       ctx = op.ctx
-      metadata = M.metadata(task, ctx)
+      local is_made, json = pcall(M.metadata, task, ctx) -- It may need an id.
+      if not is_made then return false, errors.from(json) end
+      metadata = json
     end
     local version, id = store:add(op.stream, op.expected, op.type, op.data, metadata, op.flags)
     if not version then return false, id end
@@ -177,6 +179,7 @@ function Unit:commit()
     self:committed()
     return true
   end
+  if self.app.is_closed then return false, errors.new("closed", "the app was stopped") end
   local store = self.app.store
   store:begin()
   local written, fault = self:write(task)

@@ -205,29 +205,6 @@ describe("a time limit", function()
     app:stop()
   end)
 
-  it("that fires when its attempt has just ended does not hit the next attempt", function()
-    local app = app_of(function(P)
-      P.settings = { wait = { timeout = "10s", attempts = 1 } }
-      function P:execute()
-        for n = 1, 3 do self:wait(n) end
-        return "done"
-      end
-      -- Woken by another task in the turn in which the limit fires, before it.
-      function P:wait(n)
-        if n ~= 1 then return catga.sleep("5s") end
-        local future = catga.spawn(function() end)
-        catga.sleep("9999ms")
-        local task = require "catga.state"[1]
-        local limit = task.timer
-        catga.spawn(function() catga.sleep("1ms") end)
-        assert(limit and future)
-        catga.sleep("0ms")
-      end
-    end)
-    assert.equal("done", (app:run("P", "x")))
-    app:stop()
-  end)
-
   it("leaves no timer behind that stops a later attempt", function()
     local state = require "catga.state"
     local limits = require "catga.task"

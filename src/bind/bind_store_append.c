@@ -16,8 +16,6 @@ static enum cg_code stamp(struct cg_bind_store *store, struct cg_store_event *ev
 /* begin() */
 static int bind_store_begin(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
-  if (store->is_building)
-    return luaL_error(L, "a commit is being built already");
   /* Who commits will wait: nothing may be committed where that is not possible. */
   if (cg_task_current(store->runtime) != NULL)
     cg_task_check_park(store->runtime, L);
@@ -124,9 +122,9 @@ static enum cg_code write_data(lua_State *L, int value, const struct frame *fram
   return CG_OK;
 }
 
-/* journal(stream, type, flags, head, field, value, tail) -> true, value, time | false, err
- * Adds one record with the data {head "field": value tail} to the commit being built, or to one of
- * its own, commits, and parks until it is durable. */
+/* journal(stream, type, flags, head, field, value, tail, joins) -> true, value, time | false, err
+ * Adds one record with the data {head "field": value tail} to the commit being built (joins), or to
+ * one of its own, commits, and parks until it is durable. */
 static int bind_store_journal(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   if (lua_gettop(L) < 8)
@@ -143,8 +141,10 @@ static int bind_store_journal(lua_State *L) {
 
   struct cg_err err;
   struct cg_buf *buf;
-  bool is_own = !store->is_building;
-  if (is_own)
+  bool joins = lua_toboolean(L, 9);
+  if (joins && !store->is_building)
+    return luaL_error(L, "no commit is being built that this record could join");
+  if (!joins) /* What a script left behind that ran out of memory must not join this one. */
     cg_store_begin(store->store);
   store->is_building = false;
   if (stamp(store, &event, &err) != CG_OK ||

@@ -8,6 +8,15 @@
 
 #define READ_COUNT_MAX 100000 /* Events of one read call. */
 
+/* The store at stack index 1, for reading. Nobody reads while building a commit, so one that is
+ * there was left behind by a script that ran out of memory. */
+static struct cg_bind_store *check_reading(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  cg_store_rollback(store->store);
+  store->is_building = false;
+  return store;
+}
+
 /* Pushes a record as an event table; on an error pushes nothing. */
 static enum cg_code push_event(lua_State *L, const struct cg_record *record, struct cg_err *err) {
   luaL_checkstack(L, 8, "too many values");
@@ -55,14 +64,14 @@ static int bind_store_stream(lua_State *L) {
 
 /* count(stream) -> records */
 static int bind_store_count(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_bind_store *store = check_reading(L);
   lua_pushnumber(L, (lua_Number)cg_store_count(store->store, cg_bind_check_stream(L, 2, store)));
   return 1;
 }
 
 /* is_unfinished(stream) -> boolean */
 static int bind_store_is_unfinished(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_bind_store *store = check_reading(L);
   lua_pushboolean(L, cg_store_unfinished(store->store, cg_bind_check_stream(L, 2, store)));
   return 1;
 }
@@ -78,7 +87,7 @@ static int bind_store_name(lua_State *L) {
 
 /* read(stream, from, max, backward) -> events | nil, err */
 static int bind_store_read(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_bind_store *store = check_reading(L);
   cg_store_stream stream = cg_bind_check_stream(L, 2, store);
   double from = luaL_checknumber(L, 3), max = luaL_checknumber(L, 4);
   bool is_backward = lua_toboolean(L, 5);
@@ -153,7 +162,7 @@ static int bind_store_read_all(lua_State *L) {
 
 /* unfinished() -> numbers of the streams of unfinished processes, oldest stream first */
 static int bind_store_unfinished(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_bind_store *store = check_reading(L);
   uint32_t count = cg_store_stream_count(store->store);
   lua_newtable(L);
   int pushed = 0;

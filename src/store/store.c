@@ -232,7 +232,8 @@ enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_
 }
 
 void cg_store_rollback(struct cg_store *store) {
-  assert(store->is_building);
+  if (!store->is_building)
+    return;
   for (uint32_t i = 0; i < store->staged_count; i++)
     store->streams[store->staged[i].stream].count--;
   store->staged_count = 0;

@@ -102,7 +102,8 @@ uint64_t cg_store_added(struct cg_store *store);
 /* Appends what was added as one commit; *first gets the first record's position. Without records:
  * CG_OK and *first is the next position. On an error nothing was committed; the commit is over. */
 enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_err *err);
-/* Forgets what was added. Also allowed between cg_store_add and cg_store_added. */
+/* Forgets what was added. Also allowed between cg_store_add and cg_store_added, and when no commit
+ * is being built. */
 void cg_store_rollback(struct cg_store *store);
 
 /* Reads one record; it points into `buf`, which is emptied first.

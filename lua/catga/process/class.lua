@@ -12,6 +12,7 @@ local RESERVED = {
   approval = true, promise = true, loop = true, queries = true, time = true,
 }
 local NOT_STEPS = { execute = true, process_id = true, settings = true }
+local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembered.
 local DEFAULTS = { timeout = 30000, attempts = 3, backoff = 1000 }
 
 --- What the engine knows about one step.
@@ -31,6 +32,7 @@ local DEFAULTS = { timeout = 30000, attempts = 3, backoff = 1000 }
 ---@field face table                     what the script fills in
 ---@field steps table<string, catga.Step>
 ---@field implicit table<string, catga.Step>  steps of self:send and self:step
+---@field implicit_count integer
 ---@field self table                     the `self` of bodies and steps
 ---@field defaults table
 local Class = {}
@@ -61,7 +63,8 @@ end
 ---@return table face
 function M.define(registry, name)
   local face = {}
-  local class = setmetatable({ name = name, face = face, steps = {}, implicit = {} }, Class)
+  local class = setmetatable({ name = name, face = face, steps = {}, implicit = {},
+    implicit_count = 0 }, Class)
   registry:named("process", name, class)
   return face
 end
@@ -90,10 +93,13 @@ end
 ---@return catga.Step
 function Class:implicit_step(name)
   local step = self.implicit[name]
-  if not step then
-    step = self:make_step(name)
-    self.implicit[name] = step
+  if step then return step end
+  if self.implicit_count == IMPLICIT_MAX then -- Names made of data: they do not come back.
+    self.implicit, self.implicit_count = {}, 0
   end
+  step = self:make_step(name)
+  self.implicit[name] = step
+  self.implicit_count = self.implicit_count + 1
   return step
 end
 
@@ -115,10 +121,11 @@ end
 -- Names in self:step("x") and self:send("X") are known only when they run, so an undo without a
 -- method is an error unless the source of the body names it.
 local function is_named_in_source(class, name)
-  local info = debug.getinfo(class.face.execute, "S")
-  local text = info.source:sub(1, 1) == "@" and class.source_of and class.source_of(info.source:sub(2))
+  local source = debug.getinfo(class.face.execute, "S").source
+  local text = source:sub(1, 1) == "@" and class.source_of and class.source_of(source:sub(2))
   if not text then return false end
-  return text:find('"' .. name .. '"', 1, true) ~= nil or text:find("'" .. name .. "'", 1, true) ~= nil
+  local function has(quoted) return text:find(quoted, 1, true) ~= nil end
+  return has('"' .. name .. '"') or has("'" .. name .. "'")
 end
 
 local function check_names(class)
@@ -129,14 +136,16 @@ local function check_names(class)
         error(("process %s: %s must be a function"):format(class.name, name), 0)
       end
       if not class.steps[step] and not is_named_in_source(class, step) then
-        error(("process %s: %s undoes a step %s that does not exist"):format(class.name, name, step), 0)
+        error(("process %s: %s undoes a step %s that does not exist"):format(class.name, name,
+          step), 0)
       end
     end
   end
   for name, settings in pairs(class.face.settings or {}) do
     check_setting(("process %s: settings.%s"):format(class.name, name), settings)
     if not class.steps[name] and not is_named_in_source(class, name) then
-      error(("process %s: settings.%s is for a step that does not exist"):format(class.name, name), 0)
+      error(("process %s: settings.%s is for a step that does not exist"):format(class.name,
+        name), 0)
     end
   end
 end

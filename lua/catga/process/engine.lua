@@ -163,9 +163,9 @@ local function fail(p, failure, cancelled)
         journal.storable(p, failure))
     end
     p.compensating = true
-    local ok, err = undo.run(p, list)
+    local ok, fault = undo.run(p, list)
     if not ok then
-      return finish(p, "ProcessCompensationFailed", "error", journal.storable(p, err))
+      return finish(p, "ProcessCompensationFailed", "error", journal.storable(p, fault))
     end
   end
   finish(p, last, "error", journal.storable(p, failure))

@@ -58,7 +58,8 @@ local function write_once(p, kind, flags, head, field, value, tail, unit)
       return false, err
     end
   end
-  local ok, result, time = store:journal(p.stream, kind, flags, head, field, value, tail)
+  local ok, result, time = store:journal(p.stream, kind, flags, head, field, value, tail,
+    unit ~= nil)
   if ok then p.now = time end
   return ok, result
 end
@@ -74,7 +75,8 @@ local function write(p, ...)
 end
 
 -- A log that cannot take a record stops this process where it stands: nothing after it may happen.
-local STOPS = { failed = true, closed = true }
+-- The process goes on when it is taken up again: after a restart, or when somebody waits for it.
+local STOPS = { failed = true, closed = true, io_error = true }
 
 local function stop_at(p, failure)
   if not STOPS[failure.code] then return end
