@@ -291,7 +291,8 @@ end
 
 --- Processes, newest first.
 ---@param opts { status: string?, name: string?, max: integer? }?
----@return table[]
+---@return table[]? list
+---@return catga.Error? err  there is no such status
 function catga.processes.list(opts)
   return running("catga.processes.list", "look in a step"):process_list(opts or {})
 end

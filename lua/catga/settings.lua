@@ -97,6 +97,13 @@ local function read_file(path)
   return given
 end
 
+--- The text of catga.lua, or nil when there is none or it cannot be read.
+---@param dir string?
+---@return string?
+function M.text(dir)
+  return dir and (source.read(dir .. "/catga.lua")) or nil
+end
+
 --- The settings of an app: those of catga.lua in its directory, others that go before them, and
 --- the defaults.
 ---@param dir string?       nil: an app without a directory

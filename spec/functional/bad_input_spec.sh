@@ -16,6 +16,12 @@ check "unknown option" 2 'no option --kee; did you mean --key' "$program" send -
 check "missing value" 2 'option --data needs a value' "$program" run --data
 check "no arguments" 2 'Usage: catga VERB' "$program"
 check "help" 0 'Example: catga run' "$program" run --help
+check "help on a verb" 0 'Usage: catga process start NAME' "$program" help process start
+check "a group without a verb" 2 'process needs a verb: start, list, show \(catga process --help\)' \
+  "$program" process
+check "an empty name" 2 'the name is empty' "$program" publish ''
+check "an empty stream" 2 'the name is empty' "$program" stream read ''
+check "an empty process" 2 'the name is empty' "$program" process show ''
 check "version" 0 '^catga [0-9]+\.[0-9]+\.[0-9]+$' "$program" --version
 check "nothing runs there" 3 'nothing runs on data directory' "$program" send Hello
 check "missing app directory" 1 'missing is no directory' "$program" run "$tmp/missing"
@@ -63,8 +69,15 @@ catga.command("Eat", function() local t = {} for i = 1, 1e9 do t[i] = ("x"):rep(
 catga.command("Raise", function() error("oh no") end)
 catga.command("Odd", function() return { f = print } end)
 catga.command("Note", function(c) catga.events.append("Notes", { { type = "Noted", data = c } })
-  return true end)'
-app catga.lua <<<'return { handler_timeout = "100ms", memory_max = "64MiB", message_size_max = "64KiB" }'
+  return true end)
+local Long = catga.process "Long"
+function Long:execute() return self:fill() end
+function Long:fill()
+  local data = { text = ("x"):rep(90000) }
+  catga.events.append("Long", { { type = "Noted", data = data } })
+  return data
+end'
+app catga.lua <<<'return { handler_timeout = "100ms", memory_max = "64MiB", message_size_max = "96KiB" }'
 check "data is below a missing directory" 1 'missing/data' \
   "$program" run "$tmp/app" --data "$tmp/missing/data"
 touch "$tmp/file"
@@ -101,6 +114,8 @@ check "a handler that takes all memory" 1 'memory|handler_timeout' "$program" se
 check "an answer that is no data" 1 'function cannot be stored' "$program" send Odd
 check "no such process" 3 'there is no process x' "$program" process show x
 check "no such stream" 3 'there is no stream x' "$program" stream read x
+check "a wrong status" 1 'no process status complete; did you mean completed' \
+  "$program" process list --status complete
 check "a wrong number" 1 'max must be a whole number' "$program" process list --max none
 deep() {
   head -c 60000 /dev/zero | tr '\0' '[' | "$program" send Note -
@@ -117,6 +132,8 @@ large() {
   [ $? -eq 1 ] && [[ "$text" == *"limit: body too large"* ]]
 }
 is "a message over message_size_max" large
+check "a long result is whole" 0 'x"}$' "$program" process start Long '{"id":"long"}' --wait
+check "a long cell is cut and says so" 0 'xxx\.\.\.$' "$program" stream read Long
 check "still serving" 0 '^"hello you"$' "$program" send Hello '{"name":"you"}'
 check "still storing" 0 '^true$' "$program" send Note '{"n":1}'
 stop_app

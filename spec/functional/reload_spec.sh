@@ -57,6 +57,12 @@ rm "$tmp/app/broken.lua"
 handler 99
 is "the mended scripts are taken up" until_ok answers_by 99
 
+# Settings.
+app catga.lua <<<'return { handler_timeout = "4s" }'
+wait_line "catga.lua has changed; settings are read at the next start"
+app catga.lua <<<'return { handler_timout = "4s" }'
+wait_line "the settings before go on: .*no setting handler_timout"
+
 touch "$tmp/stop"
 for job in $(jobs -p); do
   [ "$job" = "$pid" ] || wait "$job"
