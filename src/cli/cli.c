@@ -22,6 +22,15 @@ static const struct cg_cli_verb VERBS[] = {
     {"log", "verify the files of an event log", cg_cli_log_usage, cg_cli_log},
     {NULL, NULL, NULL, NULL}};
 
+/* `catga help VERB...` is `catga VERB... --help`. */
+static int help_on(int argc, char **argv) {
+  static char option[] = "--help";
+  for (int i = 1; i + 1 < argc; i++)
+    argv[i] = argv[i + 1];
+  argv[argc - 1] = option;
+  return cg_cli_dispatch(NULL, VERBS, argc - 1, argv + 1);
+}
+
 static void print_help(void) {
   printf("Usage: catga VERB [OPTIONS] [ARGUMENTS]\n\n"
          "Durable event-driven software in Lua: one program, one log.\n\nVerbs:\n");
@@ -37,8 +46,10 @@ int cg_cli_main(int argc, char **argv) {
     print_help();
     return CG_CLI_USAGE;
   }
-  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-      strcmp(argv[1], "help") == 0) {
+  bool is_help = strcmp(argv[1], "help") == 0;
+  if (is_help && argc > 2)
+    return help_on(argc, argv);
+  if (is_help || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
     print_help();
     return CG_CLI_FINE;
   }
@@ -62,15 +73,15 @@ int cg_cli_dispatch(const char *group, const struct cg_cli_verb *verbs, int argc
   const char *space = group != NULL ? " " : "";
   const char *near = argc > 0 ? cg_cli_suggest(argv[0], names) : NULL;
   if (argc == 0)
-    fprintf(stderr, "catga: %s needs a verb; there are", before);
+    fprintf(stderr, "catga: %s needs a verb:", before);
   else if (near != NULL)
-    fprintf(stderr, "catga: there is no verb \"%s%s%s\"; did you mean \"%s\"? There are", before,
+    fprintf(stderr, "catga: there is no verb \"%s%s%s\"; did you mean \"%s\"? Verbs:", before,
             space, argv[0], near);
   else
-    fprintf(stderr, "catga: there is no verb \"%s%s%s\"; there are", before, space, argv[0]);
+    fprintf(stderr, "catga: there is no verb \"%s%s%s\"; verbs:", before, space, argv[0]);
   for (size_t i = 0; i < count; i++)
     fprintf(stderr, "%s %s", i > 0 ? "," : "", names[i]);
-  fprintf(stderr, " (catga --help)\n");
+  fprintf(stderr, " (catga%s%s --help)\n", group != NULL ? " " : "", before);
   return CG_CLI_USAGE;
 }
 
@@ -120,7 +131,7 @@ int cg_cli_option_exit(int option) {
 int cg_cli_wrong(const struct cg_cli_verb *verb, const char *format, ...) {
   va_list args;
   va_start(args, format);
-  fprintf(stderr, "catga %s: ", verb->name);
+  fprintf(stderr, "catga: ");
   vfprintf(stderr, format, args);
   va_end(args);
   fprintf(stderr, "\n%s", verb->usage);

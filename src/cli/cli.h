@@ -19,7 +19,7 @@ enum cg_cli_exit {
 
 /* One verb of the command. */
 struct cg_cli_verb {
-  const char *name;    /* "run" */
+  const char *name;    /* "run"; inside a group without the group's name. */
   const char *summary; /* One line for the list of verbs. */
   const char *usage;   /* What --help prints: usage, options, an example. */
   int (*run)(const struct cg_cli_verb *verb, int argc, char **argv); /* argv[0] is the name. */

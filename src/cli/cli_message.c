@@ -78,6 +78,8 @@ int cg_cli_message(const struct cg_cli_verb *verb, int argc, char **argv) {
   int count = argc - optind;
   if (count < 1 || count > 2)
     return cg_cli_wrong(verb, count < 1 ? "name the message" : "one name and one JSON text");
+  if (!cg_remote_name(verb, argv[optind]))
+    return CG_CLI_USAGE;
   const char *folder = is_send                          ? "/commands/"
                        : strcmp(verb->name, "ask") == 0 ? "/queries/"
                                                         : "/events/";

@@ -7,11 +7,13 @@
 #include "cli/print.h"
 #include "cli/remote.h"
 
+#define PROCESS_ID_BYTES 4096 /* Of its text, with the zero; a stream's name is shorter. */
+
 static const char start_usage[] =
     "Usage: catga process start NAME [JSON|-] [--wait] [-o json] [--data D]\n"
     "Starts a process and prints its id; the same id again is the same run.\n"
     "  JSON       its input; - reads it from stdin; without it, {}\n"
-    "  --wait     wait for its end and print its result\n"
+    "  --wait     wait for its end and print its result as JSON\n"
     "  -o json    print the whole answer as JSON\n"
     "  --data D   data directory of the instance (default $CATGA_DATA, else .catga)\n"
     "Exit code: 0 started (--wait: completed), 1 refused or failed, 3 no such process, or nothing\n"
@@ -94,9 +96,15 @@ static struct cg_buf *target_of(const char *path, const char *name) {
 
 static void print_started(const struct cg_buf *answer, const struct cg_remote_options *options,
                           bool waited) {
-  char text[65536];
-  cg_print_field(answer, waited ? "result" : "id", text, sizeof(text));
-  printf("%s\n", options->as_json ? (const char *)answer->data : text);
+  if (options->as_json)
+    printf("%s\n", (const char *)answer->data);
+  else if (waited)
+    cg_print_part(answer, "result");
+  else {
+    char id[PROCESS_ID_BYTES];
+    cg_print_field(answer, "id", id, sizeof(id));
+    printf("%s\n", id);
+  }
 }
 
 static int process_start(const struct cg_cli_verb *verb, int argc, char **argv) {
@@ -117,6 +125,8 @@ static int process_start(const struct cg_cli_verb *verb, int argc, char **argv) 
   int count = argc - optind;
   if (count < 1 || count > 2)
     return cg_cli_wrong(verb, count < 1 ? "name the process" : "one name and one JSON text");
+  if (!cg_remote_name(verb, argv[optind]))
+    return CG_CLI_USAGE;
   struct cg_buf *data = cg_remote_data(count == 2 ? argv[optind + 1] : "{}");
   if (data == NULL)
     return CG_CLI_FAILED;
@@ -180,6 +190,8 @@ static int process_show(const struct cg_cli_verb *verb, int argc, char **argv) {
       return cg_cli_option_exit(option);
   if (argc - optind != 1)
     return cg_cli_wrong(verb, "give one process id");
+  if (!cg_remote_name(verb, argv[optind]))
+    return CG_CLI_USAGE;
   return call(&remote, "GET", target_of("/processes/", argv[optind]), NULL, print_process, false);
 }
 

@@ -93,7 +93,7 @@ static int parse(const struct cg_cli_verb *verb, int argc, char **argv, struct r
   if (argc - optind != 1)
     return cg_cli_wrong(verb, "name one stream");
   range->stream = argv[optind];
-  return -1;
+  return cg_remote_name(verb, range->stream) ? -1 : CG_CLI_USAGE;
 }
 
 static int stream_read(const struct cg_cli_verb *verb, int argc, char **argv) {

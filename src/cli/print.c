@@ -8,7 +8,7 @@
 
 #include "bind/bind.h"
 
-#define CELL_BYTES 256 /* A longer cell of a table is cut. */
+#define CELL_BYTES 256 /* A longer cell of a table is cut, and ends in "...". */
 #define COLUMNS_MAX 8
 
 static lua_State *decode(const struct cg_buf *text);
@@ -94,6 +94,15 @@ void cg_print_problem(const struct cg_buf *text) {
   fprintf(stderr, "catga: %s: %s\n", code[0] != 0 ? code : "failed", detail);
 }
 
+void cg_print_part(const struct cg_buf *json, const char *field) {
+  lua_State *L = decode(json);
+  if (L == NULL)
+    return;
+  lua_getfield(L, -1, field);
+  print_json(L);
+  lua_close(L);
+}
+
 void cg_print_field(const struct cg_buf *json, const char *field, char *text, size_t size) {
   text[0] = 0;
   lua_State *L = decode(json);
@@ -117,6 +126,21 @@ static lua_State *decode(const struct cg_buf *text) {
   return NULL;
 }
 
+/* Copies text into a cell; what is too long is cut behind a whole character. */
+static void copy_cell(char *cell, size_t size, const char *text, size_t text_size) {
+  static const char MARK[] = "...";
+  if (text_size < size) {
+    memcpy(cell, text, text_size);
+    cell[text_size] = 0;
+    return;
+  }
+  size_t kept = size - sizeof(MARK);
+  while (kept > 0 && ((unsigned char)text[kept] & 0xc0) == 0x80)
+    kept--;
+  memcpy(cell, text, kept);
+  memcpy(cell + kept, MARK, sizeof(MARK));
+}
+
 /* The field of the document on top of the stack as text. */
 static void format_cell(lua_State *L, const struct cg_print_column *column, char *cell,
                         size_t size) {
@@ -130,11 +154,13 @@ static void format_cell(lua_State *L, const struct cg_print_column *column, char
     localtime_r(&seconds, &local);
     strftime(cell, size, "%Y-%m-%d %H:%M:%S", &local);
   } else if (lua_type(L, -1) == LUA_TSTRING) {
-    snprintf(cell, size, "%s", lua_tostring(L, -1));
+    size_t text_size;
+    const char *text = lua_tolstring(L, -1, &text_size);
+    copy_cell(cell, size, text, text_size);
   } else if (!lua_isnil(L, -1)) {
     struct cg_buf *json = cg_buf_take(NULL, 256);
     if (cg_value_encode(L, -1, NULL, json, CG_VALUE_BYTES_MAX, NULL) == CG_OK)
-      snprintf(cell, size, "%.*s", (int)json->size, (const char *)json->data);
+      copy_cell(cell, size, (const char *)json->data, json->size);
     cg_buf_unref(json);
   }
   lua_pop(L, 1);

@@ -4,7 +4,6 @@
 #ifndef CG_CLI_PRINT_H
 #define CG_CLI_PRINT_H
 
-#include <lua.h>
 #include <stdbool.h>
 
 #include "base/buf.h"
@@ -36,7 +35,10 @@ void cg_print_document(const struct cg_buf *text, const struct cg_print_column *
 double cg_print_number(const struct cg_buf *text, int index, const char *field);
 /* Prints a problem document as "catga: code: detail" on stderr. */
 void cg_print_problem(const struct cg_buf *text);
-/* Copies the text field of a JSON document into `text`, "" when there is none. */
+/* Prints a field of a JSON document as JSON in one line: null when there is none. */
+void cg_print_part(const struct cg_buf *json, const char *field);
+/* Copies the text field of a JSON document into `text`, "" when there is none; a longer one is cut
+ * and ends in "...". */
 void cg_print_field(const struct cg_buf *json, const char *field, char *text, size_t size);
 
 #endif

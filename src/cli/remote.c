@@ -29,6 +29,12 @@ bool cg_remote_option(const struct cg_cli_verb *verb, struct cg_remote_options *
   return false;
 }
 
+bool cg_remote_name(const struct cg_cli_verb *verb, const char *name) {
+  if (*name == 0)
+    cg_cli_wrong(verb, "the name is empty");
+  return *name != 0;
+}
+
 struct cg_client *cg_remote_open(const struct cg_remote_options *options, int *code) {
   struct cg_client *client;
   struct cg_err err;

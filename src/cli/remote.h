@@ -19,6 +19,8 @@ void cg_remote_init(struct cg_remote_options *options);
  * is neither or its value is wrong. */
 bool cg_remote_option(const struct cg_cli_verb *verb, struct cg_remote_options *options,
                       int option);
+/* Is it the name of anything? False, after a complaint, when it is empty. */
+bool cg_remote_name(const struct cg_cli_verb *verb, const char *name);
 /* Opens the client, or complains and returns the exit code in *code. */
 struct cg_client *cg_remote_open(const struct cg_remote_options *options, int *code);
 /* Calls; a failure or an error document is reported. CG_CLI_FINE: *answer is the document. */

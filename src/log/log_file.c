@@ -143,7 +143,8 @@ static enum cg_code take_lock(struct file_log *file, struct cg_err *err) {
     result = fs->lock(fs->arg, file->lock);
   } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
   if (result == -EWOULDBLOCK)
-    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process", file->directory);
+    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process; end that first",
+                      file->directory);
   else if (result < 0)
     code = cg_err_set(err, cg_err_from_errno(-result), "lock %s: %s", path, strerror(-result));
 

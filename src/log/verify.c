@@ -172,7 +172,8 @@ static enum cg_code take_lock(const struct check *check, int *handle, struct cg_
   if (*handle >= 0 && check->fs->lock(check->fs->arg, *handle) == -EWOULDBLOCK) {
     check->fs->close(check->fs->arg, *handle);
     *handle = -1;
-    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process", check->directory);
+    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process; end that first",
+                      check->directory);
   }
   cg_free(path);
   return code;
