@@ -70,7 +70,7 @@ endif
 # The verbs build by a second make: only then is what scripts/setup installs seen above.
 SUBMAKE = +$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)
 
-.PHONY: all help run run-fresh test test-programs check asan tsan torture fuzz fuzz-programs \
+.PHONY: all help run run-fresh serve test test-programs check asan tsan torture fuzz fuzz-programs \
 	bench bench-programs install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -81,6 +81,7 @@ help:
 	@echo "make                     build $(BUILD)/catga and $(BUILD)/libcatga.a"
 	@echo "make run [ORDERS=f.csv]  install what is missing, build, run examples/orders"
 	@echo "make run-fresh           the same with an empty data directory"
+	@echo "make serve               the same, and it goes on serving until Ctrl-C"
 	@echo "make test [FILE=path]    all tests, or those of one file"
 	@echo "make check               format, lint and the project's own rules"
 	@echo "make asan | tsan         the tests under sanitizers"
@@ -92,11 +93,27 @@ help:
 
 # Running the example.
 
+RUN_ORDERS = $(if $(ORDERS),CATGA_ORDERS_FILE="$(abspath $(ORDERS))") \
+	$(BUILD)/catga run examples/orders --data $(BUILD)/orders-data
+
 run:
 	$(Q)scripts/setup run
 	$(SUBMAKE) all
-	$(Q)$(if $(ORDERS),CATGA_ORDERS_FILE="$(abspath $(ORDERS))") \
-		$(BUILD)/catga run examples/orders --data $(BUILD)/orders-data
+	$(Q)$(RUN_ORDERS)
+	@echo
+	@echo "next: examples/orders/order_process.lua is the flow, revenue.lua the read model;"
+	@echo "make serve$(if $(filter command,$(origin BUILD)), BUILD=$(BUILD)) keeps it running, so that you can look inside"
+
+serve:
+	$(Q)scripts/setup run
+	$(SUBMAKE) all
+	@echo "while it serves, in another terminal (Ctrl-C here ends it):"
+	@echo "  export CATGA_DATA=$(BUILD)/orders-data"
+	@echo "  $(BUILD)/catga process list --status compensated"
+	@echo "  $(BUILD)/catga process show ID        an ID of that list"
+	@echo "  $(BUILD)/catga stream read Process-ID"
+	@echo "  $(BUILD)/catga ask Revenue '{\"month\":\"2011-11\"}'"
+	$(Q)CATGA_ORDERS_SERVE=1 $(RUN_ORDERS)
 
 run-fresh:
 	$(Q)rm -rf $(BUILD)/orders-data

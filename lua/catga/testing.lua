@@ -1,7 +1,7 @@
 --- The testing kit: an app on a memory log and a virtual clock, inside a spec.
 ---
 ---   local testing = require "catga.testing"
----   local app = testing.app("examples/orders", { stubs = { Pay = function(cmd) ... end } })
+---   local app = assert(testing.app("examples/orders", { stubs = { Pay = function() ... end } }))
 ---   local result, err = app:run("OrderProcess", { id = "1", amount = 5 })
 ---   app = app:crash()        -- what a kill would have left; a new app on the same log
 ---   app:stop()
@@ -54,7 +54,8 @@ local function drop_tasks(app)
   end
 end
 
---- Opens an app for a spec. Must run in a task, as specs do.
+--- Opens an app for a spec. Must run in a task, as specs do. A relative directory begins where
+--- `catga test` was started.
 ---@param source string|fun()  app directory, or a function that registers things
 ---@param opts { stubs: table<string, function>?, settings: table?, start: number?, data: string?,
 ---  manual: boolean?, main: boolean? }?  catga.main runs only with main = true
