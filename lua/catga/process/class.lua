@@ -53,7 +53,10 @@ local function check_setting(where, settings)
     if name == "at_most_once" and type(value) ~= "boolean" then
       error(where .. ": at_most_once is true or false", 0)
     end
-    if name == "timeout" or name == "backoff" then duration.ms(value, where .. "." .. name) end
+    if name == "timeout" or name == "backoff" then
+      local ms, fault = duration.parse(value, where .. "." .. name)
+      if not ms then error(fault, 0) end
+    end
   end
 end
 
@@ -141,8 +144,7 @@ local function check_names(class)
       end
     end
   end
-  for name, settings in pairs(class.face.settings or {}) do
-    check_setting(("process %s: settings.%s"):format(class.name, name), settings)
+  for name in pairs(class.face.settings or {}) do
     if not class.steps[name] and not is_named_in_source(class, name) then
       error(("process %s: settings.%s is for a step that does not exist"):format(class.name,
         name), 0)
@@ -187,6 +189,9 @@ function Class:finish(app)
   end
   if face.settings ~= nil and type(face.settings) ~= "table" then
     error(("process %s: settings must be a table of steps"):format(self.name), 0)
+  end
+  for name, settings in pairs(face.settings or {}) do
+    check_setting(("process %s: settings.%s"):format(self.name, tostring(name)), settings)
   end
   self.defaults = app.settings.process or DEFAULTS
   self.source_of = app.registry.source_of
