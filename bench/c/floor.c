@@ -50,7 +50,7 @@ struct batch {
 
 /* The floor. */
 struct floor {
-  lua_State *L;
+  lua_State *L;            /* Main state; the loop thread's. */
   int body_ref;            /* The function that bench/floor.lua returns. */
   int fd;                  /* The file. */
   struct cg_buf *scratch;  /* The record being encoded. Loop thread. */
@@ -70,7 +70,7 @@ struct floor {
   uint64_t durable_count;  /* Records that are durable. */
   bool is_writer_waiting;  /* It waits for `appended`. */
   bool is_ended;           /* The writer is to return. */
-  struct batch batches[2];
+  struct batch batches[2]; /* What `active` and `flight` point to. */
 };
 
 static void fail(const char *what) {

@@ -14,8 +14,8 @@
 
 /* Values as Lua source. */
 static const struct {
-  const char *name;
-  const char *source;
+  const char *name;   /* In the result lines. */
+  const char *source; /* Lua chunk that returns the value. */
 } subjects[] = {
     {"small", "return { reservation_id = 'R123456' }"},
     {"order", "return { order_id = 'order-0001234', customer_id = 'cust-99887', amount = 1234.5,\n"

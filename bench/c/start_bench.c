@@ -27,7 +27,7 @@
 
 /* A child and its ends of two pipes. */
 struct child {
-  pid_t pid;
+  pid_t pid;         /* Of the child. */
   int input;         /* Closed to let it end. */
   FILE *output;      /* Its lines. */
   uint64_t ready_ns; /* From before the start to the line "ready". */

@@ -8,8 +8,8 @@
 
 /* What the callbacks share. */
 struct program {
-  struct catga *catga;
-  int failed;
+  struct catga *catga; /* The instance. */
+  int failed;          /* 1 until the process has completed. */
 };
 
 /* The command Price in C: a constant price for everything. */

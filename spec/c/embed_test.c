@@ -37,19 +37,19 @@ static const char SCRIPT[] =
 
 /* One app in a directory of its own. */
 struct fixture {
-  char root[64]; /* Holds app/ and data/. */
-  char app[80];
-  char data[80];
-  struct catga *catga;
+  char root[64];       /* Holds app/ and data/. */
+  char app[80];        /* App directory. */
+  char data[80];       /* Data directory. */
+  struct catga *catga; /* NULL while none is open. */
 };
 
 /* The answer to one message. */
 struct outcome {
-  int count; /* Answers that came. */
-  int status;
-  char json[256];
-  char code[64];
-  char message[512];
+  int count;         /* Answers that came. */
+  int status;        /* Of the last one, as the rest. */
+  char json[256];    /* "" without a value. */
+  char code[64];     /* "" without an error. */
+  char message[512]; /* The same. */
 };
 
 static void take(void *arg, const struct catga_answer *answer) {

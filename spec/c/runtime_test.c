@@ -17,11 +17,11 @@
 
 /* A host with a loop of its own, and the runtime as a guest on it. */
 struct host {
-  uv_loop_t loop;
-  uv_timer_t own_timer; /* Work of the host itself. */
-  int own_ticks;
-  struct cg_say say;
-  struct cg_runtime *runtime;
+  uv_loop_t loop;             /* The host's. */
+  uv_timer_t own_timer;       /* Work of the host itself. */
+  int own_ticks;              /* How often own_timer fired. */
+  struct cg_say say;          /* Where the runtime's lines go. */
+  struct cg_runtime *runtime; /* The guest. */
 };
 
 static void on_own_tick(uv_timer_t *timer) {

@@ -34,9 +34,9 @@ int cg_bind_false(lua_State *L, const struct cg_err *err);
 /* A clock with its timers, as Lua holds it. */
 struct cg_bind_clock {
   struct cg_clock_virtual state; /* Used when is_virtual. */
-  struct cg_clock clock;
-  struct cg_timers *timers; /* NULL once closed. */
-  bool is_virtual;
+  struct cg_clock clock;         /* What reads it: the system's or that of `state`. */
+  struct cg_timers *timers;      /* NULL once closed. */
+  bool is_virtual;               /* It moves only when it is turned. */
 };
 
 /* The clock at a stack index; raises when it is none. */

@@ -119,9 +119,9 @@ static int bind_host_absolute(lua_State *L) {
 
 /* A watch, as Lua holds it. */
 struct host_watch {
-  struct cg_watch *watch; /* NULL once stopped. */
-  struct cg_runtime *runtime;
-  cg_ref changed; /* Function to run as a task. */
+  struct cg_watch *watch;     /* NULL once stopped. */
+  struct cg_runtime *runtime; /* Runs `changed`. */
+  cg_ref changed;             /* Function to run as a task. */
 };
 
 static void on_changed(void *arg) {

@@ -18,11 +18,11 @@
 
 /* A job and who waits for it. */
 struct request {
-  struct cg_runtime *runtime;
-  struct cg_model_job *job; /* The model's between submit and done; freed with the request. */
-  struct cg_task *task;     /* Parked in wait, or NULL. */
-  bool is_submitted;        /* Under way. */
-  bool is_held;             /* By its userdata. */
+  struct cg_runtime *runtime; /* Wakes `task`. */
+  struct cg_model_job *job;   /* The model's between submit and done; freed with the request. */
+  struct cg_task *task;       /* Parked in wait, or NULL. */
+  bool is_submitted;          /* Under way. */
+  bool is_held;               /* By its userdata. */
 };
 
 static void on_done(void *arg, struct cg_model_job *job);

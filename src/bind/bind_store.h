@@ -17,22 +17,22 @@
 
 /* A task that waits until a position is durable. */
 struct cg_bind_waiter {
-  uint64_t position;
-  struct cg_task *task;
+  uint64_t position;    /* The one it waits for. */
+  struct cg_task *task; /* Parked. */
 };
 
 /* A store as Lua holds it (through a boxed pointer). */
 struct cg_bind_store {
-  struct cg_store *store; /* NULL once closed. */
-  struct cg_runtime *runtime;
-  struct cg_clock clock;        /* Stamps records. */
-  struct cg_buf *scratch;       /* Records read, values encoded. */
-  struct cg_log_cursor *cursor; /* Of the last read_all, or NULL. */
-  uint64_t cursor_after;        /* Position up to which the cursor has read. */
-  size_t size_max;              /* Bytes of one value (message_size_max). */
-  struct cg_bind_waiter *ring;  /* FIFO of waiting tasks. */
-  uint32_t ring_first;
-  uint32_t ring_count;
+  struct cg_store *store;        /* NULL once closed. */
+  struct cg_runtime *runtime;    /* Whose tasks use it. */
+  struct cg_clock clock;         /* Stamps records. */
+  struct cg_buf *scratch;        /* Records read, values encoded. */
+  struct cg_log_cursor *cursor;  /* Of the last read_all, or NULL. */
+  uint64_t cursor_after;         /* Position up to which the cursor has read. */
+  size_t size_max;               /* Bytes of one value (message_size_max). */
+  struct cg_bind_waiter *ring;   /* FIFO of waiting tasks. */
+  uint32_t ring_first;           /* Index of the oldest. */
+  uint32_t ring_count;           /* How many wait. */
   uint32_t ring_capacity;        /* A power of two. */
   struct cg_bind_growth *growth; /* Readers that wait for new events, or NULL. */
   cg_ref on_failed;              /* Function to run when the log failed, or CG_NO_REF. */

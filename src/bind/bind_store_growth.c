@@ -9,7 +9,7 @@
 
 /* A task that waits until a record above a position is durable. */
 struct cg_bind_growth {
-  struct cg_bind_store *store;
+  struct cg_bind_store *store; /* Whose list it is in. */
   uint64_t position;           /* Seen so far. */
   struct cg_task *task;        /* Parked. */
   struct cg_bind_growth *next; /* In the store's list. */

@@ -11,7 +11,7 @@
 
 /* Exit codes; a contract. */
 enum cg_cli_exit {
-  CG_CLI_FINE = 0,
+  CG_CLI_FINE = 0,     /* Done. */
   CG_CLI_FAILED = 1,   /* The work could not be done; why is on stderr. */
   CG_CLI_USAGE = 2,    /* Wrong usage: unknown verb or option, missing argument. */
   CG_CLI_NOT_FOUND = 3 /* No such thing, or nothing to connect to. */

@@ -28,12 +28,12 @@ const char cg_cli_run_usage[] =
 
 /* A running app and what ends it. */
 struct run {
-  uv_loop_t loop;
+  uv_loop_t loop;        /* The program's, given to the instance. */
   uv_signal_t terminate; /* SIGTERM. */
   uv_signal_t interrupt; /* SIGINT. */
   uv_timer_t deadline;   /* Runs during a graceful stop. */
-  struct catga *catga;
-  bool is_stopping; /* A signal was taken. */
+  struct catga *catga;   /* The instance. */
+  bool is_stopping;      /* A signal was taken. */
 };
 
 static void on_deadline(uv_timer_t *timer) {

@@ -41,12 +41,12 @@ static const struct cg_print_column COLUMNS[] = {{"VERSION", "version", false},
 
 /* What to read. */
 struct range {
-  struct cg_remote_options remote;
-  const char *stream;
-  const char *from; /* Text of a number, or NULL. */
-  const char *max;  /* The same. */
-  const char *wait; /* A duration, or NULL. */
-  bool is_backward;
+  struct cg_remote_options remote; /* Which instance, and how to print. */
+  const char *stream;              /* Its name. */
+  const char *from;                /* Text of a number, or NULL. */
+  const char *max;                 /* The same. */
+  const char *wait;                /* A duration, or NULL. */
+  bool is_backward;                /* Newest first. */
 };
 
 static int get(struct cg_client *client, const struct range *range, const struct cg_buf **answer) {

@@ -23,10 +23,10 @@ struct test {
   const char *seed;   /* Text of a number, or NULL. */
   const char *output; /* Or NULL. */
   const char *filter; /* Or NULL. */
-  char **roots;
-  int root_count;
-  int code;     /* Exit code. */
-  bool is_over; /* The specs have run to their end. */
+  char **roots;       /* Directories and files given. */
+  int root_count;     /* How many. */
+  int code;           /* Exit code. */
+  bool is_over;       /* The specs have run to their end. */
 };
 
 static void count_handle(uv_handle_t *handle, void *arg) {

@@ -24,19 +24,20 @@ typedef const char *(*easy_strerror_fn)(CURLcode);
 typedef struct curl_slist *(*slist_append_fn)(struct curl_slist *, const char *);
 typedef void (*slist_free_fn)(struct curl_slist *);
 
+/* One connection to an instance. */
 struct cg_client {
-  void *library; /* Of dlopen. */
-  CURL *curl;
-  char socket[PATH_MAX]; /* Path, for messages. */
-  struct cg_http_socket_name name;
-  struct cg_buf *answer;
-  easy_setopt_fn setopt; /* Functions of the library. */
-  easy_perform_fn perform;
-  easy_getinfo_fn getinfo;
-  easy_cleanup_fn cleanup;
-  easy_strerror_fn strerror_of;
-  slist_append_fn slist_append;
-  slist_free_fn slist_free;
+  void *library;                   /* Of dlopen. */
+  CURL *curl;                      /* The easy handle. */
+  char socket[PATH_MAX];           /* Path, for messages. */
+  struct cg_http_socket_name name; /* Address of the socket. */
+  struct cg_buf *answer;           /* Body of the last answer. */
+  easy_setopt_fn setopt;           /* curl_easy_setopt of the library; the others likewise. */
+  easy_perform_fn perform;         /* curl_easy_perform. */
+  easy_getinfo_fn getinfo;         /* curl_easy_getinfo. */
+  easy_cleanup_fn cleanup;         /* curl_easy_cleanup. */
+  easy_strerror_fn strerror_of;    /* curl_easy_strerror. */
+  slist_append_fn slist_append;    /* curl_slist_append. */
+  slist_free_fn slist_free;        /* curl_slist_free_all. */
 };
 
 static enum cg_code open_library(struct cg_client *client, struct cg_err *err);

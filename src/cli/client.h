@@ -18,8 +18,8 @@ struct cg_client_request {
   const char *method; /* "GET" or "POST". */
   const char *target; /* Path and query, encoded: see cg_client_escape. */
   const char *body;   /* Of a POST; may be NULL. */
-  size_t body_size;
-  const char *key; /* Idempotency-Key, or NULL. */
+  size_t body_size;   /* Bytes of it. */
+  const char *key;    /* Idempotency-Key, or NULL. */
 };
 
 /* Prepares to talk to the instance whose data directory is `data`. Errors: CG_ENOTFOUND nothing

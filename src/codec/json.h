@@ -32,23 +32,23 @@ enum cg_code cg_json_write_number(struct cg_buf *buf, double number, struct cg_e
 
 /* Kinds of token. */
 enum cg_json_kind {
-  CG_JSON_NULL,
-  CG_JSON_FALSE,
-  CG_JSON_TRUE,
-  CG_JSON_NUMBER,
-  CG_JSON_STRING,
-  CG_JSON_KEY, /* An object's key; the value follows. */
-  CG_JSON_ARRAY_BEGIN,
-  CG_JSON_ARRAY_END,
-  CG_JSON_OBJECT_BEGIN,
-  CG_JSON_OBJECT_END,
-  CG_JSON_END /* The text is complete. */
+  CG_JSON_NULL,         /* The word null. */
+  CG_JSON_FALSE,        /* The word false. */
+  CG_JSON_TRUE,         /* The word true. */
+  CG_JSON_NUMBER,       /* In `number`. */
+  CG_JSON_STRING,       /* In `text`. */
+  CG_JSON_KEY,          /* An object's key; the value follows. */
+  CG_JSON_ARRAY_BEGIN,  /* [ */
+  CG_JSON_ARRAY_END,    /* ] */
+  CG_JSON_OBJECT_BEGIN, /* { */
+  CG_JSON_OBJECT_END,   /* } */
+  CG_JSON_END           /* The text is complete. */
 };
 
 /* One token. */
 struct cg_json_token {
-  enum cg_json_kind kind;
-  double number;    /* CG_JSON_NUMBER. */
+  enum cg_json_kind kind; /* Which of the fields below count. */
+  double number;          /* CG_JSON_NUMBER. */
   const char *text; /* CG_JSON_STRING, CG_JSON_KEY: unescaped, not zero-terminated; valid until
                          the next call. */
   size_t size;      /* Bytes of text. */

@@ -30,7 +30,7 @@ enum cg_embed_state {
 
 /* A C handler as it was registered. */
 struct cg_embed_handler {
-  catga_handler_fn fn;
+  catga_handler_fn fn;           /* Answers the message. */
   void *arg;                     /* Passed to fn. */
   struct catga *catga;           /* Whose it is. */
   struct cg_embed_handler *next; /* Registered before. */
@@ -38,31 +38,31 @@ struct cg_embed_handler {
 
 /* A message whose answer is not there yet. */
 struct cg_embed_call {
-  struct catga *catga;
-  catga_answer_fn fn;         /* May be NULL. */
-  void *arg;                  /* Passed to fn. */
-  struct cg_embed_call *next; /* In the list of the instance. */
-  struct cg_embed_call *previous;
+  struct catga *catga;            /* Whose it is. */
+  catga_answer_fn fn;             /* May be NULL. */
+  void *arg;                      /* Passed to fn. */
+  struct cg_embed_call *next;     /* In the list of the instance. */
+  struct cg_embed_call *previous; /* The same list. */
 };
 
 /* One stop callback. */
 struct cg_embed_stopper {
-  catga_stopped_fn fn;
-  void *arg; /* Passed to fn. */
+  catga_stopped_fn fn; /* To be told. */
+  void *arg;           /* Passed to fn. */
 };
 
 /* An instance. */
 struct catga {
-  enum cg_embed_state state;
-  struct cg_say say;   /* Where lines go. */
-  catga_say_fn say_fn; /* The program's own, or NULL. */
-  void *say_arg;       /* Passed to say_fn. */
-  char *app;           /* App directory, or NULL. */
-  char *data;          /* Data directory, or NULL. */
-  unsigned flags;      /* enum catga_flags. */
-  uv_loop_t *loop;
-  uv_loop_t own_loop; /* Used when owns_loop. */
-  bool owns_loop;
+  enum cg_embed_state state;    /* Where in its life it is. */
+  struct cg_say say;            /* Where lines go. */
+  catga_say_fn say_fn;          /* The program's own, or NULL. */
+  void *say_arg;                /* Passed to say_fn. */
+  char *app;                    /* App directory, or NULL. */
+  char *data;                   /* Data directory, or NULL. */
+  unsigned flags;               /* enum catga_flags. */
+  uv_loop_t *loop;              /* The given one, or own_loop. */
+  uv_loop_t own_loop;           /* Used when owns_loop. */
+  bool owns_loop;               /* No loop was given. */
   bool free_wanted;             /* catga_free came before the handles were closed. */
   bool is_warming;              /* warm_up has not come back from the pool. */
   struct cg_runtime *runtime;   /* NULL before open and after the stop. */
@@ -72,11 +72,11 @@ struct catga {
   uv_async_t wake;              /* Takes the end of the stop out of the task that reports it. */
   uv_work_t warm_up;            /* Makes the pool's threads at open. */
   struct cg_mediator *mediator; /* Handlers in C. */
-  struct cg_embed_handler *handlers;
-  struct cg_embed_call *calls; /* Unanswered messages. */
-  struct cg_embed_stopper stoppers[CG_EMBED_STOPPERS_MAX];
-  int stopper_count;
-  int exit_code;     /* Of the program. */
+  struct cg_embed_handler *handlers;                       /* In C, newest first. */
+  struct cg_embed_call *calls;                             /* Unanswered messages. */
+  struct cg_embed_stopper stoppers[CG_EMBED_STOPPERS_MAX]; /* To be told of the stop. */
+  int stopper_count;                                       /* How many of them are set. */
+  int exit_code;                                           /* Of the program. */
   struct cg_err err; /* Of the last call that keeps a message. */
 };
 

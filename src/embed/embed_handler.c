@@ -12,12 +12,12 @@
 
 /* Lives on the stack of a dispatch, which so allocates nothing for a small answer. */
 struct catga_reply {
-  const char *json;         /* The value, zero-terminated; NULL: none was given. */
-  size_t size;              /* Bytes of it. */
-  struct cg_buf *large;     /* Holds a value that does not fit `small`, or NULL. */
-  struct cg_buf_pool *pool; /* Where `large` comes from. */
-  bool is_error;
-  char small[SMALL_BYTES];
+  const char *json;            /* The value, zero-terminated; NULL: none was given. */
+  size_t size;                 /* Bytes of it. */
+  struct cg_buf *large;        /* Holds a value that does not fit `small`, or NULL. */
+  struct cg_buf_pool *pool;    /* Where `large` comes from. */
+  bool is_error;               /* The handler answered with an error. */
+  char small[SMALL_BYTES];     /* Holds a value that fits. */
   char code[CODE_BYTES];       /* Set when is_error. */
   char message[MESSAGE_BYTES]; /* The same. */
 };

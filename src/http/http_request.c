@@ -17,9 +17,9 @@
 
 /* What start_task gets through lua_cpcall. */
 struct start {
-  struct cg_http_request *request;
-  const char *method;
-  const char *url;
+  struct cg_http_request *request; /* To be handled. */
+  const char *method;              /* "GET", ... */
+  const char *url;                 /* Path, unescaped, without the query. */
 };
 
 static struct cg_http_request *new_request(struct cg_http *http, struct MHD_Connection *connection);

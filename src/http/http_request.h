@@ -22,26 +22,26 @@ struct cg_http_ticket {
 
 /* A request. */
 struct cg_http_request {
-  struct cg_http *http;
-  struct MHD_Connection *connection;
-  struct cg_buf *body;                        /* What came so far. */
-  struct cg_http_ticket *ticket;              /* While a task works on it, else NULL. */
-  struct cg_buf *answer;                      /* The answer's body; NULL until there is one. */
-  unsigned status;                            /* Of the answer. */
-  char content_type[64];                      /* Of the answer. */
-  char header_name[CG_HTTP_HEADER_BYTES_MAX]; /* One more header, or "". */
-  char header_value[CG_HTTP_HEADER_BYTES_MAX];
-  bool is_suspended;
-  struct cg_http_request *next; /* In the server's list. */
-  struct cg_http_request *previous;
+  struct cg_http *http;                        /* The server. */
+  struct MHD_Connection *connection;           /* Where it came in and the answer goes. */
+  struct cg_buf *body;                         /* What came so far. */
+  struct cg_http_ticket *ticket;               /* While a task works on it, else NULL. */
+  struct cg_buf *answer;                       /* The answer's body; NULL until there is one. */
+  unsigned status;                             /* Of the answer. */
+  char content_type[64];                       /* Of the answer. */
+  char header_name[CG_HTTP_HEADER_BYTES_MAX];  /* One more header, or "". */
+  char header_value[CG_HTTP_HEADER_BYTES_MAX]; /* Its value. */
+  bool is_suspended;                /* The connection sleeps until the answer is there. */
+  struct cg_http_request *next;     /* In the server's list. */
+  struct cg_http_request *previous; /* The same list. */
 };
 
 /* The server. */
 struct cg_http {
-  struct cg_runtime *runtime;
-  char *path; /* Of the socket. */
-  size_t body_bytes_max;
-  cg_ref handler;
+  struct cg_runtime *runtime;       /* Runs the tasks. */
+  char *path;                       /* Of the socket. */
+  size_t body_bytes_max;            /* Of a request; more is answered with 413. */
+  cg_ref handler;                   /* Lua function that handles a request. */
   struct MHD_Daemon *daemon;        /* NULL once stopped. */
   uv_poll_t poll;                   /* On the daemon's epoll descriptor. */
   uv_timer_t timer;                 /* What MHD_get_timeout asks for. */

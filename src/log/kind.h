@@ -26,10 +26,10 @@ struct cg_log_kind {
   /* Puts the commit that holds cursor->position, which exists, under the cursor. */
   enum cg_code (*fetch)(struct cg_log *log, struct cg_log_cursor *cursor, struct cg_err *err);
   void (*flush)(struct cg_log *log); /* NULL: nothing ever waits for it. */
-  bool (*turn)(struct cg_log *log);
-  void (*stats)(struct cg_log *log, struct cg_log_stats *stats);
-  enum cg_code (*close)(struct cg_log *log, struct cg_err *err);
-  void (*abandon)(struct cg_log *log);
+  bool (*turn)(struct cg_log *log);  /* cg_log_turn. */
+  void (*stats)(struct cg_log *log, struct cg_log_stats *stats); /* cg_log_stats. */
+  enum cg_code (*close)(struct cg_log *log, struct cg_err *err); /* cg_log_close. */
+  void (*abandon)(struct cg_log *log);                           /* cg_log_abandon. */
 };
 
 /* The part of a log that all kinds have. */

@@ -66,9 +66,9 @@ struct cg_log_options {
   uint64_t nonce_seed;        /* 0: nonces and log id from the system's randomness. */
   bool manual;                /* No writer thread: cg_log_turn does its work (specs). */
   cg_log_replay_fn replay;    /* May be NULL. */
-  void *replay_arg;
-  cg_log_progress_fn progress; /* May be NULL. */
-  void *progress_arg;
+  void *replay_arg;           /* Passed to replay. */
+  cg_log_progress_fn progress;   /* May be NULL. */
+  void *progress_arg;            /* Passed to progress. */
   const struct cg_log *snapshot; /* Memory kind: begin with a copy of its records, which are
                                       replayed; NULL: empty. Not kept. */
 };

@@ -81,41 +81,41 @@ enum cg_record_flags {
 
 /* One record, decoded; the pointers point into the bytes it was decoded from. */
 struct cg_record {
-  uint64_t position;  /* Global position; 0 when not known. */
-  uint64_t version;   /* Version in its stream. */
-  int64_t time_ms;    /* Unix ms. */
-  uint64_t id;        /* Snowflake id. */
-  const char *stream; /* Not zero-terminated. */
-  const char *type;   /* Not zero-terminated. */
-  const uint8_t *metadata;
-  const uint8_t *data;
-  uint32_t metadata_size;
-  uint32_t data_size;
-  uint16_t flags;
-  uint16_t stream_size;
-  uint16_t type_size;
+  uint64_t position;       /* Global position; 0 when not known. */
+  uint64_t version;        /* Version in its stream. */
+  int64_t time_ms;         /* Unix ms. */
+  uint64_t id;             /* Snowflake id. */
+  const char *stream;      /* Not zero-terminated. */
+  const char *type;        /* Not zero-terminated. */
+  const uint8_t *metadata; /* NULL is fine when its size is 0. */
+  const uint8_t *data;     /* The same. */
+  uint32_t metadata_size;  /* Bytes of metadata. */
+  uint32_t data_size;      /* Bytes of data. */
+  uint16_t flags;          /* enum cg_record_flags. */
+  uint16_t stream_size;    /* Bytes of stream. */
+  uint16_t type_size;      /* Bytes of type. */
 };
 
 /* A segment header, decoded. */
 struct cg_segment_header {
-  uint8_t log_id[16];
-  uint64_t number;
-  uint64_t first_position;
-  uint32_t nonce;
-  uint32_t chain;
-  int64_t created_ms;
-  uint64_t segment_bytes;
+  uint8_t log_id[16];      /* The same in all segments of a log. */
+  uint64_t number;         /* Of the segment, from 0. */
+  uint64_t first_position; /* Of the first record it has or will have. */
+  uint32_t nonce;          /* Salts every CRC in the segment. */
+  uint32_t chain;          /* Check of the last commit of the segment before. */
+  int64_t created_ms;      /* Unix ms. */
+  uint64_t segment_bytes;  /* Capacity of the file. */
 };
 
 /* A commit header, decoded. */
 struct cg_commit_header {
-  uint32_t size;         /* Bytes of the whole commit. */
-  uint32_t record_count; /* 0: a mark. */
-  uint64_t first_position;
-  uint64_t durable_position;
-  int64_t time_ms;
-  uint32_t chain;
-  uint32_t crc; /* The header's own CRC. */
+  uint32_t size;             /* Bytes of the whole commit. */
+  uint32_t record_count;     /* 0: a mark. */
+  uint64_t first_position;   /* Of its first record. */
+  uint64_t durable_position; /* All below was known to be durable. */
+  int64_t time_ms;           /* Unix ms. */
+  uint32_t chain;            /* Check of the commit before. */
+  uint32_t crc;              /* The header's own CRC. */
 };
 
 /* Padded bytes a record with these parts takes. */

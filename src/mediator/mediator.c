@@ -6,11 +6,12 @@
 #include "base/map.h"
 #include "base/mem.h"
 
+/* The table of handlers. */
 struct cg_mediator {
   struct cg_map *names;                  /* Name to index. */
   struct cg_mediator_handler **handlers; /* Each allocated by itself, so that pointers stay. */
-  size_t count;
-  size_t capacity;
+  size_t count;                          /* Handlers. */
+  size_t capacity;                       /* Pointers that fit. */
 };
 
 struct cg_mediator *cg_mediator_new(uint64_t seed) {

@@ -27,12 +27,12 @@ typedef int (*cg_mediator_fn)(void *arg, const char *data, size_t size, void *re
 
 /* One handler. Read-only outside. */
 struct cg_mediator_handler {
-  const char *name; /* Zero-terminated. */
-  enum cg_mediator_kind kind;
-  cg_mediator_fn fn;
-  void *arg;              /* Passed to fn. */
-  uint64_t call_count;    /* Dispatches so far. */
-  uint64_t failure_count; /* Of these, answered with an error. */
+  const char *name;           /* Zero-terminated. */
+  enum cg_mediator_kind kind; /* What it answers. */
+  cg_mediator_fn fn;          /* Called for each message. */
+  void *arg;                  /* Passed to fn. */
+  uint64_t call_count;        /* Dispatches so far. */
+  uint64_t failure_count;     /* Of these, answered with an error. */
 };
 
 /* An empty table; `seed` should differ between runs. */

@@ -24,6 +24,7 @@ struct queue {
   struct cg_model_job *last;  /* Meaningless when empty. */
 };
 
+/* The read models of a store, and the thread that works on them. */
 struct cg_model {
   char *path;             /* Of the database; NULL: in memory. Constant. */
   uv_async_t async;       /* Rung when jobs are done. */

@@ -52,7 +52,7 @@ enum cg_model_match { CG_MODEL_STRING, CG_MODEL_NUMBER, CG_MODEL_BOOLEAN, CG_MOD
 
 /* One request with its results. */
 struct cg_model_job {
-  enum cg_model_verb verb;
+  enum cg_model_verb verb;   /* What to do. */
   char *projection;          /* Whose model; NULL for LIST. Owned. */
   uint32_t version;          /* Which version of it. */
   uint64_t from;             /* APPLY: the checkpoint before. */

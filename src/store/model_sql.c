@@ -49,12 +49,13 @@ static const char *const OWN_SQL[OWN_COUNT] = {
 
 /* The prepared statements of one version's table. */
 struct table {
-  char *projection; /* Owned. */
-  uint32_t version;
+  char *projection;                    /* Owned. */
+  uint32_t version;                    /* Of the projection. */
   sqlite3_stmt *statements[OWN_COUNT]; /* Owned. */
   struct table *next;                  /* In the list of all. */
 };
 
+/* The database; the worker thread's. */
 struct cg_model_sql {
   sqlite3 *db;                        /* The connection; owned. */
   const char *name;                   /* Of the file, for errors; SQLite's memory. */

@@ -51,12 +51,12 @@ struct cg_store_event {
   cg_store_stream stream; /* Where to. */
   int64_t expected;       /* Version it must follow, or CG_STORE_ANY, _NONE, _EXISTS. */
   const char *type;       /* 1..CG_RECORD_TYPE_BYTES_MAX bytes. */
-  size_t type_size;
-  const void *metadata; /* May be NULL when the size is 0. */
-  size_t metadata_size;
-  uint16_t flags;  /* enum cg_record_flags. */
-  uint64_t id;     /* Snowflake. */
-  int64_t time_ms; /* Unix ms. */
+  size_t type_size;       /* Bytes of the type. */
+  const void *metadata;   /* May be NULL when the size is 0. */
+  size_t metadata_size;   /* Bytes of the metadata. */
+  uint16_t flags;         /* enum cg_record_flags. */
+  uint64_t id;            /* Snowflake. */
+  int64_t time_ms;        /* Unix ms. */
 };
 
 /* Opens the store: opens the log, reads it once, builds the index. Errors: cg_log_open_*'s. */

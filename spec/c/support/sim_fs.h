@@ -22,7 +22,7 @@ struct sim_fs;
 
 /* What happens at a planned call. */
 enum sim_fault {
-  SIM_FAULT_NONE,
+  SIM_FAULT_NONE,  /* Nothing. */
   SIM_FAULT_CRASH, /* The call happens in part, it and all later ones return -EIO. */
   SIM_FAULT_ERROR, /* It does not happen and returns the error. */
   SIM_FAULT_SHORT  /* A read or write does only part of what it was asked. */
