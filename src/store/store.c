@@ -254,19 +254,33 @@ enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint6
   return code;
 }
 
-/* Makes the data directory when it is missing; its name is durable before anything lies in it. */
+/* The directory that holds the name `path`. */
+static void parent_of(const char *path, char parent[PATH_BYTES]) {
+  size_t size = strlen(path);
+  while (size > 1 && path[size - 1] == '/')
+    size--;
+  while (size > 0 && path[size - 1] != '/')
+    size--;
+  while (size > 1 && path[size - 1] == '/')
+    size--;
+  snprintf(parent, PATH_BYTES, "%.*s", size > 0 ? (int)size : 1, size > 0 ? path : ".");
+}
+
+/* Makes the data directory when it is missing; its name is durable before anything lies in it, also
+ * when the program that made it ended before it had synced the name. */
 static enum cg_code make_data_directory(const struct cg_store_options *options,
                                         struct cg_err *err) {
   const struct cg_fs *fs = options->log.fs != NULL ? options->log.fs : cg_fs_system();
   int status = fs->mkdir(fs->arg, options->path);
-  if (status == -EEXIST)
-    return CG_OK;
-  if (status < 0)
+  bool was_there = status == -EEXIST;
+  if (status < 0 && !was_there)
     return cg_err_set(err, cg_err_from_errno(-status), "make data directory %s: %s", options->path,
                       strerror(-status));
   char parent[PATH_BYTES];
-  snprintf(parent, sizeof(parent), "%s/..", options->path);
+  parent_of(options->path, parent);
   status = fs->sync_dir(fs->arg, parent);
+  if (was_there && (status == -EACCES || status == -EPERM)) /* It is for others to write. */
+    return CG_OK;
   if (status < 0)
     return cg_err_set(err, CG_EIO, "sync the directory above %s: %s", options->path,
                       strerror(-status));
