@@ -5,10 +5,12 @@ local catga = require "catga"
 
 -- Calls of outside effects, which a kill does not take back.
 local calls = {}
-local tries = {} -- How often the flaky step was called, by order; a kill does not take it back either.
+-- How often the flaky step was called, by order; a kill does not take it back either.
+local tries = {}
 
 local function called(name, ctx_or_key)
-  calls[#calls + 1] = { name = name, key = type(ctx_or_key) == "table" and ctx_or_key.key or ctx_or_key }
+  local key = type(ctx_or_key) == "table" and ctx_or_key.key or ctx_or_key
+  calls[#calls + 1] = { name = name, key = key }
 end
 
 local function count(name)
@@ -72,7 +74,8 @@ local function types_of(app, id)
   return list
 end
 
-local SAME = { "reservation", "tolerated", "code", "flaky", "keys", "stamp", "uuid", "random", "id" }
+local SAME = { "reservation", "tolerated", "code", "flaky", "keys", "stamp", "uuid", "random",
+  "id" }
 local LATER = 1767225600000 + 60000 -- The clock after a restart.
 
 local function reopen(whole, position)
@@ -209,37 +212,37 @@ describe("a step", function()
     end))
   end
 
-  it("times out, is undone without a result, and the body sees the error", function()
-    local undone
+  it("times out, is undoing without a result, and the body sees the error", function()
+    local undoing
     local app = app_with(function(P)
       P.settings = { slow = { timeout = "1s", attempts = 2, backoff = "1s" } }
       function P:execute() return self:slow("arg") end
       function P:slow() self:sleep("1h") end
-      function P:compensate_slow(result, arg) undone = { result = result, arg = arg } end
+      function P:compensate_slow(result, arg) undoing = { result = result, arg = arg } end
     end)
     local result, err = app:run("P", "t")
     assert.is_nil(result)
     assert.equal("timeout", err.code)
     assert.equal("compensated", err.status)
-    assert.same({ arg = "arg" }, undone)
+    assert.same({ arg = "arg" }, undoing)
     local failed = app:journal("t")[2].data
     assert.is_true(failed.in_doubt)
     app:stop()
   end)
 
   it("is tried again only when the error is retryable", function()
-    local tries = 0
+    local attempts = 0
     local app = app_with(function(P)
       function P:execute() return self:pay() end
       function P:pay()
-        tries = tries + 1
+        attempts = attempts + 1
         error(catga.error("declined", "no money"))
       end
     end)
     local _, err = app:run("P", "x")
     assert.equal("declined", err.code)
     assert.equal("failed", err.status)
-    assert.equal(1, tries)
+    assert.equal(1, attempts)
     app:stop()
   end)
 
@@ -281,7 +284,8 @@ describe("a step", function()
       function P:inner() return 1 end
     end)
     assert.equal(2, app:run("P", "x"))
-    assert.same({ "ProcessStarted", "ProcessStepCompleted", "ProcessCompleted" }, types_of(app, "x"))
+    assert.same({ "ProcessStarted", "ProcessStepCompleted", "ProcessCompleted" },
+      types_of(app, "x"))
     app:stop()
   end)
 
@@ -307,7 +311,8 @@ describe("a step", function()
         return r
       end
       function P:make(...)
-        return { list = catga.json.empty_array, null = catga.null, n = select("#", ...), tenth = 0.1 }
+        local n = select("#", ...)
+        return { list = catga.json.empty_array, null = catga.null, n = n, tenth = 0.1 }
       end
       function P:compensate_make(result, ...)
         got = { n = select("#", ...), ... }
@@ -345,7 +350,7 @@ describe("a step", function()
   end)
 
   it("that may run at most once raises in_doubt after a crash", function()
-    local tries = 0
+    local attempts = 0
     local function define_once()
       local P = catga.process "P"
       P.settings = { charge = { at_most_once = true } }
@@ -354,7 +359,7 @@ describe("a step", function()
         return { ok = ok, code = not ok and err.code or nil }
       end
       function P:charge()
-        tries = tries + 1
+        attempts = attempts + 1
         return "paid"
       end
     end
@@ -365,7 +370,7 @@ describe("a step", function()
     local again = assert(testing.app(define_once, { memory = app:snapshot(started.position + 1) }))
     local _, result = again:wait("x")
     assert.same({ ok = false, code = "in_doubt" }, result)
-    assert.equal(1, tries)
+    assert.equal(1, attempts)
     again:stop()
     app:stop()
   end)
@@ -448,7 +453,7 @@ describe("changed code", function()
     app:stop()
   end)
 
-  it("that ends earlier than recorded is diverged too, and is not undone", function()
+  it("that ends earlier than recorded is diverged too, and is not undoing", function()
     local app = crash_into(function(self)
       self:a()
       return "early"
@@ -520,7 +525,7 @@ end)
 
 describe("cancelling", function()
   it("abandons the body, where no pcall can swallow it, and undoes what was done", function()
-    local after, undone = false, 0
+    local after, undoing = false, 0
     local app = assert(testing.app(function()
       local P = catga.process "P"
       function P:execute()
@@ -529,14 +534,14 @@ describe("cancelling", function()
         after = true
       end
       function P:a() return "a" end
-      function P:compensate_a() undone = undone + 1 end
+      function P:compensate_a() undoing = undoing + 1 end
     end))
     app:start("P", "x")
     app:settle()
     app:call(function() return app.app.engine:cancel("x") end)
     assert.equal("cancelled", app.app:process("x").status)
     assert.is_false(after)
-    assert.equal(1, undone)
+    assert.equal(1, undoing)
     app:stop()
   end)
 end)

@@ -208,7 +208,7 @@ end
 --- Lets go of a process that stays unfinished in the journal; who waits for it gets the error.
 ---@param p catga.Instance
 ---@param failure catga.Error
-function Engine:let_go(p, failure)
+function Engine.let_go(_, p, failure)
   forget(p)
   if p.status then return end
   p:settle("stopped", nil, errors.new(failure.code, failure.message, failure))
