@@ -83,8 +83,6 @@ struct catga {
 /* Pushes the method `name` of the Lua program and the program onto the stack of the main state:
  * its arguments follow, then cg_task_spawn. */
 void cg_embed_push_method(struct catga *catga, const char *name);
-/* Ends a call: tells its callback and frees it. */
-void cg_embed_answer(struct cg_embed_call *call, const struct catga_answer *answer);
 /* Answers all open calls with CATGA_CLOSED. */
 void cg_embed_close_calls(struct catga *catga);
 /* Pushes the list of C handlers for Lua: { kind, name, fn } each. */

@@ -10,6 +10,7 @@
 static void call(struct catga *catga, const char *kind, const char *name, const char *json,
                  size_t size, const char *key, catga_answer_fn fn, void *arg);
 static int on_answer(lua_State *L);
+static void answer_call(struct cg_embed_call *open, const struct catga_answer *answer);
 
 void catga_send(struct catga *catga, const char *name, const char *json, size_t size,
                 const char *key, catga_answer_fn fn, void *arg) {
@@ -77,11 +78,12 @@ static int on_answer(lua_State *L) {
     answer.retryable = lua_toboolean(L, 4);
     answer.status = cg_embed_status_of(answer.code);
   }
-  cg_embed_answer(open, &answer);
+  answer_call(open, &answer);
   return 0;
 }
 
-void cg_embed_answer(struct cg_embed_call *open, const struct catga_answer *answer) {
+/* Ends a call: tells its callback and frees it. */
+static void answer_call(struct cg_embed_call *open, const struct catga_answer *answer) {
   struct catga *catga = open->catga;
   if (open->previous != NULL)
     open->previous->next = open->next;
@@ -102,7 +104,7 @@ void cg_embed_close_calls(struct catga *catga) {
                                 .message = "stopped before the answer was there",
                                 .retryable = 1};
   while (catga->calls != NULL)
-    cg_embed_answer(catga->calls, &closed);
+    answer_call(catga->calls, &closed);
 }
 
 const char *catga_strerror(int status) {

@@ -81,10 +81,6 @@ void cg_http_stop(struct cg_http *http) {
   uv_close((uv_handle_t *)&http->timer, on_closed);
 }
 
-size_t cg_http_pending(const struct cg_http *http) {
-  return http->pending_count;
-}
-
 void cg_http_resumed(struct cg_http *http) {
   http->is_resuming = true;
   if (!http->is_running)

@@ -35,7 +35,5 @@ void cg_http_drain(struct cg_http *http);
 /* Answers what is still open with 503 and closes everything; memory is freed once the loop has
  * turned. NULL is fine. */
 void cg_http_stop(struct cg_http *http);
-/* Requests that have not been answered. */
-size_t cg_http_pending(const struct cg_http *http);
 
 #endif

@@ -68,10 +68,8 @@ void cg_http_request_completed(void *arg, struct MHD_Connection *connection, voi
   if (request == NULL)
     return;
   *state = NULL;
-  if (request->ticket != NULL) {
+  if (request->ticket != NULL)
     request->ticket->request = NULL;
-    http->pending_count--;
-  }
   if (request->previous != NULL)
     request->previous->next = request->next;
   else
@@ -187,7 +185,6 @@ static int start_task(lua_State *L) {
   cg_task_spawn(http->runtime, L, 6);
   ticket->request = request;
   request->ticket = ticket;
-  http->pending_count++;
   return 0;
 }
 
@@ -225,7 +222,6 @@ static int collect_ticket(lua_State *L) {
 static void finish(struct cg_http_request *request) {
   request->ticket->request = NULL;
   request->ticket = NULL;
-  request->http->pending_count--;
   if (request->is_suspended) {
     request->is_suspended = false;
     MHD_resume_connection(request->connection);

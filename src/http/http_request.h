@@ -47,7 +47,6 @@ struct cg_http {
   uv_timer_t timer;                 /* What MHD_get_timeout asks for. */
   int open_handles;                 /* Until their close callbacks have run. */
   struct cg_http_request *requests; /* All that are not completed. */
-  size_t pending_count;             /* Given to a task and not answered. */
   bool is_running;                  /* Inside run(): it turns again by itself. */
   bool is_resuming;                 /* A connection was resumed: the daemon must turn. */
   bool is_draining;                 /* The listening socket is closed. */
