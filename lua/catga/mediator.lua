@@ -57,8 +57,12 @@ function Ctx:new_id() return self.app:new_id() end
 --- Milliseconds since the Unix epoch.
 function Ctx:now() return self.app.clock:now() end
 
+-- What all messages of a handler have in common is not in each envelope.
+local OF_ENTRY = { app = true, name = true, kind = true }
+
 local CTX = {
   __index = function(ctx, field)
+    if OF_ENTRY[field] then return ctx.entry[field] end
     local lazy = LAZY[field]
     if lazy then
       local value = lazy(ctx)
@@ -73,14 +77,14 @@ local CTX = {
 local GIVEN = { "id", "key", "has_key", "attempt", "correlation_id", "causation_id", "stream",
   "version", "position" }
 
-local function new_ctx(app, entry, parent, opts)
+local function new_ctx(entry, parent, opts)
   local nth
   if parent then
-    nth = (parent.sent or 0) + 1
+    nth = parent.sent + 1
     parent.sent = nth
   end
-  local ctx = setmetatable({ app = app, name = entry.name, kind = entry.kind, parent = parent,
-    attempt = 1, nth = nth }, CTX)
+  local ctx = setmetatable({ entry = entry, parent = parent, attempt = 1, nth = nth, sent = 0,
+    has_key = false }, CTX)
   if opts then
     for i = 1, #GIVEN do
       local field = GIVEN[i]
@@ -124,7 +128,7 @@ end
 -- Runs the handler as a unit of work of its own.
 local function run_outermost(task, entry, data, ctx)
   for _ = 1, CONFLICT_RUNS_MAX do
-    ctx.sent = nil -- What it sends has the same keys in every run.
+    ctx.sent = 0 -- What it sends has the same keys in every run.
     task.in_unit = true
     local ok, value, err = xpcall(entry.run, errors.catch, data, ctx)
     task.in_unit = nil
@@ -150,7 +154,7 @@ end
 function Mediator:run(entry, data, opts)
   local task = state[1]
   local outer_ctx, outer_flow = task.ctx, task.flow
-  local ctx = new_ctx(self.app, entry, outer_ctx, opts)
+  local ctx = new_ctx(entry, outer_ctx, opts)
   if task.limit and not outer_ctx and task.process and entry.kind == "command" then
     local p = task.process -- Sent by a step: the same key in all its attempts.
     p.nth = p.nth + 1
@@ -186,8 +190,8 @@ function Mediator:send_in_step(p, name, data, path, nth, attempt)
   end
   local task = state[1]
   local outer = task.ctx
-  local ctx = setmetatable({ app = app, name = name, kind = "command", parent = outer,
-    process = p, path = path, nth = nth, attempt = attempt }, CTX)
+  local ctx = setmetatable({ entry = entry, parent = outer, process = p, path = path, nth = nth,
+    attempt = attempt, sent = 0, has_key = false }, CTX)
   task.ctx = ctx
   entry.counter.calls = entry.counter.calls + 1
   local value, err = run_nested(task, entry, data, ctx)

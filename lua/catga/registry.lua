@@ -200,6 +200,7 @@ end
 function Registry:compose(app)
   local ordered = behaviors.order(self.behaviors)
   local function compose(entry)
+    entry.app = app
     local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
     entry.run = behaviors.compose(app, entry, ordered, check)
   end
