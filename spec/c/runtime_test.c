@@ -29,19 +29,23 @@ static void on_own_tick(uv_timer_t *timer) {
   host->own_ticks++;
 }
 
+static void init_host(struct host *host) {
+  memset(host, 0, sizeof(*host));
+  uv_loop_init(&host->loop);
+  uv_timer_init(&host->loop, &host->own_timer);
+  host->own_timer.data = host;
+  uv_timer_start(&host->own_timer, on_own_tick, 1, 1);
+  uv_unref((uv_handle_t *)&host->own_timer);
+  host->say = (struct cg_say){.fd = 2, .level = CG_SAY_ERROR};
+  struct cg_runtime_options options = {
+      .loop = &host->loop, .say = &host->say, .bindings = cg_bind_open};
+  struct cg_err err;
+  assert_int_equal(cg_runtime_new(&host->runtime, &options, &err), CG_OK);
+}
+
 static int open_host(void **state) {
   static struct host host;
-  memset(&host, 0, sizeof(host));
-  uv_loop_init(&host.loop);
-  uv_timer_init(&host.loop, &host.own_timer);
-  host.own_timer.data = &host;
-  uv_timer_start(&host.own_timer, on_own_tick, 1, 1);
-  uv_unref((uv_handle_t *)&host.own_timer);
-  host.say = (struct cg_say){.fd = 2, .level = CG_SAY_ERROR};
-  struct cg_runtime_options options = {
-      .loop = &host.loop, .say = &host.say, .bindings = cg_bind_open};
-  struct cg_err err;
-  assert_int_equal(cg_runtime_new(&host.runtime, &options, &err), CG_OK);
+  init_host(&host);
   *state = &host;
   return 0;
 }
@@ -176,6 +180,46 @@ static void a_yield_outside_of_a_coroutine_is_an_error(void **state) {
   assert_string_equal(global(host, "ok"), "false");
   assert_non_null(strstr(global(host, "message"), "catga.sleep"));
   assert_string_equal(global(host, "inside"), "passes");
+}
+
+static void stop_loop(struct cg_runtime *runtime, void *arg) {
+  (void)arg;
+  uv_stop(runtime->loop);
+}
+
+/* Nothing is stopped, closed or awaited: what the host frees must not be touched afterwards. */
+static void a_runtime_is_freed_with_everything_under_way(void **state) {
+  (void)state;
+  static struct host other;
+  struct host *host = &other;
+  init_host(host);
+  host->runtime->on_exit = stop_loop;
+  run(host, "local native = require 'catga.native.task'\n"
+            "local clocks = require 'catga.native.clock'\n"
+            "local stores = require 'catga.native.store'\n"
+            "clock, later = clocks.virtual(0), clocks.system()\n"
+            "store = stores.open { clock = clock, manual = true }\n"
+            "stream = store:stream('s', true)\n"
+            "started = 0\n"
+            "local function go(fn) native.spawn(function() started = started + 1 fn() end) end\n"
+            "go(function() clock:sleep(1) end)\n"
+            "go(function() coroutine.wrap(function() clock:sleep(2) end)() end)\n"
+            "go(function() later:sleep(0) native.park() end)\n"
+            "go(function() store:wait_growth(0) end)\n"
+            "go(native.park)\n"
+            "go(native.settle)\n"
+            "clock:after(5, function() end)\n"
+            "later:after(3600000, function() end)\n"
+            "go(function() store:journal(stream, 'T', 0, '', 'value', 1) end)\n"
+            "go(function() store:begin() store:add(stream, -1, 'T', '1')\n"
+            "  require 'catga.native.host'.exit() native.park() end)\n");
+  assert_string_equal(global(host, "started"), "8");
+  cg_runtime_stop(host->runtime);
+  uv_run(&host->loop, UV_RUN_NOWAIT);
+  cg_runtime_free(host->runtime);
+  uv_close((uv_handle_t *)&host->own_timer, NULL);
+  uv_run(&host->loop, UV_RUN_DEFAULT);
+  assert_int_equal(uv_loop_close(&host->loop), 0);
 }
 
 static void a_turn_ends_when_its_last_task_is_dropped(void **state) {
@@ -322,6 +366,7 @@ int main(void) {
       cmocka_unit_test(a_coroutine_that_waits_cannot_be_resumed),
       cmocka_unit_test(a_yield_outside_of_a_coroutine_is_an_error),
       cmocka_unit_test(a_turn_ends_when_its_last_task_is_dropped),
+      cmocka_unit_test(a_runtime_is_freed_with_everything_under_way),
       cmocka_unit_test(runs_ten_thousand_tasks_that_wait),
       cmocka_unit_test(an_error_in_a_task_does_not_end_the_host),
       cmocka_unit_test(drops_a_parked_task_and_its_timer),

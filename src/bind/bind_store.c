@@ -264,6 +264,7 @@ static int bind_store_gc(lua_State *L) {
   store->cursor = NULL;
   if (cg_store_close(store->store, &err) != CG_OK)
     cg_say(store->runtime->say, CG_SAY_ERROR, "closing the store: %s", err.message);
+  cg_bind_growth_forget(store);
   release_store(L, store);
   return 0;
 }

@@ -56,6 +56,8 @@ int cg_bind_wait_durable(lua_State *L, struct cg_bind_store *store, uint64_t pos
 
 /* Wakes the readers for which there is something new. */
 void cg_bind_growth_wake(struct cg_bind_store *store);
+/* Forgets all readers, whose tasks are gone. */
+void cg_bind_growth_forget(struct cg_bind_store *store);
 /* Wakes all readers with false and the error. */
 void cg_bind_growth_end(struct cg_bind_store *store, const struct cg_err *err);
 

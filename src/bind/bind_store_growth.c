@@ -38,6 +38,11 @@ void cg_bind_growth_wake(struct cg_bind_store *store) {
   }
 }
 
+void cg_bind_growth_forget(struct cg_bind_store *store) {
+  while (store->growth != NULL)
+    take(&store->growth);
+}
+
 void cg_bind_growth_end(struct cg_bind_store *store, const struct cg_err *err) {
   while (store->growth != NULL) {
     struct cg_task *task = take(&store->growth);

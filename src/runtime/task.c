@@ -190,6 +190,8 @@ void cg_tasks_remove_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook)
 
 void cg_tasks_turn(struct cg_runtime *runtime) {
   struct cg_tasks *tasks = &runtime->tasks;
+  if (runtime->is_stopping)
+    return;
   uint32_t left = tasks->ready_count;
   bool has_run = left > 0;
   for (; left > 0 && tasks->ready_first != NULL; left--) {
@@ -357,6 +359,8 @@ static void push_ready(struct cg_task *task) {
 /* The loop must not block in poll while a task can run. */
 static void set_idle_handle(struct cg_runtime *runtime) {
   struct cg_tasks *tasks = &runtime->tasks;
+  if (runtime->is_stopping) /* The handle is closed: what is woken now never runs. */
+    return;
   bool needed = tasks->ready_first != NULL || (tasks->settlers != NULL && tasks->busy_count == 0);
   if (needed == tasks->idle_is_active)
     return;
