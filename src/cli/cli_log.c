@@ -24,14 +24,10 @@ static void report(void *arg, bool is_fault, const char *line) {
 }
 
 static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
-  static const struct option options[] = {
-      {"data", required_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
   struct cg_remote_options remote;
-  cg_remote_init(&remote);
-  int option;
-  while ((option = cg_cli_option(verb, argc, argv, options)) != -1)
-    if (!cg_remote_option(verb, &remote, option))
-      return cg_cli_option_exit(option);
+  int exit_code = cg_remote_parse(verb, argc, argv, &remote);
+  if (exit_code >= 0)
+    return exit_code;
   if (argc != optind)
     return cg_cli_wrong(verb, "it takes no argument %s", argv[optind]);
   char path[PATH_MAX];

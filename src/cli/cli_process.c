@@ -180,14 +180,10 @@ static void print_process(const struct cg_buf *answer, const struct cg_remote_op
 }
 
 static int process_show(const struct cg_cli_verb *verb, int argc, char **argv) {
-  static const struct option options[] = {
-      {"data", required_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
   struct cg_remote_options remote;
-  cg_remote_init(&remote);
-  int option;
-  while ((option = cg_cli_option(verb, argc, argv, options)) != -1)
-    if (!cg_remote_option(verb, &remote, option))
-      return cg_cli_option_exit(option);
+  int code = cg_remote_parse(verb, argc, argv, &remote);
+  if (code >= 0)
+    return code;
   if (argc - optind != 1)
     return cg_cli_wrong(verb, "give one process id");
   if (!cg_remote_name(verb, argv[optind]))

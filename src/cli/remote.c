@@ -29,6 +29,18 @@ bool cg_remote_option(const struct cg_cli_verb *verb, struct cg_remote_options *
   return false;
 }
 
+int cg_remote_parse(const struct cg_cli_verb *verb, int argc, char **argv,
+                    struct cg_remote_options *options) {
+  static const struct option known[] = {
+      {"data", required_argument, NULL, 'd'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+  cg_remote_init(options);
+  int option;
+  while ((option = cg_cli_option(verb, argc, argv, known)) != -1)
+    if (!cg_remote_option(verb, options, option))
+      return cg_cli_option_exit(option);
+  return -1;
+}
+
 bool cg_remote_name(const struct cg_cli_verb *verb, const char *name) {
   if (*name == 0)
     cg_cli_wrong(verb, "the name is empty");

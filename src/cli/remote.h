@@ -19,6 +19,9 @@ void cg_remote_init(struct cg_remote_options *options);
  * is neither or its value is wrong. */
 bool cg_remote_option(const struct cg_cli_verb *verb, struct cg_remote_options *options,
                       int option);
+/* Reads a command line that has the common options only. -1: go on; else the exit code. */
+int cg_remote_parse(const struct cg_cli_verb *verb, int argc, char **argv,
+                    struct cg_remote_options *options);
 /* Is it the name of anything? False, after a complaint, when it is empty. */
 bool cg_remote_name(const struct cg_cli_verb *verb, const char *name);
 /* Opens the client, or complains and returns the exit code in *code. */
