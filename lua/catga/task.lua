@@ -109,6 +109,7 @@ end
 function Future:is_awaited() return self.waiters ~= nil end
 
 local function park_as(entry)
+  if not native.can_park() then entry[1] = nil end -- Then park raises.
   native.park()
   entry[1] = nil -- An interrupted task must not be woken a second time.
 end

@@ -4,6 +4,8 @@ local testing = require "catga.testing"
 local catga = require "catga"
 local tasks = require "catga.native.task"
 
+local HOUR = 3600000
+
 -- An app of one process P; `define(P)` fills it in.
 local function definition(define)
   return function() define(catga.process "P") end
@@ -139,6 +141,26 @@ describe("starting", function()
     end))
     local _, err = app:send("Begin", {})
     assert.equal("would_deadlock", err.code)
+    app:stop()
+  end)
+
+  it("and waiting for the end where nothing can wait leaves no wake-up behind", function()
+    local app = app_of(function(P)
+      function P:execute() self:sleep("1s") end
+    end)
+    local slept
+    app:start("P", "x")
+    catga.spawn(function()
+      for _, wait in ipairs { catga.processes.wait, function() catga.spawn(tostring):wait() end } do
+        assert(not pcall(table.sort, { 2, 1 }, function() return wait("x") end))
+      end
+      local start = app.clock:mono()
+      catga.sleep("1h")
+      slept = app.clock:mono() - start
+    end)
+    app:advance("2h")
+    assert.equal("completed", app.app:process("x").status)
+    assert.equal(HOUR, slept)
     app:stop()
   end)
 

@@ -51,10 +51,11 @@ static int bind_task_forbid_parks(lua_State *L) {
   return 1;
 }
 
-/* wake(task, ...) -> true, or false when it is not parked */
+/* wake(task, ...) -> true, or false when it is not in park() */
 static int bind_task_wake(lua_State *L) {
   struct cg_task *task = check_task(L, 1);
-  if (task == NULL || task->state != CG_TASK_PARKED) {
+  /* Only a wait in park is ended so: others are woken by what they wait for. */
+  if (task == NULL || task->state != CG_TASK_PARKED || task->cancel != cancel_nothing) {
     lua_pushboolean(L, 0);
     return 1;
   }

@@ -87,6 +87,7 @@ function Instance:settle(status, result, failure)
 end
 
 local function park_as(entry)
+  if not native_task.can_park() then entry[1] = nil end -- Then park raises.
   native_task.park()
   entry[1] = nil -- An interrupted task must not be woken a second time.
 end
