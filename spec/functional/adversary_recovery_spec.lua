@@ -137,6 +137,19 @@ describe("a journal", function()
     app:stop()
   end)
 
+  it("cannot be forged by appending to its stream", function()
+    local app = app_of(define)
+    app:start("P", "x")
+    local ok, err = app:call(function()
+      return catga.events.append("Process-x", { { type = "ProcessStepCompleted",
+        data = { op = 3, step = "a", result = "forged" } } })
+    end)
+    assert.is_nil(ok)
+    assert.equal("invalid", err.code)
+    assert.equal("a", select(2, app:wait("x")))
+    app:stop()
+  end)
+
   it("of a step that was tried and is no longer asked for is diverged", function()
     local app = app_of(function(P)
       P.settings = { pay = { backoff = "1h" } }

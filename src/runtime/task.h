@@ -120,7 +120,8 @@ void cg_task_busy(struct cg_runtime *runtime, int change);
 void cg_tasks_add_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook);
 void cg_tasks_remove_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook);
 
-/* Runs ready tasks: at most those that were ready when it was called. None once the runtime stops. */
+/* Runs ready tasks: at most those that were ready when it was called; none once the runtime
+ * stops. */
 void cg_tasks_turn(struct cg_runtime *runtime);
 
 #endif

@@ -1,5 +1,5 @@
-/* reserve.c - two slots of 16 bytes, each in a block of its own, written in turn: when power is lost
- * while one is written, the other still holds what was reserved before. */
+/* reserve.c - two slots of 16 bytes, each in a block of its own, written in turn: when power is
+ * lost while one is written, the other still holds what was reserved before. */
 #include "store/reserve.h"
 
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* reserve.h - remembers over a restart up to which time ids may have been given out.
  *
- * A file `ids` in the data directory with two slots, at 0 and 4,096, written in turn; the later time
- * holds. A slot is 8 bytes Unix ms, 4 bytes CRC32C of them, 4 zero bytes; all little-endian. The
- * file is derived: when it is damaged or missing, the log's newest id stands in.
+ * A file `ids` in the data directory with two slots, at 0 and 4,096, written in turn; the later
+ * time holds. A slot is 8 bytes Unix ms, 4 bytes CRC32C of them, 4 zero bytes; all little-endian.
+ * The file is derived: when it is damaged or missing, the log's newest id stands in.
  * Owns: the file. Thread: the loop thread. */
 #ifndef CG_STORE_RESERVE_H
 #define CG_STORE_RESERVE_H
