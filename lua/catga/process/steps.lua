@@ -32,8 +32,7 @@ local checkpoint = M.checkpoint
 -- An operation has to wait for its record, and where that is not possible it must not begin: below
 -- a C function. It is not counted then, so the body goes on the same way in every run.
 local function begin(p, what)
-  local entry = p.history and p.history[p.op + 1]
-  if not (entry and entry.done) and not can_park() then -- What is recorded does not wait.
+  if not can_park() then
     error(what .. " is called below a C function such as table.sort, string.gsub or require, where "
       .. "nothing can wait; call it before or after", 3)
   end
