@@ -366,7 +366,7 @@ static void model_cut(struct model *model, uint64_t count) {
 
 static void model_find(cg_store_stream streams[MODEL_STREAMS]) {
   for (int i = 0; i < MODEL_STREAMS; i++) {
-    char name[16];
+    char name[24];
     snprintf(name, sizeof(name), "model-%d", i);
     streams[i] = stream_of(name);
   }
