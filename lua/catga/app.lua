@@ -76,13 +76,10 @@ end
 -- A status that no process can have is a slip, not an empty list.
 local function check_status(status)
   if not status or STATUSES[status] then return true end
-  local names = {}
-  for name in pairs(STATUSES) do names[#names + 1] = name end
-  table.sort(names)
   local near = registry.suggest(tostring(status), STATUSES)
   local hint = near and "; did you mean " .. near .. "?" or ""
   return nil, errors.new("invalid", ("there is no process status %s%s; there are %s"):format(
-    tostring(status), hint, table.concat(names, ", ")))
+    tostring(status), hint, table.concat(registry.sorted_names(STATUSES), ", ")))
 end
 
 --- Processes, newest first.

@@ -152,13 +152,6 @@ local function launch(self, definition)
   runner:start()
 end
 
-local function sorted_names(list)
-  local names = {}
-  for name in pairs(list) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 -- Starts, in the order of names, the projections that have no runner yet.
 local function launch_new(self)
   local definitions = self.app.registry.projections
@@ -168,7 +161,7 @@ local function launch_new(self)
       if checkpoint.is_serving then self.versions[checkpoint.name] = checkpoint.version end
     end
   end
-  for _, name in ipairs(sorted_names(definitions)) do
+  for _, name in ipairs(registries.sorted_names(definitions)) do
     if not self.runners[name] then launch(self, definitions[name]) end
   end
 end
@@ -204,10 +197,10 @@ end
 function Projections:reloaded()
   if not self.is_started or self.is_stopping then return end
   local definitions = self.app.registry.projections
-  for _, name in ipairs(sorted_names(self.runners)) do
+  for _, name in ipairs(registries.sorted_names(self.runners)) do
     replace(self, self.runners[name], definitions[name])
   end
-  for _, name in ipairs(sorted_names(self.former)) do
+  for _, name in ipairs(registries.sorted_names(self.former)) do
     local former, definition = self.former[name], definitions[name]
     if not definition or definition.version == former.version then
       self.former[name] = nil
@@ -279,7 +272,7 @@ end
 ---  error: table?, is_serving: boolean }[]
 function Projections:status()
   local list = {}
-  for _, name in ipairs(sorted_names(self.runners)) do
+  for _, name in ipairs(registries.sorted_names(self.runners)) do
     if self.former[name] then list[#list + 1] = describe(self, self.former[name]) end
     list[#list + 1] = describe(self, self.runners[name])
   end

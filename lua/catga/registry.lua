@@ -188,7 +188,10 @@ local function at_place(at, fn, ...)
   error(("%s: %s"):format(at, tostring(result)), 0)
 end
 
-local function sorted_names(list)
+--- The keys of a table, sorted.
+---@param list table<string, any>
+---@return string[]
+function M.sorted_names(list)
   local names = {}
   for name in pairs(list) do names[#names + 1] = name end
   table.sort(names)
@@ -204,11 +207,11 @@ function Registry:compose(app)
     local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
     entry.run = behaviors.compose(app, entry, ordered, check)
   end
-  for _, name in ipairs(sorted_names(self.handlers)) do compose(self.handlers[name]) end
+  for _, name in ipairs(M.sorted_names(self.handlers)) do compose(self.handlers[name]) end
   for _, list in pairs(self.events) do
     for _, entry in ipairs(list) do compose(entry) end
   end
-  for _, name in ipairs(sorted_names(self.processes)) do
+  for _, name in ipairs(M.sorted_names(self.processes)) do
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)
   end
