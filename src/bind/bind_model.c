@@ -62,11 +62,14 @@ static struct request *push_job(lua_State *L, enum cg_model_verb verb) {
 /* Hands the job over; one that is not taken is done, with the error. Ends a bound function whose
  * job object is at stack index `at`. */
 static int submit(lua_State *L, struct cg_model *model, struct request *request, int at) {
-  struct cg_model_job *job = request->job;
-  job->code = cg_model_submit(model, job, on_done, request, &job->err);
-  request->is_submitted = job->code == CG_OK;
-  if (request->is_submitted)
+  struct cg_err err;
+  request->is_submitted = cg_model_submit(model, request->job, on_done, request, &err) == CG_OK;
+  if (request->is_submitted) { /* From now on the job is the worker's. */
     cg_task_busy(request->runtime, 1);
+  } else {
+    request->job->code = err.code;
+    request->job->err = err;
+  }
   lua_pushvalue(L, at);
   return 1;
 }
