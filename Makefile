@@ -131,7 +131,7 @@ asan:
 
 tsan:
 	$(Q)scripts/setup test
-	+$(Q)BUILD=$(BUILD)/tsan FILE=$(FILE) SANITIZE=thread PARTS=c scripts/test
+	+$(Q)BUILD=$(BUILD)/tsan FILE=$(FILE) SANITIZE=thread PARTS="c lua" scripts/test
 
 torture:
 	$(Q)scripts/setup test
