@@ -25,8 +25,8 @@ struct cg_guard {
   uint64_t seen_ns;       /* Monotonic time when that resume was first seen. */
   uint64_t deadline_ns;   /* How long one resume may run. */
   uint64_t stopped_count; /* Handlers stopped so far. */
-  bool is_started;
-  bool is_fired; /* The hook was armed for the current resume. */
+  bool is_started;        /* Between start and stop. */
+  bool is_fired;          /* The hook was armed for the current resume. */
 };
 
 /* Starts guarding with a deadline in milliseconds (at least 20). Asserts that no other runtime of

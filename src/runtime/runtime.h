@@ -36,28 +36,28 @@ struct cg_runtime_options {
 
 /* A runtime. Fields are read-only for other folders. */
 struct cg_runtime {
-  uv_loop_t *loop;
-  uv_loop_t own_loop; /* Used when owns_loop. */
-  lua_State *L;       /* Main state; tasks have their own coroutines. */
-  struct cg_clock clock;
-  struct cg_say *say;
+  uv_loop_t *loop;          /* The caller's, or own_loop. */
+  uv_loop_t own_loop;       /* Used when owns_loop. */
+  lua_State *L;             /* Main state; tasks have their own coroutines. */
+  struct cg_clock clock;    /* Where time comes from. */
+  struct cg_say *say;       /* Where output goes. */
   struct cg_buf_pool *pool; /* Buffers for messages. */
-  struct cg_tasks tasks;
-  struct cg_guard guard;
-  cg_ref state_ref;     /* The table catga.state; slot 1 is the current task's table. */
-  cg_ref task_loop_ref; /* Body of the pooled coroutines. */
-  int64_t ref_count;    /* References taken and not dropped. */
-  lua_Alloc allocate;   /* LuaJIT's own allocator, below the cap. */
-  void *allocate_arg;
-  size_t memory_bytes;     /* In use by Lua. */
-  size_t memory_bytes_max; /* 0: no cap. */
-  bool memory_is_full;     /* An allocation was refused, and nothing was collected since. */
-  int exit_code;           /* Of the program, set by the script (catga.exit). */
+  struct cg_tasks tasks;    /* The scheduler. */
+  struct cg_guard guard;    /* The deadline of runaway handlers. */
+  cg_ref state_ref;         /* The table catga.state; slot 1 is the current task's table. */
+  cg_ref task_loop_ref;     /* Body of the pooled coroutines. */
+  int64_t ref_count;        /* References taken and not dropped. */
+  lua_Alloc allocate;       /* LuaJIT's own allocator, below the cap. */
+  void *allocate_arg;       /* Passed to allocate. */
+  size_t memory_bytes;      /* In use by Lua. */
+  size_t memory_bytes_max;  /* 0: no cap. */
+  bool memory_is_full;      /* An allocation was refused, and nothing was collected since. */
+  int exit_code;            /* Of the program, set by the script (catga.exit). */
   void (*on_exit)(struct cg_runtime *runtime, void *arg); /* Told when the script wants the program
                                to end, or NULL. */
   void *on_exit_arg;                                      /* Passed to on_exit. */
-  bool is_stopping;
-  bool owns_loop;
+  bool is_stopping;                                       /* cg_runtime_stop was called. */
+  bool owns_loop;                                         /* loop is own_loop. */
   char park_mark;    /* Only its address matters: first value of a yield that parks. */
   char idle_mark;    /* The same: the coroutine is free for reuse. */
   char abandon_mark; /* The same: the coroutine ends here. */

@@ -29,18 +29,18 @@ enum cg_task_state { CG_TASK_IDLE, CG_TASK_READY, CG_TASK_RUNNING, CG_TASK_PARKE
 
 /* One task. Read-only for everybody but task.c. */
 struct cg_task {
-  struct cg_runtime *runtime;
-  lua_State *co;    /* Its coroutine. */
-  cg_ref co_ref;    /* Keeps the coroutine. */
-  cg_ref table_ref; /* The Lua table that stands for the task. */
-  enum cg_task_state state;
-  int value_count;          /* Values on co's stack that the next resume passes. */
-  uint64_t serial;          /* Differs between uses of a pooled task. */
-  cg_task_cancel_fn cancel; /* While parked; NULL: the wait is short and cannot be cancelled. */
-  void *cancel_arg;         /* Passed to cancel. */
-  struct cg_task *next;     /* In the ready queue, or the idle list. */
-  struct cg_task *all_next; /* In the list of all tasks. */
-  struct cg_task *all_previous;
+  struct cg_runtime *runtime;   /* Whose task it is. */
+  lua_State *co;                /* Its coroutine. */
+  cg_ref co_ref;                /* Keeps the coroutine. */
+  cg_ref table_ref;             /* The Lua table that stands for the task. */
+  enum cg_task_state state;     /* Where it is in its life. */
+  int value_count;              /* Values on co's stack that the next resume passes. */
+  uint64_t serial;              /* Differs between uses of a pooled task. */
+  cg_task_cancel_fn cancel;     /* While parked; NULL: the wait is short and cannot be cancelled. */
+  void *cancel_arg;             /* Passed to cancel. */
+  struct cg_task *next;         /* In the ready queue, or the idle list. */
+  struct cg_task *all_next;     /* In the list of all tasks. */
+  struct cg_task *all_previous; /* The one before in the list of all. */
 };
 
 /* Something to do at the end of every turn in which tasks ran; the caller's memory. */
@@ -53,19 +53,19 @@ struct cg_turn_hook {
 /* The scheduler, a part of the runtime. */
 struct cg_tasks {
   struct cg_task *ready_first; /* FIFO of ready tasks. */
-  struct cg_task *ready_last;
-  struct cg_task *idle;    /* LIFO of idle tasks. */
-  struct cg_task *all;     /* All tasks, also parked and idle ones. */
-  struct cg_task *current; /* The running one, or NULL. */
-  uint64_t resume_count;   /* Grows with every resume; the deadline guard watches it. */
-  uint32_t ready_count;    /* Length of the ready queue. */
-  uint32_t idle_count;
+  struct cg_task *ready_last;  /* Its end. */
+  struct cg_task *idle;        /* LIFO of idle tasks. */
+  struct cg_task *all;         /* All tasks, also parked and idle ones. */
+  struct cg_task *current;     /* The running one, or NULL. */
+  uint64_t resume_count;       /* Grows with every resume; the deadline guard watches it. */
+  uint32_t ready_count;        /* Length of the ready queue. */
+  uint32_t idle_count;         /* How many are idle. */
   uint32_t live_count;         /* Tasks that are ready, running or parked. */
   uint32_t busy_count;         /* Outside work under way that will wake tasks (see cg_task_busy). */
   uint64_t serial;             /* Last serial given. */
   uv_idle_t idle_handle;       /* Active while the ready queue is not empty. */
   uv_prepare_t prepare_handle; /* Runs the queue once a turn. */
-  bool idle_is_active;
+  bool idle_is_active;         /* idle_handle was started. */
   bool forbids_parks; /* The running code is below a C function, in a coroutine of its own. */
   bool yielding;      /* The task that is parking wants to go on at once, after others. */
   struct cg_turn_hook *hooks; /* Run at the end of a turn. */

@@ -12,7 +12,7 @@
 
 /* One timer. */
 struct slot {
-  int64_t due_ms;
+  int64_t due_ms;       /* When it fires, monotonic ms. */
   uint64_t serial;      /* Order of starting; part of the id. */
   struct cg_task *task; /* To wake, or NULL. */
   cg_ref function;      /* To spawn, or CG_NO_REF. */
@@ -20,19 +20,20 @@ struct slot {
   uint32_t next_free;   /* Free list. */
 };
 
+/* A queue of timers. */
 struct cg_timers {
-  struct cg_runtime *runtime;
-  struct cg_clock clock;
-  struct slot *slots;
-  uint32_t *heap; /* Slot indexes, the earliest first. */
-  uint32_t slot_count;
-  uint32_t slot_capacity;
-  uint32_t heap_count;
-  uint32_t free_first; /* Head of the free list, or NO_PLACE. */
-  uint64_t serial;
-  uv_timer_t handle; /* Armed for the first due time; unused when virtual. */
-  int64_t armed_ms;  /* What it is armed for; -1: not armed. */
-  bool is_virtual;
+  struct cg_runtime *runtime; /* Whose timers. */
+  struct cg_clock clock;      /* What they go by. */
+  struct slot *slots;         /* All slots, free ones too. */
+  uint32_t *heap;             /* Slot indexes, the earliest first. */
+  uint32_t slot_count;        /* Slots ever used. */
+  uint32_t slot_capacity;     /* Room in slots and heap. */
+  uint32_t heap_count;        /* Timers that are started. */
+  uint32_t free_first;        /* Head of the free list, or NO_PLACE. */
+  uint64_t serial;            /* Last serial given. */
+  uv_timer_t handle;          /* Armed for the first due time; unused when virtual. */
+  int64_t armed_ms;           /* What it is armed for; -1: not armed. */
+  bool is_virtual;            /* Nothing fires by itself. */
 };
 
 static cg_timer_id add_slot(struct cg_timers *timers, int64_t due_ms, struct cg_task *task,

@@ -13,20 +13,21 @@
 
 /* One watched directory. */
 struct directory {
-  uv_fs_event_t handle;
-  struct cg_watch *watch;
-  char *path;
+  uv_fs_event_t handle;   /* Watches it. */
+  struct cg_watch *watch; /* Which watch it belongs to. */
+  char *path;             /* Owned. */
 };
 
+/* A watch of one tree. */
 struct cg_watch {
-  struct directory *directories[DIRECTORIES_MAX];
-  uint32_t count;
-  uv_timer_t timer; /* Runs while changes settle. */
-  uint32_t settle_ms;
-  cg_watch_fn changed;
-  void *arg;
-  uint32_t open_handles; /* Until their close callbacks have run. */
-  uv_loop_t *loop;
+  struct directory *directories[DIRECTORIES_MAX]; /* The root first. */
+  uint32_t count;                                 /* How many. */
+  uv_timer_t timer;                               /* Runs while changes settle. */
+  uint32_t settle_ms;                             /* Quiet time before changed is called. */
+  cg_watch_fn changed;                            /* What to call. */
+  void *arg;                                      /* Passed to changed. */
+  uint32_t open_handles;                          /* Until their close callbacks have run. */
+  uv_loop_t *loop;                                /* Where the handles live. */
 };
 
 static enum cg_code add_tree(struct cg_watch *watch, const char *path, struct cg_err *err);

@@ -14,9 +14,9 @@
 
 /* The open file. */
 struct cg_reserve {
-  const struct cg_fs *fs;
-  int handle;    /* -1: closed. */
-  uint32_t slot; /* To write next. */
+  const struct cg_fs *fs; /* Its files. */
+  int handle;             /* -1: closed. */
+  uint32_t slot;          /* To write next. */
 };
 
 /* Opens or makes the file in `directory`; *until_ms gets what was reserved, or 0. */

@@ -22,18 +22,18 @@
 
 /* Where one record is. */
 struct entry {
-  cg_log_place place;
-  uint64_t position;
+  cg_log_place place; /* In the log. */
+  uint64_t position;  /* In the order of all records. */
 };
 
 /* One stream of the index. */
 struct stream {
   char *name;            /* Zero-terminated copy. */
   struct entry *entries; /* One a record, by version. */
-  uint32_t name_size;
-  uint32_t count;    /* Records, staged ones included. */
-  uint32_t capacity; /* Room in entries. */
-  bool unfinished;   /* Opened and not closed. */
+  uint32_t name_size;    /* Bytes of name. */
+  uint32_t count;        /* Records, staged ones included. */
+  uint32_t capacity;     /* Room in entries. */
+  bool unfinished;       /* Opened and not closed. */
 };
 
 /* One record of the commit being built. */
@@ -44,22 +44,23 @@ struct staged {
   uint16_t flags;    /* Of the record. */
 };
 
+/* The store. */
 struct cg_store {
-  struct cg_log *log;     /* Owned. */
-  struct cg_map *names;   /* Stream name to index. */
-  struct stream *streams; /* By index. */
-  uint32_t stream_count;
-  uint32_t stream_capacity;
-  uint64_t last_id; /* Highest id seen while opening. */
-  struct cg_id_source ids;
+  struct cg_log *log;        /* Owned. */
+  struct cg_map *names;      /* Stream name to index. */
+  struct stream *streams;    /* By index. */
+  uint32_t stream_count;     /* How many. */
+  uint32_t stream_capacity;  /* Room in streams. */
+  uint64_t last_id;          /* Highest id seen while opening. */
+  struct cg_id_source ids;   /* Makes ids. */
   struct cg_reserve reserve; /* Where ids are reserved; unused in memory. */
   struct cg_buf *building;   /* Encoded records of the commit being built. */
   struct staged *staged;     /* The same, for the index. */
-  uint32_t staged_count;
-  uint32_t staged_capacity;
-  size_t open_record;  /* Offset of the record between add and added. */
-  bool is_building;    /* Between begin and commit or rollback. */
-  bool is_record_open; /* Between add and added. */
+  uint32_t staged_count;     /* How many. */
+  uint32_t staged_capacity;  /* Room in staged. */
+  size_t open_record;        /* Offset of the record between add and added. */
+  bool is_building;          /* Between begin and commit or rollback. */
+  bool is_record_open;       /* Between add and added. */
 };
 
 static enum cg_code make_data_directory(const struct cg_store_options *options, struct cg_err *err);
