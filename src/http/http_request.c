@@ -13,7 +13,8 @@
 #include "base/mem.h"
 
 #define TICKET_TYPE "catga.http_ticket"
-#define NAME_BYTES_MAX 256 /* Of a header; longer ones are not passed on. */
+#define NAME_BYTES_MAX 256            /* Of a header; longer ones are not passed on. */
+#define DISCARD_BYTES_MAX (16u << 20) /* Of a refused body that is read to its end. */
 
 /* What start_task gets through lua_cpcall. */
 struct start {
@@ -23,7 +24,7 @@ struct start {
 };
 
 static struct cg_http_request *new_request(struct cg_http *http, struct MHD_Connection *connection);
-static bool is_too_large(const struct cg_http *http, struct MHD_Connection *connection);
+static uint64_t body_bytes(struct MHD_Connection *connection);
 static enum MHD_Result begin_task(struct cg_http_request *request, const char *method,
                                   const char *url);
 static int start_task(lua_State *L);
@@ -41,10 +42,12 @@ enum MHD_Result cg_http_request_access(void *arg, struct MHD_Connection *connect
   if (request == NULL) {
     request = new_request(http, connection);
     *state = request;
-    if (!is_too_large(http, connection))
+    uint64_t announced_bytes = body_bytes(connection);
+    if (announced_bytes <= http->body_bytes_max)
       return MHD_YES;
     cg_http_request_refuse(request, MHD_HTTP_CONTENT_TOO_LARGE, "body too large", "limit");
-    return send_answer(request);
+    /* A client that is still sending would meet a closed socket before it reads the answer. */
+    return announced_bytes <= DISCARD_BYTES_MAX ? MHD_YES : send_answer(request);
   }
   if (*upload_size > 0) {
     if (request->body->size + *upload_size > http->body_bytes_max)
@@ -110,11 +113,11 @@ static struct cg_http_request *new_request(struct cg_http *http,
   return request;
 }
 
-/* By the length it announces; one without is counted as it comes. */
-static bool is_too_large(const struct cg_http *http, struct MHD_Connection *connection) {
+/* Bytes of the body as announced; 0 when they are not: those are counted as they come. */
+static uint64_t body_bytes(struct MHD_Connection *connection) {
   const char *length =
       MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-  return length != NULL && strtoull(length, NULL, 10) > http->body_bytes_max;
+  return length != NULL ? strtoull(length, NULL, 10) : 0;
 }
 
 static enum MHD_Result begin_task(struct cg_http_request *request, const char *method,
