@@ -214,6 +214,21 @@ describe("the clock", function()
     app:stop()
   end)
 
+  it("that jumps forward while a process sleeps wakes it within a minute", function()
+    local app = app_of(function(P)
+      function P:execute()
+        self:sleep("24h")
+        return "awake"
+      end
+    end)
+    app:start("P", "x")
+    app:settle()
+    app.clock:step_forward(25 * HOUR)
+    app:advance("61s")
+    assert.equal("completed", app.app:process("x").status)
+    app:stop()
+  end)
+
   it("stepped back over a restart gives no id twice, and overdue timers fire", function()
     local define = function(P)
       function P:execute()

@@ -81,6 +81,16 @@ static int bind_clock_step_back(lua_State *L) {
   return 0;
 }
 
+/* step_forward(ms): the wall clock of a virtual clock goes on, its monotonic time does not. */
+static int bind_clock_step_forward(lua_State *L) {
+  struct cg_bind_clock *clock = cg_bind_check_clock(L, 1);
+  int64_t ms = check_ms(L, 2);
+  if (!clock->is_virtual)
+    return luaL_error(L, "only a virtual clock can be stepped forward");
+  clock->state.wall_ms += ms;
+  return 0;
+}
+
 static void cancel_sleep(struct cg_task *task, void *arg) {
   (void)task;
   struct cg_bind_clock *clock = arg;
@@ -153,6 +163,7 @@ int cg_bind_clock(lua_State *L) {
                                      {"mono", bind_clock_mono},
                                      {"advance", bind_clock_advance},
                                      {"step_back", bind_clock_step_back},
+                                     {"step_forward", bind_clock_step_forward},
                                      {"sleep", bind_clock_sleep},
                                      {"after", bind_clock_after},
                                      {"cancel", bind_clock_cancel},

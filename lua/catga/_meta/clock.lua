@@ -37,6 +37,11 @@ function Clock:advance(ms) end
 ---@param ms number  from 0
 function Clock:step_back(ms) end
 
+--- Sets `now` of a virtual clock forward; `mono` and the timers stay, as after a suspend of the
+--- machine. Raises for the system's clock.
+---@param ms number  from 0
+function Clock:step_forward(ms) end
+
 --- Parks the task. Raises where the code cannot wait. May yield.
 ---@param ms number  from 0; a fraction is cut off
 function Clock:sleep(ms) end

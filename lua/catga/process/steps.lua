@@ -15,6 +15,7 @@ local M = {}
 local catch = errors.catch
 local plain_random = require "catga.sandbox".raw.random
 
+local LOOK_MS = 60000          -- How often a durable timer looks whether the clock has jumped.
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 local CONFLICT_RUNS_MAX = 10   -- How often an attempt runs again when its commit met a conflict.
 local TURN_OPS = 128           -- Operations after which a body lets others run.
@@ -89,7 +90,7 @@ local function wait_until(p, due)
   while true do
     local ms = due - clock:now()
     if ms <= 0 then return end
-    tasks.wait(clock.sleep, clock, math.ceil(ms))
+    tasks.wait(clock.sleep, clock, math.min(math.ceil(ms), LOOK_MS))
   end
 end
 M.wait_until = wait_until
