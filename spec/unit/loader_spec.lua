@@ -152,8 +152,8 @@ describe("lib/", function()
   end)
 
   it("is not seen by another app", function()
-    open { ["lib/elsewhere_only.lua"] = "return 1", ["a.lua"] = "require 'elsewhere_only'" }
-    assert.truthy(fault_of { ["a.lua"] = "require 'elsewhere_only'" }.message:find("not found", 1, true))
+    open { ["lib/elsewhere.lua"] = "return 1", ["a.lua"] = "require 'elsewhere'" }
+    assert.truthy(fault_of { ["a.lua"] = "require 'elsewhere'" }.message:find("not found", 1, true))
   end)
 
   it("may hold modules that the rest of the program has too", function()
