@@ -13,7 +13,6 @@ local RESERVED = {
 }
 local NOT_STEPS = { execute = true, process_id = true, settings = true }
 local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembered.
-local DEFAULTS = { timeout = 30000, attempts = 3, backoff = 1000 }
 
 --- What the engine knows about one step.
 ---@class catga.Step
@@ -193,7 +192,7 @@ function Class:finish(app)
   for name, settings in pairs(face.settings or {}) do
     check_setting(("process %s: settings.%s"):format(self.name, tostring(name)), settings)
   end
-  self.defaults = app.settings.process or DEFAULTS
+  self.defaults = app.settings.process
   self.source_of = app.registry.source_of
   for _, name in ipairs(step_names(self)) do
     local step = self:make_step(name, face[name])
@@ -204,5 +203,4 @@ function Class:finish(app)
   make_self(self)
 end
 
-M.DEFAULTS = DEFAULTS
 return M
