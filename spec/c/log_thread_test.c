@@ -139,6 +139,29 @@ static void test_commits_become_durable_without_being_asked(void **state) {
   }
 }
 
+/* Commits that gather are written when they are flushed, and soon without that; many share a sync. */
+static void test_gathered_commits_share_syncs_and_are_never_left_behind(void **state) {
+  (void)state;
+  struct world world;
+  open_world(&world, CG_DURABILITY_FSYNC);
+  struct cg_err err;
+  assert_int_equal(cg_log_close(world.log, &err), CG_OK);
+  world.options.flush_bytes = 1 << 20;
+  open_log(&world);
+  append(&world, 1, 100); /* Nobody flushes. */
+  wait_durable(&world, cg_log_next_position(world.log));
+
+  struct cg_log_stats before, after;
+  cg_log_stats_read(world.log, &before);
+  for (int i = 0; i < 1000; i++)
+    append(&world, 1, 100);
+  cg_log_flush(world.log);
+  wait_durable(&world, cg_log_next_position(world.log));
+  cg_log_stats_read(world.log, &after);
+  assert_true(after.sync_count - before.sync_count < 500);
+  free_world(&world);
+}
+
 /* The loop thread appends and reads without pause while the writer works, over many segments. */
 static void test_reading_and_writing_at_the_same_time(void **state) {
   (void)state;
@@ -231,6 +254,7 @@ static void test_a_second_opening_is_busy(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_commits_become_durable_without_being_asked),
+      cmocka_unit_test(test_gathered_commits_share_syncs_and_are_never_left_behind),
       cmocka_unit_test(test_reading_and_writing_at_the_same_time),
       cmocka_unit_test(test_closing_makes_all_durable),
       cmocka_unit_test(test_abandoning_leaves_a_prefix),

@@ -1,5 +1,5 @@
---- What leaves the machine rests only on what is durable: an answer over HTTP waits for commits that
---- its handler may have seen.
+--- What leaves the machine rests only on what is durable: an answer over HTTP waits for commits
+--- that its handler may have seen.
 local catga = require "catga"
 local http = require "catga.http"
 local native_task = require "catga.native.task"
