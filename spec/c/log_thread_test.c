@@ -139,7 +139,7 @@ static void test_commits_become_durable_without_being_asked(void **state) {
   }
 }
 
-/* Commits that gather are written when they are flushed, and soon without that; many share a sync. */
+/* Commits that gather are written when they are flushed, and soon without; many share a sync. */
 static void test_gathered_commits_share_syncs_and_are_never_left_behind(void **state) {
   (void)state;
   struct world world;
