@@ -29,7 +29,9 @@
   X(CG_EFAILED, -14, "failed", "the log stopped after a failed write")                             \
   X(CG_ESCRIPT, -15, "script_error", "a Lua script raised an error")                               \
   X(CG_ECLOSED, -16, "closed", "already stopped")                                                  \
-  X(CG_EPERM, -17, "permission", "not allowed by the system")
+  X(CG_EPERM, -17, "permission", "not allowed by the system")                                      \
+  X(CG_EFENCED, -18, "fenced", "another owner has taken over the log")                             \
+  X(CG_EDELETED, -19, "deleted", "the stream was deleted for good")
 
 /* Error codes: 0 or negative. */
 enum cg_code {

@@ -51,6 +51,32 @@ typedef void (*cg_log_replay_fn)(void *arg, const struct cg_record *record, cg_l
  * once. Must be short and must not call the log, but for durable_position and failed. */
 typedef void (*cg_log_progress_fn)(void *arg);
 
+/* A sealed segment: whole and durable, because the next one has been published behind it. It changes
+ * only by being rewritten (scavenged, compressed), which gives it another nonce. */
+struct cg_log_seal {
+  uint64_t number;         /* Of the segment. */
+  uint64_t first_position; /* Of its first record. */
+  uint64_t end_position;   /* Behind its last record: the first position of the next segment. */
+  uint32_t nonce;          /* Of its file. */
+  uint32_t chain;          /* Check that it ends with, as the next segment states it. */
+};
+
+/* Where a commit begins. The first of a sealed segment is its first commit; each further one is
+ * about 1 MiB further on. */
+struct cg_log_waypoint {
+  uint64_t position; /* First position of the commit. */
+  uint64_t offset;   /* Where the commit begins in the (uncompressed) segment. */
+};
+
+/* Called once while a log with sealed segments is opened, before any replay: returns how many of
+ * them, counted from the first, need not be read and replayed (0..count); of those only the headers
+ * are checked. May read sealed segments by cg_log_scan; must not use the log. Memory of the
+ * arguments is valid during the call only. An error in *err (code other than CG_OK) ends the open
+ * with it. */
+typedef uint32_t (*cg_log_resume_fn)(void *arg, const uint8_t log_id[16],
+                                     const struct cg_log_seal *seals, uint32_t count,
+                                     struct cg_err *err);
+
 /* How to open a log. Zero fields mean the default. */
 struct cg_log_options {
   const struct cg_fs *fs;        /* Default: the system's. */
@@ -67,6 +93,9 @@ struct cg_log_options {
   bool manual;                /* No writer thread: cg_log_turn does its work (specs). */
   cg_log_replay_fn replay;    /* May be NULL. */
   void *replay_arg;           /* Passed to replay. */
+  cg_log_resume_fn resume;    /* May be NULL: everything is replayed. */
+  void *resume_arg;           /* Passed to resume. */
+  uint32_t handles_max;       /* Default 256: files of sealed segments open at once; at least 2. */
   cg_log_progress_fn progress;   /* May be NULL. */
   void *progress_arg;            /* Passed to progress. */
   const struct cg_log *snapshot; /* Memory kind: begin with a copy of its records, which are
@@ -147,6 +176,49 @@ enum cg_code cg_log_cursor_next(struct cg_log_cursor *cursor, uint64_t until,
 
 /* `manual` logs: one batch of the writer's work; true when there was any. */
 bool cg_log_turn(struct cg_log *log);
+
+/* The sealed segments now, in order; valid until the next append, rewrite or close. None in a log
+ * without segments. */
+uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals);
+
+/* The id of the log (random, the same for all its life); all zero for a log that has none. */
+void cg_log_id(const struct cg_log *log, uint8_t log_id[16]);
+
+/* Gives the waypoints of a sealed segment, of which a log that has not read it in this run has none:
+ * seeking by position is quick then. Keeps the pointer until the log is closed, the segment is
+ * rewritten or other waypoints are given; `count` 0 takes them away. */
+void cg_log_waypoints(struct cg_log *log, uint64_t number, const struct cg_log_waypoint *waypoints,
+                      uint32_t count);
+
+/* Reads one sealed segment of the log in directory `path` on any thread, also while the log is open:
+ * calls `waypoint` (may be NULL) and `record` for each in order. Checks headers, CRCs, positions and
+ * chain against `seal` (from cg_log_seals or resume). The record is valid during the call only; a
+ * false answer of `record` ends the scan with CG_ECANCELLED.
+ * CG_ECORRUPT: file and offset are named; CG_ENOTFOUND; CG_EIO. */
+struct cg_log_scan {
+  bool (*record)(void *arg, const struct cg_record *record, cg_log_place place); /* Never NULL. */
+  void (*waypoint)(void *arg, const struct cg_log_waypoint *waypoint);           /* May be NULL. */
+  void *arg; /* Passed to both. */
+};
+enum cg_code cg_log_scan(const char *path, const struct cg_fs *fs, const struct cg_log_seal *seal,
+                         const struct cg_log_scan *scan, struct cg_err *err);
+
+/* Rewriting a sealed segment, in two parts. cg_log_rewrite, on any thread, also while the log is
+ * open, writes a new file beside the old one, without the records that `keep` (NULL: all are kept)
+ * answers false for, and with `compress` in zstd blocks. Records keep their positions; the segment
+ * keeps its range of positions and the chain it ended with. *seal gets the seal of the new file,
+ * which cg_log_scan can read already when `seal->nonce` is the new one.
+ * cg_log_replace, on the loop thread, makes it the segment's file; places in that segment are
+ * other ones from then on. A file that was never made the segment's is removed by the next open.
+ * CG_ECORRUPT, CG_EIO, CG_EFULL, CG_ENOTFOUND. */
+struct cg_log_rewrite {
+  bool (*keep)(void *arg, const struct cg_record *record); /* May be NULL. */
+  void *arg;                                               /* Passed to keep. */
+  bool compress;                                           /* Write zstd blocks. */
+};
+enum cg_code cg_log_rewrite(const char *path, const struct cg_fs *fs, struct cg_log_seal *seal,
+                            const struct cg_log_rewrite *rewrite, struct cg_err *err);
+enum cg_code cg_log_replace(struct cg_log *log, const struct cg_log_seal *seal, struct cg_err *err);
 
 /* Reads the statistics. */
 void cg_log_stats_read(struct cg_log *log, struct cg_log_stats *stats);

@@ -73,10 +73,12 @@
 
 /* What kind of record it is, and how its data is written. */
 enum cg_record_flags {
-  CG_RECORD_JOURNAL = 1 << 0, /* Belongs to a process's journal. */
-  CG_RECORD_OPENS = 1 << 1,   /* Makes its stream unfinished (ProcessStarted). */
-  CG_RECORD_CLOSES = 1 << 2,  /* Makes its stream finished again (ProcessCompleted, ...). */
-  CG_RECORD_INTERNAL = 1 << 3 /* Bookkeeping (outcomes); not shown by read_all unless asked. */
+  CG_RECORD_JOURNAL = 1 << 0,  /* Belongs to a process's journal. */
+  CG_RECORD_OPENS = 1 << 1,    /* Makes its stream unfinished (ProcessStarted). */
+  CG_RECORD_CLOSES = 1 << 2,   /* Makes its stream finished again (ProcessCompleted, ...). */
+  CG_RECORD_INTERNAL = 1 << 3, /* Bookkeeping (outcomes); not shown by read_all unless asked. */
+  CG_RECORD_PERSONAL = 1 << 4, /* Some fields of its data are encrypted with a subject's key. */
+  CG_RECORD_HOLE = 1 << 5      /* Stands for scavenged records; its version is how many. */
 };
 
 /* One record, decoded; the pointers point into the bytes it was decoded from. */
