@@ -51,8 +51,8 @@ typedef void (*cg_log_replay_fn)(void *arg, const struct cg_record *record, cg_l
  * once. Must be short and must not call the log, but for durable_position and failed. */
 typedef void (*cg_log_progress_fn)(void *arg);
 
-/* A sealed segment: whole and durable, because the next one has been published behind it. It changes
- * only by being rewritten (scavenged, compressed), which gives it another nonce. */
+/* A sealed segment: whole and durable, because the next one has been published behind it. It
+ * changes only by being rewritten (scavenged, compressed), which gives it another nonce. */
 struct cg_log_seal {
   uint64_t number;         /* Of the segment. */
   uint64_t first_position; /* Of its first record. */
@@ -184,15 +184,15 @@ uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals);
 /* The id of the log (random, the same for all its life); all zero for a log that has none. */
 void cg_log_id(const struct cg_log *log, uint8_t log_id[16]);
 
-/* Gives the waypoints of a sealed segment, of which a log that has not read it in this run has none:
- * seeking by position is quick then. Keeps the pointer until the log is closed, the segment is
+/* Gives the waypoints of a sealed segment, of which a log that has not read it in this run has
+ * none: seeking by position is quick then. Keeps the pointer until the log is closed, the segment is
  * rewritten or other waypoints are given; `count` 0 takes them away. */
 void cg_log_waypoints(struct cg_log *log, uint64_t number, const struct cg_log_waypoint *waypoints,
                       uint32_t count);
 
-/* Reads one sealed segment of the log in directory `path` on any thread, also while the log is open:
- * calls `waypoint` (may be NULL) and `record` for each in order. Checks headers, CRCs, positions and
- * chain against `seal` (from cg_log_seals or resume). The record is valid during the call only; a
+/* Reads one sealed segment of the log in directory `path` on any thread, also while the log is
+ * open: calls `waypoint` (may be NULL) and `record` for each in order. Checks headers, CRCs,
+ * positions and chain against `seal` (from cg_log_seals or resume). The record is valid during the call only; a
  * false answer of `record` ends the scan with CG_ECANCELLED.
  * CG_ECORRUPT: file and offset are named; CG_ENOTFOUND; CG_EIO. */
 struct cg_log_scan {
