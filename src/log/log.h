@@ -185,15 +185,15 @@ uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals);
 void cg_log_id(const struct cg_log *log, uint8_t log_id[16]);
 
 /* Gives the waypoints of a sealed segment, of which a log that has not read it in this run has
- * none: seeking by position is quick then. Keeps the pointer until the log is closed, the segment is
- * rewritten or other waypoints are given; `count` 0 takes them away. */
+ * none: seeking by position is quick then. Keeps the pointer until the log is closed, the segment
+ * is rewritten or other waypoints are given; `count` 0 takes them away. */
 void cg_log_waypoints(struct cg_log *log, uint64_t number, const struct cg_log_waypoint *waypoints,
                       uint32_t count);
 
 /* Reads one sealed segment of the log in directory `path` on any thread, also while the log is
  * open: calls `waypoint` (may be NULL) and `record` for each in order. Checks headers, CRCs,
- * positions and chain against `seal` (from cg_log_seals or resume). The record is valid during the call only; a
- * false answer of `record` ends the scan with CG_ECANCELLED.
+ * positions and chain against `seal` (from cg_log_seals or resume). The record is valid during the
+ * call only; a false answer of `record` ends the scan with CG_ECANCELLED.
  * CG_ECORRUPT: file and offset are named; CG_ENOTFOUND; CG_EIO. */
 struct cg_log_scan {
   bool (*record)(void *arg, const struct cg_record *record, cg_log_place place); /* Never NULL. */
