@@ -1,4 +1,4 @@
---- The event store's face for scripts: append, read, read_all.
+--- The event store's face for scripts: append, append_all, read, read_all.
 local state = require "catga.state"
 local errors = require "catga.error"
 local json = require "catga.native.json"
@@ -6,6 +6,7 @@ local unit_of = require "catga.unit".of
 
 local M = {}
 
+local APPENDS_MAX = 1000 -- Of one append_all.
 local READ_DEFAULT = 100
 local READ_MAX = 100000
 local NUMBER_MAX = 2 ^ 53
@@ -39,35 +40,110 @@ local function check_read(what, opts)
   check_number(what, "after", opts.after, 0, NUMBER_MAX)
 end
 
+-- Raises unless these are a stream and a list of events.
+local function check_append(what, stream, events)
+  if type(stream) ~= "string" then error(what .. ": the stream is a string", 3) end
+  if type(events) ~= "table" or #events == 0 then
+    error(what .. ": a list of at least one event, each { type = ..., data = ... }", 3)
+  end
+end
+
+-- An error when the stream's name is one that scripts do not write.
+local function refused(stream)
+  if stream:find("^%$") or stream:find("^Process%-") then
+    return errors.new("invalid", ("stream %s: names that begin with $ or Process- are the "
+      .. "runtime's own"):format(stream))
+  end
+end
+
+-- Stages by unit[method](...) in the open unit of work, or in one of its own that is committed.
+local function stage(method, ...)
+  local task = state[1]
+  local unit = unit_of(task)
+  local result, err = unit[method](unit, ...)
+  if task.in_unit or task.limit then return result, err end
+  task.unit = nil
+  if not result then return nil, err end
+  local ok, fault = unit:commit()
+  if not ok then return nil, fault end
+  return result
+end
+
 --- Appends events to a stream: staged in the open unit of work, or as one commit of their own that
 --- is durable when this returns. May yield.
 ---@param stream string   1 to 1024 bytes, usually "Category-id"
 ---@param events { type: string, data: any }[]
 ---@param opts { expect: integer|"any"|"none"|"exists"|nil }?  version of the last event before them
 ---@return { version: integer }? result  version of the last event
----@return catga.Error? err  "conflict", "invalid", "limit", "failed"
+---@return catga.Error? err  "conflict", "invalid", "limit", "failed", "fenced"
 function M.append(stream, events, opts)
   opts = options(opts, { expect = true }, "catga.events.append")
-  if type(stream) ~= "string" then error("catga.events.append: the stream is a string", 2) end
-  if type(events) ~= "table" or #events == 0 then
-    error("catga.events.append: a list of at least one event, each { type = ..., data = ... }", 2)
-  end
-  if stream:find("^%$") or stream:find("^Process%-") then
-    return nil, errors.new("invalid", ("stream %s: names that begin with $ or Process- are the "
-      .. "runtime's own"):format(stream))
-  end
-  local task = state[1]
-  local unit = unit_of(task)
-  local version, err = unit:append(stream, events, opts.expect)
-  if not (task.in_unit or task.limit) then
-    task.unit = nil
-    if not version then return nil, err end
-    local ok, fault = unit:commit()
-    if not ok then return nil, fault end
-  elseif not version then
-    return nil, err
-  end
+  check_append("catga.events.append", stream, events)
+  local err = refused(stream)
+  if err then return nil, err end
+  local version, fault = stage("append", stream, events, opts.expect)
+  if not version then return nil, fault end
   return { version = version }
+end
+
+local APPEND_FIELDS = { stream = true, events = true, expect = true }
+
+-- Raises unless it is what append_all takes; gives the streams that are written.
+local function check_appends(what, appends, conditions)
+  if type(appends) ~= "table" or #appends == 0 or #appends > APPENDS_MAX then
+    error(("%s: a list of 1 to %d appends, each { stream = ..., events = ..., expect = ... }")
+      :format(what, APPENDS_MAX), 3)
+  end
+  local written = {}
+  for i, one in ipairs(appends) do
+    local place = ("%s: append %d"):format(what, i)
+    if type(one) ~= "table" then error(place .. " is a table", 3) end
+    options(one, APPEND_FIELDS, place)
+    check_append(place, one.stream, one.events)
+    written[one.stream] = true
+  end
+  if type(conditions) ~= "table" then
+    error(what .. ": conditions is a table from stream to what is expected of it", 3)
+  end
+  for name in pairs(conditions) do
+    if type(name) ~= "string" then
+      error(what .. ": conditions is a table from stream to what is expected of it", 3)
+    end
+  end
+  return written
+end
+
+--- Appends events to several streams: all of them or none, also when the program dies. Staged in
+--- the open unit of work, or as one commit that is durable when this returns. May yield.
+---
+---     catga.events.append_all({
+---       { stream = "Order-7", events = { { type = "OrderPaid" } }, expect = 3 },
+---       { stream = "Account-1", events = { { type = "Charged", data = { amount = 5 } } } },
+---     }, { conditions = { ["Customer-1"] = "exists", ["Price-9"] = 12 } })
+---
+--- A condition is what `expect` is, for a stream that is read and not written: it must hold when
+--- the commit is made.
+---@param appends { stream: string, events: { type: string, data: any }[],
+---  expect: integer|"any"|"none"|"exists"|nil }[]  1 to 1,000; a stream may be there twice
+---@param opts { conditions: table<string, integer|"any"|"none"|"exists">? }?
+---@return { stream: string, version: integer }[]? results  version of the last event, in order
+---@return catga.Error? err  "conflict", "invalid", "limit", "failed", "fenced"
+function M.append_all(appends, opts)
+  local what = "catga.events.append_all"
+  opts = options(opts, { conditions = true }, what)
+  local conditions = opts.conditions or {}
+  local written = check_appends(what, appends, conditions)
+  for name in pairs(written) do
+    local err = refused(name)
+    if err then return nil, err end
+  end
+  for name in pairs(conditions) do
+    if written[name] then
+      return nil, errors.new("invalid", ("stream %s is written by this append: say there what is "
+        .. "expected of it"):format(name))
+    end
+  end
+  return stage("append_all", appends, conditions)
 end
 
 local function staged_events(unit, store, stream, name)

@@ -270,6 +270,10 @@ catga.events = {
     running("catga.events.append", "append in a step")
     return events.append(...)
   end,
+  append_all = function(...)
+    running("catga.events.append_all", "append in a step")
+    return events.append_all(...)
+  end,
   read = function(...)
     running("catga.events.read", "read in a step")
     return events.read(...)

@@ -19,11 +19,13 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field data string      JSON
 ---@field flags integer    other than 0: the runtime's own, not delivered to handlers
 ---@field ctx catga.Ctx?   envelope of the message whose handler staged it
+---@field conditions { stream: string, expected: integer }[]?  of the appends that begin with it
 
 ---@class catga.Unit
 ---@field app catga.App
 ---@field n integer                 records staged
 ---@field ops catga.Staged[]
+---@field has_conditions boolean?   some record carries conditions
 ---@field after (fun())[]           run once the commit is durable
 ---@field conflict catga.Error?     the unit read or expected something that is no longer so
 local Unit = {}
@@ -52,22 +54,41 @@ function Unit:staged_count(stream)
   return count
 end
 
--- The version that the next record of the stream must follow when something was expected.
-local function check_expected(store, unit, stream, expect)
-  local last = store:count(stream) + unit:staged_count(stream) - 1
+-- What was expected, as the store says it, when a stream with that last version meets it.
+local function check_last(name, last, expect)
   local wanted = EXPECT[expect] or expect
   if type(wanted) ~= "number" or wanted % 1 ~= 0 or expect == wanted and wanted < 0 then
     return nil, errors.new("invalid", "expect is a version (0, 1, 2, ...), \"none\", \"exists\" or "
       .. "\"any\", not " .. tostring(expect))
   end
-  if wanted == ANY then return ANY end
-  local holds = (wanted == NONE and last < 0) or (wanted == EXISTS and last >= 0)
+  local holds = wanted == ANY or (wanted == NONE and last < 0) or (wanted == EXISTS and last >= 0)
     or (wanted >= 0 and wanted == last)
   if not holds then
     return nil, errors.new("conflict", ("stream %s: expected %s, its version is %d")
-      :format(store:name(stream), tostring(expect), last), { retryable = true })
+      :format(name, tostring(expect), last), { retryable = true })
   end
+  return wanted
+end
+
+-- The version that the next record of the stream must follow when something was expected.
+local function check_expected(store, unit, stream, expect)
+  local last = store:count(stream) + unit:staged_count(stream) - 1
+  local wanted, err = check_last(store:name(stream), last, expect)
+  if not wanted or wanted == ANY then return wanted, err end
   return last < 0 and NONE or last
+end
+
+-- A condition as it stands before the unit's own records are written: what the stream has now was
+-- there before, but for what the unit itself has staged.
+local function check_condition(store, unit, name, expect)
+  local stream = store:stream(name)
+  local count = stream and store:count(stream) or 0
+  local staged = stream and unit:staged_count(stream) or 0
+  local wanted, err = check_last(name, count + staged - 1, expect)
+  if not wanted then return nil, err end
+  if wanted >= 0 then return count > 0 and count - 1 or NONE end
+  if wanted == EXISTS and count == 0 then return ANY end -- It will: the unit writes it.
+  return wanted
 end
 
 --- Stages events of one stream.
@@ -104,6 +125,45 @@ function Unit:append(stream_name, events, expect, flags)
   return store:count(stream) + self:staged_count(stream) - 1
 end
 
+-- The conditions, checked and in order of the streams' names.
+local function check_conditions(unit, conditions)
+  local names, list = {}, {}
+  for name in pairs(conditions) do names[#names + 1] = name end
+  table.sort(names)
+  for i, name in ipairs(names) do
+    local expected, err = check_condition(unit.app.store, unit, name, conditions[name])
+    if not expected then return nil, err end
+    list[i] = { stream = name, expected = expected }
+  end
+  return list
+end
+
+--- Stages events of several streams, all or none of them, on conditions on streams that they do not
+--- write. The conditions must hold now and when the unit commits.
+---@param appends { stream: string, events: table[], expect: any }[]
+---@param conditions table<string, integer|"any"|"none"|"exists">
+---@return { stream: string, version: integer }[]? results  version of the last event, in order
+---@return catga.Error? err
+function Unit:append_all(appends, conditions)
+  local n, after = self:mark()
+  local checked, err = check_conditions(self, conditions)
+  if not checked then return nil, err end
+  local results = {}
+  for i, one in ipairs(appends) do
+    local version, fault = self:append(one.stream, one.events, one.expect)
+    if not version then
+      self:take_back(n, after)
+      return nil, fault
+    end
+    results[i] = { stream = one.stream, version = version }
+  end
+  local first = self.ops[n + 1]
+  if checked[1] and first then
+    first.conditions, self.has_conditions = checked, true
+  end
+  return results
+end
+
 --- Remembers what to do when the commit is durable.
 ---@param fn fun()
 function Unit:on_commit(fn) self.after[#self.after + 1] = fn end
@@ -135,6 +195,18 @@ function M.metadata(task, ctx)
     "metadata"))
 end
 
+-- Puts the conditions on the commit, before records of the unit change what they speak of.
+local function write_conditions(unit, store)
+  for i = 1, unit.n do
+    local conditions = unit.ops[i].conditions
+    for k = 1, conditions and #conditions or 0 do
+      local ok, err = store:expect(conditions[k].stream, conditions[k].expected)
+      if not ok then return false, err end
+    end
+  end
+  return true
+end
+
 --- Adds the staged records to the commit that the store is building.
 ---@param task catga.Task
 ---@return boolean ok
@@ -142,6 +214,10 @@ end
 function Unit:write(task)
   local store = self.app.store
   local metadata, ctx
+  if self.has_conditions then
+    local ok, err = write_conditions(self, store)
+    if not ok then return false, err end
+  end
   for i = 1, self.n do
     local op = self.ops[i]
     if i == 1 or op.ctx ~= ctx then

@@ -51,6 +51,21 @@ static int bind_store_add(lua_State *L) {
   return 2;
 }
 
+/* expect(stream_name, expected) -> true | nil, err: a condition of the commit being built */
+static int bind_store_expect(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  size_t size;
+  const char *name = luaL_checklstring(L, 2, &size);
+  int64_t expected = (int64_t)luaL_checknumber(L, 3);
+  if (!store->is_building)
+    return luaL_error(L, "expect outside of begin and commit");
+  struct cg_err err;
+  if (cg_store_expect(store->store, name, size, expected, &err) != CG_OK)
+    return cg_bind_fail(L, &err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
 /* commit() -> position of the first record, position after the last | nil, err */
 static int bind_store_commit(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
@@ -204,6 +219,7 @@ static int bind_store_encode_args(lua_State *L) {
 
 const luaL_Reg cg_bind_store_append_methods[] = {{"begin", bind_store_begin},
                                                  {"add", bind_store_add},
+                                                 {"expect", bind_store_expect},
                                                  {"commit", bind_store_commit},
                                                  {"rollback", bind_store_rollback},
                                                  {"journal", bind_store_journal},

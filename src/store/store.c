@@ -197,6 +197,18 @@ enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *e
   return CG_OK;
 }
 
+enum cg_code cg_store_expect(struct cg_store *store, const char *name, size_t size,
+                             int64_t expected, struct cg_err *err) {
+  assert(store->is_building && !store->is_record_open);
+  if (size == 0 || size > CG_RECORD_STREAM_BYTES_MAX)
+    return cg_err_set(err, CG_EINVAL, "a stream name has 1 to %d bytes, this one has %zu",
+                      CG_RECORD_STREAM_BYTES_MAX, size);
+  cg_store_stream index = cg_store_find(store, name, size, false);
+  struct stream none = {.name = (char *)name};
+  return check_expected(index == CG_STORE_NO_STREAM ? &none : &store->streams[index], expected,
+                        err);
+}
+
 uint64_t cg_store_added(struct cg_store *store) {
   assert(store->is_record_open);
   cg_record_finish(store->building, store->open_record);
@@ -294,12 +306,13 @@ static enum cg_code open_log(struct cg_store *store, const struct cg_store_optio
   struct cg_log_options log_options = options->log;
   log_options.replay = on_replay;
   log_options.replay_arg = store;
-  if (options->path == NULL)
-    return cg_log_open_memory(&store->log, &log_options, err);
-
-  enum cg_code code = make_data_directory(options, err);
+  enum cg_code code = options->path != NULL ? make_data_directory(options, err) : CG_OK;
   if (code != CG_OK)
     return code;
+  if (options->open_log != NULL)
+    return options->open_log(options->open_log_arg, &log_options, &store->log, err);
+  if (options->path == NULL)
+    return cg_log_open_memory(&store->log, &log_options, err);
   char path[PATH_BYTES];
   snprintf(path, sizeof(path), "%s/log", options->path);
   return cg_log_open_file(&store->log, path, &log_options, err);

@@ -36,12 +36,19 @@ typedef uint32_t cg_store_stream;
 #define CG_STORE_NONE INT64_C(-2)   /* The stream must have no record. */
 #define CG_STORE_EXISTS INT64_C(-3) /* The stream must have a record. */
 
+/* Opens another kind of log than the store's own two, with `options` as they are given; the store
+ * owns the log from then on. Errors: the kind's. */
+typedef enum cg_code (*cg_store_log_fn)(void *arg, const struct cg_log_options *options,
+                                        struct cg_log **log, struct cg_err *err);
+
 /* How to open a store. */
 struct cg_store_options {
   const char *path;          /* Data directory, made when missing; the log lies in its folder
                                     `log`, the reservation of ids in its file `ids`. NULL: in
                                     memory. */
   struct cg_log_options log; /* replay and replay_arg are the store's own. */
+  cg_store_log_fn open_log;  /* NULL: a log in files or in memory, as `path` says. */
+  void *open_log_arg;        /* Passed to open_log. */
   uint64_t seed;             /* Seed of the name map; differs between runs. */
   uint32_t node;             /* Node of the ids, 0..CG_ID_NODE_MAX. */
 };
@@ -99,6 +106,11 @@ enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *e
                           struct cg_buf **data, struct cg_err *err);
 /* Ends the record; its version is returned. */
 uint64_t cg_store_added(struct cg_store *store);
+/* A condition of the commit being built, on a stream that the commit does not write: what
+ * cg_store_add checks of `expected`, without adding. A stream that is not there has no record; the
+ * name ends with a zero behind `size` bytes. CG_ECONFLICT as cg_store_add; CG_EINVAL: no name. */
+enum cg_code cg_store_expect(struct cg_store *store, const char *name, size_t size,
+                             int64_t expected, struct cg_err *err);
 /* Appends what was added as one commit; *first gets the first record's position. Without records:
  * CG_OK and *first is the next position. On an error nothing was committed; the commit is over. */
 enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_err *err);

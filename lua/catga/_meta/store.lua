@@ -95,6 +95,14 @@ function Store:begin() end
 ---@return string|catga.Error id  or "conflict", ...
 function Store:add(stream, expected, type, data, metadata, flags) end
 
+--- Puts a condition on the commit: the version that a stream must have which the commit does not
+--- write. A stream that is not there has no record.
+---@param stream_name string
+---@param expected integer  as in add
+---@return true? ok
+---@return catga.Error? err  "conflict"
+function Store:expect(stream_name, expected) end
+
 --- Ends the commit: all of its records or none. Durable after wait(after - 1).
 ---@return integer? first     position of the first record
 ---@return integer|catga.Error after  position after the last, or "limit" (much is pending, or the
