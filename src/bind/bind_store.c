@@ -218,6 +218,7 @@ static int bind_store_close(lua_State *L) {
   struct cg_err err;
   cg_log_cursor_free(store->cursor);
   store->cursor = NULL;
+  cg_bind_cursors_close(store);
   enum cg_code code = cg_store_close(closing, &err);
   if (code == CG_OK)
     wake_failed(store, NULL); /* All of them are durable now. */
@@ -236,6 +237,7 @@ static int bind_store_abandon(lua_State *L) {
   struct cg_err closed = {.code = CG_ECLOSED, .message = "the store was abandoned"};
   cg_log_cursor_free(store->cursor);
   store->cursor = NULL;
+  cg_bind_cursors_close(store);
   cg_store_abandon(store->store);
   wake_failed(store, &closed);
   release_store(L, store);
@@ -262,6 +264,7 @@ static int bind_store_gc(lua_State *L) {
   struct cg_err err;
   cg_log_cursor_free(store->cursor);
   store->cursor = NULL;
+  cg_bind_cursors_close(store);
   if (cg_store_close(store->store, &err) != CG_OK)
     cg_say(store->runtime->say, CG_SAY_ERROR, "closing the store: %s", err.message);
   cg_bind_growth_forget(store);
@@ -286,9 +289,11 @@ int cg_bind_store(lua_State *L) {
   static const luaL_Reg none[] = {{NULL, NULL}};
   cg_bind_type(L, CG_BIND_LOG_TYPE, none, bind_log_gc);
   cg_bind_type(L, CG_BIND_STORE_TYPE, methods, bind_store_gc);
+  cg_bind_cursor_type(L);
   luaL_getmetatable(L, CG_BIND_STORE_TYPE);
   lua_getfield(L, -1, "__index");
   luaL_register(L, NULL, cg_bind_store_append_methods);
+  luaL_register(L, NULL, cg_bind_store_cursor_methods);
   luaL_register(L, NULL, cg_bind_store_growth_methods);
   luaL_register(L, NULL, cg_bind_store_read_methods);
   lua_pop(L, 2);

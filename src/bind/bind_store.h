@@ -23,24 +23,25 @@ struct cg_bind_waiter {
 
 /* A store as Lua holds it (through a boxed pointer). */
 struct cg_bind_store {
-  struct cg_store *store;        /* NULL once closed. */
-  struct cg_runtime *runtime;    /* Whose tasks use it. */
-  struct cg_clock clock;         /* Stamps records. */
-  struct cg_buf *scratch;        /* Records read, values encoded. */
-  struct cg_log_cursor *cursor;  /* Of the last read_all, or NULL. */
-  uint64_t cursor_after;         /* Position up to which the cursor has read. */
-  size_t size_max;               /* Bytes of one value (message_size_max). */
-  struct cg_bind_waiter *ring;   /* FIFO of waiting tasks. */
-  uint32_t ring_first;           /* Index of the oldest. */
-  uint32_t ring_count;           /* How many wait. */
-  uint32_t ring_capacity;        /* A power of two. */
-  struct cg_bind_growth *growth; /* Readers that wait for new events, or NULL. */
-  cg_ref on_failed;              /* Function to run when the log failed, or CG_NO_REF. */
-  uv_async_t async;              /* Rung by the log's writer thread. */
-  struct cg_fs_fault fault;      /* Faults that a test asked for. */
-  struct cg_turn_hook hook;      /* Flushes the log at the end of a turn. */
-  bool failure_told;             /* on_failed was started. */
-  bool is_building;              /* Between begin and commit or rollback. */
+  struct cg_store *store;         /* NULL once closed. */
+  struct cg_runtime *runtime;     /* Whose tasks use it. */
+  struct cg_clock clock;          /* Stamps records. */
+  struct cg_buf *scratch;         /* Records read, values encoded. */
+  struct cg_log_cursor *cursor;   /* Of the last read_all, or NULL. */
+  uint64_t cursor_after;          /* Position up to which the cursor has read. */
+  size_t size_max;                /* Bytes of one value (message_size_max). */
+  struct cg_bind_waiter *ring;    /* FIFO of waiting tasks. */
+  uint32_t ring_first;            /* Index of the oldest. */
+  uint32_t ring_count;            /* How many wait. */
+  uint32_t ring_capacity;         /* A power of two. */
+  struct cg_bind_cursor *cursors; /* Of readers of all events, or NULL. */
+  struct cg_bind_growth *growth;  /* Readers that wait for new events, or NULL. */
+  cg_ref on_failed;               /* Function to run when the log failed, or CG_NO_REF. */
+  uv_async_t async;               /* Rung by the log's writer thread. */
+  struct cg_fs_fault fault;       /* Faults that a test asked for. */
+  struct cg_turn_hook hook;       /* Flushes the log at the end of a turn. */
+  bool failure_told;              /* on_failed was started. */
+  bool is_building;               /* Between begin and commit or rollback. */
 };
 
 /* The store at a stack index; raises when it is none or closed. */
@@ -61,8 +62,17 @@ void cg_bind_growth_forget(struct cg_bind_store *store);
 /* Wakes all readers with false and the error. */
 void cg_bind_growth_end(struct cg_bind_store *store, const struct cg_err *err);
 
+/* Pushes a record as an event table; on an error pushes nothing. */
+enum cg_code cg_bind_push_event(lua_State *L, const struct cg_record *record, struct cg_err *err);
+
+/* Makes the type of cursors known to Lua. */
+void cg_bind_cursor_type(lua_State *L);
+/* Closes all cursors: before the log is closed. */
+void cg_bind_cursors_close(struct cg_bind_store *store);
+
 /* Methods that the other files bind_store_*.c add to the type. */
 extern const luaL_Reg cg_bind_store_append_methods[];
+extern const luaL_Reg cg_bind_store_cursor_methods[];
 extern const luaL_Reg cg_bind_store_growth_methods[];
 extern const luaL_Reg cg_bind_store_read_methods[];
 

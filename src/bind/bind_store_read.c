@@ -17,8 +17,7 @@ static struct cg_bind_store *check_reading(lua_State *L) {
   return store;
 }
 
-/* Pushes a record as an event table; on an error pushes nothing. */
-static enum cg_code push_event(lua_State *L, const struct cg_record *record, struct cg_err *err) {
+enum cg_code cg_bind_push_event(lua_State *L, const struct cg_record *record, struct cg_err *err) {
   luaL_checkstack(L, 8, "too many values");
   lua_createtable(L, 0, 8);
   lua_pushnumber(L, (lua_Number)record->position);
@@ -104,7 +103,7 @@ static int bind_store_read(lua_State *L) {
     struct cg_record record;
     if (cg_store_read(store->store, stream, (uint64_t)version, store->scratch, &record, &err) !=
             CG_OK ||
-        push_event(L, &record, &err) != CG_OK)
+        cg_bind_push_event(L, &record, &err) != CG_OK)
       return cg_bind_fail(L, &err);
     lua_rawseti(L, -2, ++pushed);
   }
@@ -152,7 +151,7 @@ static int bind_store_read_all(lua_State *L) {
     uint16_t hidden = with_journals ? CG_RECORD_INTERNAL : CG_RECORD_INTERNAL | CG_RECORD_JOURNAL;
     if ((record.flags & hidden) != 0 || !is_wanted(L, 4, &record))
       continue;
-    if (push_event(L, &record, &err) != CG_OK)
+    if (cg_bind_push_event(L, &record, &err) != CG_OK)
       return cg_bind_fail(L, &err);
     lua_rawseti(L, 5, ++pushed);
   }

@@ -74,6 +74,33 @@ function Store:read(stream, from, max, backward) end
 ---@return integer|catga.Error position  looked at up to here: the next `after`
 function Store:read_all(after, max, types, journals) end
 
+--- A reader of durable records in the order of positions, with a place of its own. What the filter
+--- leaves out costs no Lua. Its methods raise once it or the store is closed.
+---@class catga.Cursor
+local Cursor = {}
+
+--- A cursor at the first record above a position. Bookkeeping of the runtime is left out.
+---@param after integer    position; 0: from the first
+---@param filter { types: string[]?, type_prefix: string?, category: string?, stream: string?,
+---  journals: boolean? }?  all that is given must hold; types: one of at most 10,000; category: the
+---  stream's name up to its first "-"; journals: those of processes too
+---@return catga.Cursor cursor
+function Store:cursor(after, filter) end
+
+--- The next events. Looks at no more than 100,000 records, and 8 MiB of data of those it gives.
+---@param max integer  1 to 100,000
+---@return table[]? events  as in read
+---@return integer|catga.Error position  looked at up to here; behind an error the cursor is of no
+---  more use
+function Cursor:next(max) end
+
+--- The position up to which it has looked.
+---@return integer
+function Cursor:position() end
+
+--- Frees what it has of the store; may be called again.
+function Cursor:close() end
+
 --- Parks until a record above a position is durable; not counted as work that `settle` waits for.
 --- May yield.
 ---@param position integer

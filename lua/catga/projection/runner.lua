@@ -8,9 +8,11 @@ local errors = require "catga.error"
 local tasks = require "catga.task"
 local native_task = require "catga.native.task"
 local documents = require "catga.projection.documents"
-local caller = require "catga.registry".caller
+local registries = require "catga.registry"
 
 local M = {}
+
+local caller, sorted_names = registries.caller, registries.sorted_names
 
 local EVENTS_MAX = 1000                -- Events of one batch.
 local SLICE_COUNT = 100                -- Events handled before other tasks get their turn.
@@ -27,6 +29,8 @@ local RETRYABLE = { busy = true, disk_full = true }
 ---@field version integer
 ---@field definition table
 ---@field documents catga.Documents
+---@field cursor catga.Cursor?
+---@field reads table?       the definition whose events the cursor gives
 ---@field status "running"|"failed"|"stopped"
 ---@field position integer   checkpoint: committed
 ---@field handled integer    the handlers have seen all events up to here
@@ -152,8 +156,12 @@ end
 -- Reads the next batch; nil when nothing is there.
 local function read(self)
   local definition = self.definition
-  local events, position = self.app.store:read_all(self.handled, EVENTS_MAX, definition.handlers,
-    definition.with_journals)
+  if self.reads ~= definition then
+    self.cursor = self.app.store:cursor(self.handled, { types = sorted_names(definition.handlers),
+      journals = definition.with_journals })
+    self.reads = definition
+  end
+  local events, position = self.cursor:next(EVENTS_MAX)
   if not events then error(position, 0) end
   return events, position
 end
@@ -192,7 +200,7 @@ end
 --- Begins, or begins again after a failure, at the checkpoint.
 function Runner:start()
   self.status, self.error = "running", nil
-  self.handled, self.matched, self.pending = self.position, false, nil
+  self.handled, self.matched, self.pending, self.reads = self.position, false, nil, nil
   self.documents = documents.new(self.app, self.projections.models, self.name, self.version)
   self.documents.flush = function() commit(self) end
   self.task = tasks.spawn(self.app, run, self)

@@ -1,0 +1,113 @@
+--- Cursors of the store: each reader has its own place, and a filter that works below Lua.
+local testing = require "catga.testing"
+local catga = require "catga"
+
+local app
+
+local function append(stream, ...)
+  local events = {}
+  for i, kind in ipairs { ... } do events[i] = { type = kind, data = { n = i } } end
+  app:call(function() assert(catga.events.append(stream, events)) end)
+end
+
+-- All events behind a position as "stream/type".
+local function all(filter, after, max)
+  local cursor = app.app.store:cursor(after or 0, filter)
+  local names = {}
+  repeat
+    local events = assert(cursor:next(max or 3))
+    for _, event in ipairs(events) do names[#names + 1] = event.stream .. "/" .. event.type end
+  until #events == 0
+  return names
+end
+
+before_each(function()
+  app = assert(testing.app(function() end))
+  append("Order-1", "OrderCreated", "OrderPaid")
+  append("Order-2", "OrderCreated")
+  append("Orders-1", "OrdersCounted")
+  append("Order", "Moved", "OrderCreated")
+end)
+
+after_each(function() app:stop() end)
+
+describe("a cursor", function()
+  it("gives all events in order of their positions, and where it stands", function()
+    local cursor = app.app.store:cursor(0)
+    assert.equal(0, cursor:position())
+    local events, position = cursor:next(4)
+    assert.same({ 1, 2, 3, 4 }, { events[1].position, events[2].position, events[3].position,
+      events[4].position })
+    assert.equal(4, position)
+    events, position = cursor:next(100)
+    assert.equal(2, #events)
+    assert.equal(6, position)
+    events, position = cursor:next(100)
+    assert.equal(0, #events)
+    assert.equal(6, position)
+    append("Order-3", "OrderCreated")
+    assert.equal("Order-3", cursor:next(100)[1].stream)
+  end)
+
+  it("filters by types, prefix, category and stream, together too", function()
+    assert.same({ "Order-1/OrderCreated", "Order-2/OrderCreated", "Order/OrderCreated" },
+      all { types = { "OrderPai", "OrderCreated", "Z" } })
+    assert.same({}, all { types = {} })
+    assert.same({ "Order-1/OrderCreated", "Order-1/OrderPaid", "Order-2/OrderCreated",
+      "Orders-1/OrdersCounted", "Order/OrderCreated" }, all { type_prefix = "Order" })
+    assert.same({ "Order-1/OrderCreated", "Order-1/OrderPaid", "Order-2/OrderCreated",
+      "Order/Moved", "Order/OrderCreated" }, all { category = "Order" })
+    assert.same({ "Order-1/OrderCreated", "Order-1/OrderPaid" }, all { stream = "Order-1" })
+    assert.same({ "Order-2/OrderCreated" },
+      all({ category = "Order", types = { "OrderCreated" }, stream = "Order-2" }, 2))
+  end)
+
+  it("keeps its place beside others", function()
+    local store = app.app.store
+    local one, other = store:cursor(0), store:cursor(3, { type_prefix = "Order" })
+    assert.equal(1, one:next(1)[1].position)
+    assert.equal(4, other:next(1)[1].position)
+    assert.equal(2, one:next(1)[1].position)
+    assert.equal(6, other:next(1)[1].position)
+    assert.equal(3, one:next(1)[1].position)
+  end)
+
+  it("leaves out journals unless asked for, and bookkeeping always", function()
+    local store = app.app.store
+    app:call(function()
+      store:begin()
+      assert(store:add(store:stream("Process-p", true), -1, "ProcessNoted", "{}", nil, 1))
+      assert(store:add(store:stream("$own", true), -1, "Kept", "{}", nil, 8))
+      local _, after = assert(store:commit())
+      assert(store:wait(after - 1))
+    end)
+    assert.same({}, all(nil, 6))
+    assert.same({ "Process-p/ProcessNoted" }, all({ journals = true }, 6))
+    assert.equal(8, select(2, store:cursor(6):next(10)))
+  end)
+
+  it("raises for a filter that makes no sense", function()
+    local store = app.app.store
+    for _, filter in ipairs { { types = { 1 } }, { types = "a" }, { type_prefix = "" },
+      { category = {} }, { stream = ("s"):rep(1025) } } do
+      assert.is_false(pcall(store.cursor, store, 0, filter))
+    end
+    assert.is_false(pcall(store.cursor, store, -1))
+    assert.is_false(pcall(store:cursor(0).next, store:cursor(0), 0))
+  end)
+
+  it("ends with its store, and may be closed before", function()
+    local cursor, closed = app.app.store:cursor(0), app.app.store:cursor(0)
+    closed:close()
+    closed:close()
+    assert.is_false(pcall(closed.next, closed, 1))
+    local other = assert(testing.app(function() end))
+    local left = other.app.store:cursor(0)
+    other:stop()
+    local ok, failure = pcall(left.next, left, 1)
+    assert.is_false(ok)
+    assert.truthy(failure:find("closed", 1, true))
+    left:close()
+    assert.equal(1, #cursor:next(1))
+  end)
+end)
