@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "log/kind.h"
 #include "log/segment.h"
@@ -117,6 +118,23 @@ enum cg_code cg_log_read(struct cg_log *log, cg_log_place place, struct cg_buf *
 void cg_log_flush(struct cg_log *log) {
   if (log->kind->flush)
     log->kind->flush(log);
+}
+
+uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals) {
+  *seals = NULL;
+  return log->kind->seals ? log->kind->seals(log, seals) : 0;
+}
+
+void cg_log_id(const struct cg_log *log, uint8_t log_id[16]) {
+  memset(log_id, 0, 16);
+  if (log->kind->id)
+    log->kind->id(log, log_id);
+}
+
+void cg_log_waypoints(struct cg_log *log, uint64_t number, const struct cg_log_waypoint *waypoints,
+                      uint32_t count) {
+  if (log->kind->waypoints)
+    log->kind->waypoints(log, number, waypoints, count);
 }
 
 bool cg_log_turn(struct cg_log *log) {

@@ -95,6 +95,8 @@ struct cg_log_options {
   void *replay_arg;           /* Passed to replay. */
   cg_log_resume_fn resume;    /* May be NULL: everything is replayed. */
   void *resume_arg;           /* Passed to resume. */
+  uint64_t proven_position;   /* Default 0: none. Files derived from the log prove that all records
+                                 below it were durable: a log that ends before it is CG_ECORRUPT. */
   uint32_t handles_max;       /* Default 256: files of sealed segments open at once; at least 2. */
   cg_log_progress_fn progress;   /* May be NULL. */
   void *progress_arg;            /* Passed to progress. */
@@ -201,7 +203,7 @@ struct cg_log_scan {
   void *arg; /* Passed to both. */
 };
 enum cg_code cg_log_scan(const char *path, const struct cg_fs *fs, const struct cg_log_seal *seal,
-                         const struct cg_log_scan *scan, struct cg_err *err);
+                         const struct cg_log_scan *face, struct cg_err *err);
 
 /* Rewriting a sealed segment, in two parts. cg_log_rewrite, on any thread, also while the log is
  * open, writes a new file beside the old one, without the records that `keep` (NULL: all are kept)

@@ -28,6 +28,9 @@ struct file_log {
   struct cg_segment **segments; /* By number; the last may not be published yet. */
   uint32_t segment_count;       /* How many. */
   uint32_t segment_capacity;    /* Room in the table; 0: exactly segment_count. */
+  struct cg_log_seal *seals;    /* Of sealed segments, by number. */
+  uint32_t seal_count;          /* How many are noted. */
+  uint32_t seal_capacity;       /* Room in the table. */
   uint64_t cut_bytes;           /* Cut by recovery. */
   struct cg_writer writer;      /* Started last. */
 };
@@ -178,6 +181,7 @@ static void free_log(struct file_log *file) {
   for (uint32_t index = 0; index < file->segment_count; index++)
     cg_segment_free(file->segments[index]);
   cg_free(file->segments);
+  cg_free(file->seals);
   if (file->lock >= 0)
     file->log.options.fs->close(file->log.options.fs->arg, file->lock);
   cg_free(file->directory);
@@ -422,6 +426,36 @@ static enum cg_code file_fetch(struct cg_log *log, struct cg_log_cursor *cursor,
   return CG_OK;
 }
 
+/* --- sealed segments --- */
+
+static uint32_t file_seals(struct cg_log *log, const struct cg_log_seal **seals) {
+  struct file_log *file = of(log);
+  /* What the writer set in a header is seen with the number. */
+  uint64_t count = atomic_load_explicit(&file->writer.published_number, memory_order_acquire);
+  if (count > file->seal_capacity) {
+    file->seal_capacity = (uint32_t)count * 2;
+    file->seals = cg_realloc(file->seals, file->seal_capacity * sizeof(*file->seals));
+  }
+  for (; file->seal_count < count; file->seal_count++)
+    file->seals[file->seal_count] =
+        cg_segment_seal(file->segments[file->seal_count], file->segments[file->seal_count + 1]);
+  *seals = file->seals;
+  return file->seal_count;
+}
+
+static void file_id(const struct cg_log *log, uint8_t log_id[16]) {
+  memcpy(log_id, ((const struct file_log *)log)->log_id, 16);
+}
+
+static void file_waypoints(struct cg_log *log, uint64_t number,
+                           const struct cg_log_waypoint *waypoints, uint32_t count) {
+  struct file_log *file = of(log);
+  if (number >= atomic_load_explicit(&file->writer.published_number, memory_order_acquire))
+    return; /* Not sealed: its own go on growing. */
+  file->segments[number]->given = waypoints;
+  file->segments[number]->given_count = count;
+}
+
 static void file_flush(struct cg_log *log) {
   cg_writer_flush(&of(log)->writer);
 }
@@ -442,6 +476,9 @@ static const struct cg_log_kind file_kind = {
     .append = file_append,
     .read = file_read,
     .fetch = file_fetch,
+    .seals = file_seals,
+    .id = file_id,
+    .waypoints = file_waypoints,
     .flush = file_flush,
     .turn = file_turn,
     .stats = file_stats,

@@ -35,6 +35,7 @@ struct scan {
 
 static enum cg_code list_files(struct scan *scan, struct cg_err *err);
 static enum cg_code open_segments(struct scan *scan, struct cg_err *err);
+static enum cg_code skip_segments(struct scan *scan, uint32_t *begin, struct cg_err *err);
 static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_err *err);
 static enum cg_code settle_tail(struct scan *scan, struct cg_err *err);
 static void remove_leftovers(struct scan *scan);
@@ -51,7 +52,10 @@ enum cg_code cg_recovery_run(struct cg_recovery *recovery, const char *directory
   enum cg_code code = list_files(&scan, err);
   if (code == CG_OK)
     code = open_segments(&scan, err);
-  for (uint32_t index = 0; code == CG_OK && index < recovery->segment_count; index++)
+  uint32_t begin = 0;
+  if (code == CG_OK && options->resume && recovery->segment_count > 1)
+    code = skip_segments(&scan, &begin, err);
+  for (uint32_t index = begin; code == CG_OK && index < recovery->segment_count; index++)
     code = read_segment(&scan, index, err);
   if (code == CG_OK && recovery->segment_count > 0)
     code = settle_tail(&scan, err);
@@ -87,6 +91,15 @@ static enum cg_code list_files(struct scan *scan, struct cg_err *err) {
   return CG_OK;
 }
 
+/* Sets the error of corruption in a segment. */
+static enum cg_code corrupt(const struct scan *scan, uint32_t index, uint64_t offset,
+                            const char *what, struct cg_err *err) {
+  char name[CG_SEGMENT_NAME_BYTES];
+  cg_segment_name(name, index);
+  return cg_err_set(err, CG_ECORRUPT, "%s/%s: offset %" PRIu64 ": %s", scan->directory, name,
+                    offset, what);
+}
+
 /* Opens every segment and checks that all belong to one log. */
 static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
   struct cg_recovery *found = scan->found;
@@ -108,16 +121,49 @@ static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
   return CG_OK;
 }
 
-/* --- reading --- */
+/* --- skipping --- */
 
-/* Sets the error of corruption in a segment. */
-static enum cg_code corrupt(const struct scan *scan, uint32_t index, uint64_t offset,
-                            const char *what, struct cg_err *err) {
-  char name[CG_SEGMENT_NAME_BYTES];
-  cg_segment_name(name, index);
-  return cg_err_set(err, CG_ECORRUPT, "%s/%s: offset %" PRIu64 ": %s", scan->directory, name,
-                    offset, what);
+/* Checks by their headers alone that the first `count` segments follow on one another. What is
+ * between the headers is checked when it is read. */
+static enum cg_code check_headers(const struct scan *scan, uint32_t count, struct cg_err *err) {
+  uint64_t position = 1;
+  for (uint32_t index = 0; index < count; index++) {
+    const struct cg_segment_header *header = &scan->found->segments[index]->header;
+    bool is_following = header->first_position >= position;
+    if (index == 0)
+      is_following = header->first_position == 1 && header->chain == 0;
+    if (!is_following)
+      return corrupt(scan, index, 0, "the segment does not follow on the one before it", err);
+    position = header->first_position;
+  }
+  return CG_OK;
 }
+
+/* Asks which sealed segments need not be read; *begin gets the first that is. Its header, which was
+ * durable before anything behind it, then states position and chain. */
+static enum cg_code skip_segments(struct scan *scan, uint32_t *begin, struct cg_err *err) {
+  struct cg_segment **segments = scan->found->segments;
+  uint32_t count = scan->found->segment_count - 1;
+  enum cg_code code = check_headers(scan, count + 1, err);
+  if (code != CG_OK)
+    return code;
+  struct cg_log_seal *seals = cg_alloc(count * sizeof(*seals));
+  for (uint32_t index = 0; index < count; index++)
+    seals[index] = cg_segment_seal(segments[index], segments[index + 1]);
+  struct cg_err failure = {.code = CG_OK};
+  *begin = scan->options->resume(scan->options->resume_arg, segments[0]->header.log_id, seals,
+                                 count, &failure);
+  cg_free(seals);
+  if (failure.code != CG_OK)
+    return cg_err_set(err, failure.code, "%s", failure.message);
+  if (*begin > count)
+    *begin = count;
+  scan->position = segments[*begin]->header.first_position;
+  scan->chain = segments[*begin]->header.chain;
+  return CG_OK;
+}
+
+/* --- reading --- */
 
 /* Adds the file's name to an error of reading. */
 static enum cg_code reading_failed(const struct scan *scan, uint32_t index, struct cg_err *err) {
@@ -291,11 +337,26 @@ static enum cg_code rewrite(struct scan *scan, uint32_t index, struct cg_err *er
   return code;
 }
 
+/* What other files know to have been durable must be there. */
+static enum cg_code check_proven(const struct scan *scan, uint32_t index, struct cg_err *err) {
+  uint64_t proven = scan->options->proven_position;
+  if (scan->position >= proven)
+    return CG_OK;
+  char what[160];
+  snprintf(what, sizeof(what),
+           "the log ends before position %" PRIu64 ", but files derived from it prove that all "
+           "below position %" PRIu64 " was durable",
+           scan->position, proven);
+  return corrupt(scan, index, scan->offset, what, err);
+}
+
 /* Makes the last segment's end sure and durable, and says where it is. */
 static enum cg_code settle_tail(struct scan *scan, struct cg_err *err) {
   uint32_t index = scan->found->segment_count - 1;
   struct cg_segment *segment = scan->found->segments[index];
-  enum cg_code code = cut(scan, index, err);
+  enum cg_code code = check_proven(scan, index, err);
+  if (code == CG_OK)
+    code = cut(scan, index, err);
   if (code == CG_OK)
     code = rewrite(scan, index, err);
   if (code == CG_OK)

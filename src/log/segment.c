@@ -228,19 +228,35 @@ void cg_segment_pass(struct cg_segment *segment, uint64_t position, uint64_t off
     segment->waypoints =
         cg_realloc(segment->waypoints, (size_t)count * 2 * sizeof(*segment->waypoints));
   segment->waypoints[segment->waypoint_count++] =
-      (struct cg_segment_waypoint){.position = position, .offset = offset};
+      (struct cg_log_waypoint){.position = position, .offset = offset};
 }
 
 uint64_t cg_segment_seek(const struct cg_segment *segment, uint64_t position) {
+  const struct cg_log_waypoint *waypoints = segment->waypoints;
   uint32_t low = 0, high = segment->waypoint_count;
+  if (segment->given_count > 0) {
+    waypoints = segment->given;
+    high = segment->given_count;
+  }
   while (low < high) { /* Finds the first waypoint behind the position. */
     uint32_t middle = low + (high - low) / 2;
-    if (segment->waypoints[middle].position <= position)
+    if (waypoints[middle].position <= position)
       low = middle + 1;
     else
       high = middle;
   }
-  return low == 0 ? CG_SEGMENT_HEADER_BYTES : segment->waypoints[low - 1].offset;
+  return low == 0 ? CG_SEGMENT_HEADER_BYTES : waypoints[low - 1].offset;
+}
+
+struct cg_log_seal cg_segment_seal(const struct cg_segment *segment,
+                                   const struct cg_segment *next) {
+  return (struct cg_log_seal){
+      .number = segment->header.number,
+      .first_position = segment->header.first_position,
+      .end_position = next->header.first_position,
+      .nonce = segment->header.nonce,
+      .chain = next->header.chain,
+  };
 }
 
 void cg_segment_name(char name[CG_SEGMENT_NAME_BYTES], uint64_t number) {

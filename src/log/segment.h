@@ -16,7 +16,7 @@
 
 #include "base/err.h"
 #include "base/fs.h"
-#include "log/record.h"
+#include "log/log.h"
 
 #define CG_SEGMENT_BYTES_DEFAULT (UINT64_C(256) << 20)
 #define CG_SEGMENT_BYTES_MIN (UINT64_C(64) << 10)
@@ -28,26 +28,23 @@
 #define CG_SEGMENT_NAME_BYTES 32             /* Room for a file name with its temporary ending. */
 #define CG_SEGMENT_WAYPOINT_BYTES (1u << 20) /* Distance of waypoints. */
 
-/* Where a commit begins, one about every CG_SEGMENT_WAYPOINT_BYTES, so that reading from a position
- * need not begin at the segment's start. */
-struct cg_segment_waypoint {
-  uint64_t position; /* First position of the commit. */
-  uint64_t offset;   /* Where the commit begins in the file. */
-};
-
 /* A segment file. */
 struct cg_segment {
-  const struct cg_fs *fs;                /* How to reach the file. */
-  char *directory;                       /* Where it lies. */
-  struct cg_segment_header header;       /* Fixed, but for `chain`, which publish sets (writer). */
-  int handle;                            /* Open for reading and writing. */
-  bool is_published;                     /* It has its header and name. Writer. */
-  atomic_bool is_reserved;               /* Its space is safe; appends need that. */
-  uint64_t file_bytes;                   /* Bytes written, zeros too. Writer. */
-  uint64_t growth_bytes;                 /* Where the zeros under way shall end; 0: none. Writer. */
-  uint64_t stretch_bytes;                /* Size of the next stretch of zeros. Writer. */
-  struct cg_segment_waypoint *waypoints; /* In order. Loop thread. */
-  uint32_t waypoint_count;               /* How many. Loop thread. */
+  const struct cg_fs *fs;          /* How to reach the file. */
+  char *directory;                 /* Where it lies. */
+  struct cg_segment_header header; /* Fixed, but for `chain`, which publish sets (writer). */
+  int handle;                      /* Open for reading and writing. */
+  bool is_published;               /* It has its header and name. Writer. */
+  atomic_bool is_reserved;         /* Its space is safe; appends need that. */
+  uint64_t file_bytes;             /* Bytes written, zeros too. Writer. */
+  uint64_t growth_bytes;           /* Where the zeros under way shall end; 0: none. Writer. */
+  uint64_t stretch_bytes;          /* Size of the next stretch of zeros. Writer. */
+  /* Where commits begin, one about every CG_SEGMENT_WAYPOINT_BYTES, so that reading from a
+   * position need not begin at the segment's start. Loop thread. */
+  struct cg_log_waypoint *waypoints;   /* Noted in this run, in order. */
+  uint32_t waypoint_count;             /* How many. */
+  const struct cg_log_waypoint *given; /* Given from outside, not owned; these go first. */
+  uint32_t given_count;                /* How many; 0: none were given. */
 };
 
 /* Makes the file of a new segment under its temporary name, with space for header.segment_bytes
@@ -87,6 +84,9 @@ enum cg_code cg_segment_grow(struct cg_segment *segment, struct cg_err *err);
 void cg_segment_pass(struct cg_segment *segment, uint64_t position, uint64_t offset);
 /* The offset of a commit at or before the one that holds `position`. */
 uint64_t cg_segment_seek(const struct cg_segment *segment, uint64_t position);
+
+/* The seal of a segment that `next` has been published behind. */
+struct cg_log_seal cg_segment_seal(const struct cg_segment *segment, const struct cg_segment *next);
 
 /* Writes "segment-0000000007.log". */
 void cg_segment_name(char name[CG_SEGMENT_NAME_BYTES], uint64_t number);

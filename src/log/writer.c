@@ -35,6 +35,7 @@ enum cg_code cg_writer_start(struct cg_writer *writer, struct cg_log *log,
       .stated_position = tail->marked_position,
       .marked_position = tail->marked_position,
       .sync_due_ns = UINT64_MAX,
+      .published_number = tail->segment->header.number,
       .written_place = tail->segment->header.number << 32 | tail->offset / 8,
       .readable_position = tail->next_position,
   };
@@ -230,6 +231,7 @@ static enum cg_code turn_segment(struct cg_writer *writer, struct cg_segment *ne
   if (code != CG_OK)
     return code;
   writer->segment = next;
+  atomic_store_explicit(&writer->published_number, next->header.number, memory_order_release);
   /* The header of a segment proves all positions before it. */
   writer->stated_position = next->header.first_position;
   writer->marked_position = next->header.first_position;

@@ -67,6 +67,8 @@ struct cg_writer {
 
   uint8_t apart[64];                  /* Keeps the next fields off the cache line above. */
   _Atomic uint64_t written_place;     /* End of what can be read from files. */
+  _Atomic uint64_t published_number;  /* The last segment published; all before it are sealed, and
+                                         the writer has done with them. */
   _Atomic uint64_t readable_position; /* Position after it; set after written_place. */
   atomic_size_t flight_bytes;         /* Bytes of `flight` not written yet. */
   atomic_bool is_full;                /* The zeros ahead cannot grow: no appends. */
