@@ -48,9 +48,10 @@ LUA_SOURCES     := $(filter-out stdlib/spec/%,$(LUA_SOURCES))
 TEST_SOURCES    := $(wildcard spec/c/*_test.c)
 SUPPORT_SOURCES := $(wildcard spec/c/support/*.c)
 FUZZ_SOURCES    := $(wildcard spec/fuzz/*_fuzz.c)
+STORE_CRASH     := $(wildcard spec/crash/store/*.c)
 BENCH_SOURCES   := $(wildcard bench/c/*.c)
 FORMATTED       := $(wildcard src/*.c src/*/*.[ch] include/*.h spec/c/*.[ch] spec/c/*/*.[ch] \
-	spec/fuzz/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
+	spec/fuzz/*.[ch] spec/crash/*/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 EMBEDDED        := $(BUILD)/gen/embedded_lua.c
@@ -137,7 +138,7 @@ torture:
 	$(Q)scripts/setup test
 	+$(Q)BUILD=$(BUILD) FILE=$(FILE) PARTS=torture scripts/test
 
-test-programs: $(TEST_PROGRAMS) $(REPLAY_PROGRAMS)
+test-programs: $(TEST_PROGRAMS) $(REPLAY_PROGRAMS) $(BUILD)/test/store_crash
 
 check:
 	$(Q)scripts/setup check
@@ -222,6 +223,9 @@ $(BUILD)/test/%_replay: $(BUILD)/obj/spec/fuzz/%_fuzz.o $(BUILD)/obj/spec/fuzz/r
 		$(SUPPORT_LIBRARY) $(LIBRARY)
 	$(call link,)
 
+$(BUILD)/test/store_crash: $(call object,$(STORE_CRASH)) $(LIBRARY)
+	$(call link,)
+
 $(BUILD)/fuzz/%_fuzz: $(BUILD)/obj/spec/fuzz/%_fuzz.o $(SUPPORT_LIBRARY) $(LIBRARY)
 	$(call link,-fsanitize=fuzzer)
 
@@ -246,4 +250,4 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.o,%.d,$(call object,$(LIB_SOURCES) $(PROGRAM_SOURCES) $(TEST_SOURCES) \
-	$(SUPPORT_SOURCES) $(FUZZ_SOURCES) $(BENCH_SOURCES) spec/fuzz/replay_main.c) $(EMBEDDED_OBJECT))
+	$(SUPPORT_SOURCES) $(FUZZ_SOURCES) $(STORE_CRASH) $(BENCH_SOURCES) spec/fuzz/replay_main.c) $(EMBEDDED_OBJECT))

@@ -1,0 +1,291 @@
+/* points.c - the system's files, each call counted under its name.
+ *
+ * A handle's kind of file is remembered in a table by its number, which the system keeps small.
+ * Thread: any; one mutex guards the counters. */
+#include "points.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define POINTS_MAX 256
+#define HANDLES_MAX 4096
+
+/* One point. */
+struct point {
+  char name[POINTS_NAME_BYTES]; /* As in points.h. */
+  uint64_t count;               /* How often it was passed. */
+};
+
+static struct {
+  pthread_mutex_t mutex;           /* Guards what follows. */
+  struct point points[POINTS_MAX]; /* Passed so far. */
+  size_t count;                    /* How many. */
+  const char *kinds[HANDLES_MAX];  /* Kind of file by handle. */
+  enum points_strike strike;       /* What happens. */
+  const char *armed;               /* At which point; NULL: at none. */
+  uint64_t occurrence;             /* The how manieth time. */
+  bool is_lying;                   /* Syncs do nothing. */
+} state = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+/* What kind of file a path names. */
+static const char *kind_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  const char *name = slash ? slash + 1 : path;
+  size_t size = strlen(name);
+  bool is_tmp = size > 4 && strcmp(name + size - 4, ".tmp") == 0;
+  if (strncmp(name, "segment-", 8) == 0)
+    return is_tmp ? "segment.tmp" : strstr(name, ".rewritten") ? "segment.rewritten" : "segment";
+  if (strncmp(name, "table-", 6) == 0)
+    return is_tmp ? "table.tmp" : "table";
+  static const char *const known[] = {"ids", "lock", "log", "index", "data"};
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (strcmp(name, known[i]) == 0)
+      return known[i];
+  return "other";
+}
+
+static const char *kind_of_handle(int handle) {
+  const char *kind = handle >= 0 && handle < HANDLES_MAX ? state.kinds[handle] : NULL;
+  return kind ? kind : "other";
+}
+
+/* Whether another process traces this thread. */
+static bool is_traced(void) {
+  char line[128];
+  int tracer = 0;
+  FILE *file = fopen("/proc/thread-self/status", "r");
+  while (file && fgets(line, sizeof(line), file) && sscanf(line, "TracerPid: %d", &tracer) != 1)
+    continue;
+  if (file)
+    fclose(file);
+  return tracer != 0;
+}
+
+/* Lets the thread that was asked for wait at its first file call until it is traced. */
+static void wait_for_tracer(void) {
+  static atomic_int threads;
+  static _Thread_local int number;
+  const char *wanted = getenv(POINTS_GATE_VARIABLE);
+  if (wanted == NULL || number != 0)
+    return;
+  number = atomic_fetch_add(&threads, 1) + 1;
+  if (atoi(wanted) != number)
+    return;
+  FILE *file = fopen(wanted + strcspn(wanted, ":") + 1, "w");
+  if (file == NULL)
+    _exit(4);
+  fprintf(file, "%d\n", (int)gettid());
+  fclose(file);
+  while (!is_traced())
+    sched_yield();
+}
+
+/* Counts a point; true when the call is to fail. Does not return when the program is to end. */
+static bool pass(const char *when, const char *call, const char *kind) {
+  wait_for_tracer();
+  char name[POINTS_NAME_BYTES];
+  snprintf(name, sizeof(name), "%s:%s:%s", when, call, kind);
+  pthread_mutex_lock(&state.mutex);
+  size_t i = 0;
+  while (i < state.count && strcmp(state.points[i].name, name) != 0)
+    i++;
+  if (i == state.count && state.count < POINTS_MAX)
+    memcpy(state.points[state.count++].name, name, sizeof(name));
+  uint64_t count = i < POINTS_MAX ? ++state.points[i].count : 0;
+  bool is_it = state.armed != NULL && strcmp(state.armed, name) == 0;
+  bool is_due = is_it && (state.strike == POINTS_KILL ? count == state.occurrence
+                                                      : count >= state.occurrence);
+  if (is_due && state.strike == POINTS_KILL) {
+    kill(getpid(), SIGKILL);
+    for (;;)
+      pause(); /* With the mutex held: no other thread passes a point any more. */
+  }
+  pthread_mutex_unlock(&state.mutex);
+  return is_due;
+}
+
+static const struct cg_fs *real(void) {
+  return cg_fs_system();
+}
+
+static int point_open(void *arg, const char *path, enum cg_fs_mode mode) {
+  (void)arg;
+  const char *kind = kind_of(path);
+  if (pass("before", "open", kind))
+    return -EIO;
+  int handle = real()->open(NULL, path, mode);
+  if (handle >= 0 && handle < HANDLES_MAX)
+    state.kinds[handle] = kind;
+  if (pass("after", "open", kind) && handle >= 0) {
+    real()->close(NULL, handle);
+    return -EIO;
+  }
+  return handle;
+}
+
+static int point_close(void *arg, int handle) {
+  (void)arg;
+  pass("before", "close", kind_of_handle(handle));
+  return real()->close(NULL, handle);
+}
+
+static int64_t point_pread(void *arg, int handle, void *bytes, size_t size, uint64_t offset) {
+  (void)arg;
+  if (pass("before", "pread", kind_of_handle(handle)))
+    return -EIO;
+  return real()->pread(NULL, handle, bytes, size, offset);
+}
+
+static int64_t point_pwrite(void *arg, int handle, const void *bytes, size_t size,
+                            uint64_t offset) {
+  (void)arg;
+  const char *kind = kind_of_handle(handle);
+  if (pass("before", "pwrite", kind))
+    return -EIO;
+  size_t half = size / 2;
+  int64_t first = half > 0 ? real()->pwrite(NULL, handle, bytes, half, offset) : 0;
+  if (first < 0)
+    return first;
+  if (pass("within", "pwrite", kind))
+    return -EIO;
+  if ((size_t)first < half)
+    return first;
+  int64_t rest =
+      real()->pwrite(NULL, handle, (const char *)bytes + half, size - half, offset + half);
+  if (pass("after", "pwrite", kind))
+    return -EIO;
+  return rest < 0 ? rest : first + rest;
+}
+
+static int point_datasync(void *arg, int handle) {
+  (void)arg;
+  const char *kind = kind_of_handle(handle);
+  if (pass("before", "datasync", kind))
+    return -EIO;
+  int result = state.is_lying ? 0 : real()->datasync(NULL, handle);
+  return pass("after", "datasync", kind) ? -EIO : result;
+}
+
+static int point_truncate(void *arg, int handle, uint64_t size) {
+  (void)arg;
+  const char *kind = kind_of_handle(handle);
+  if (pass("before", "truncate", kind))
+    return -EIO;
+  int result = real()->truncate(NULL, handle, size);
+  return pass("after", "truncate", kind) ? -EIO : result;
+}
+
+static int point_allocate(void *arg, int handle, uint64_t offset, uint64_t size) {
+  (void)arg;
+  const char *kind = kind_of_handle(handle);
+  if (pass("before", "allocate", kind))
+    return -EIO;
+  int result = real()->allocate(NULL, handle, offset, size);
+  return pass("after", "allocate", kind) ? -EIO : result;
+}
+
+static int64_t point_size(void *arg, int handle) {
+  (void)arg;
+  return real()->size(NULL, handle);
+}
+
+/* Files that are open keep their handles when their name changes. */
+static void rename_kinds(const char *from, const char *to) {
+  for (size_t i = 0; i < HANDLES_MAX; i++)
+    if (state.kinds[i] == from)
+      state.kinds[i] = to;
+}
+
+static int point_rename(void *arg, const char *from, const char *to) {
+  (void)arg;
+  const char *kind = kind_of(to);
+  if (pass("before", "rename", kind))
+    return -EIO;
+  int result = real()->rename(NULL, from, to);
+  rename_kinds(kind_of(from), kind);
+  return pass("after", "rename", kind) ? -EIO : result;
+}
+
+static int point_unlink(void *arg, const char *path) {
+  (void)arg;
+  const char *kind = kind_of(path);
+  if (pass("before", "unlink", kind))
+    return -EIO;
+  int result = real()->unlink(NULL, path);
+  return pass("after", "unlink", kind) ? -EIO : result;
+}
+
+static int point_mkdir(void *arg, const char *path) {
+  (void)arg;
+  const char *kind = kind_of(path);
+  if (pass("before", "mkdir", kind))
+    return -EIO;
+  int result = real()->mkdir(NULL, path);
+  return pass("after", "mkdir", kind) ? -EIO : result;
+}
+
+static int point_sync_dir(void *arg, const char *path) {
+  (void)arg;
+  const char *kind = kind_of(path);
+  if (pass("before", "sync_dir", kind))
+    return -EIO;
+  int result = state.is_lying ? 0 : real()->sync_dir(NULL, path);
+  return pass("after", "sync_dir", kind) ? -EIO : result;
+}
+
+static int point_list(void *arg, const char *path, cg_fs_name_fn each, void *each_arg) {
+  (void)arg;
+  if (pass("before", "list", kind_of(path)))
+    return -EIO;
+  return real()->list(NULL, path, each, each_arg);
+}
+
+static int point_lock(void *arg, int handle) {
+  (void)arg;
+  const char *kind = kind_of_handle(handle);
+  if (pass("before", "flock", kind))
+    return -EIO;
+  int result = real()->lock(NULL, handle);
+  return pass("after", "flock", kind) ? -EIO : result;
+}
+
+const struct cg_fs *points_fs(void) {
+  static const struct cg_fs fs = {.open = point_open,
+                                  .close = point_close,
+                                  .pread = point_pread,
+                                  .pwrite = point_pwrite,
+                                  .datasync = point_datasync,
+                                  .truncate = point_truncate,
+                                  .allocate = point_allocate,
+                                  .size = point_size,
+                                  .rename = point_rename,
+                                  .unlink = point_unlink,
+                                  .mkdir = point_mkdir,
+                                  .sync_dir = point_sync_dir,
+                                  .list = point_list,
+                                  .lock = point_lock};
+  return &fs;
+}
+
+void points_arm(enum points_strike strike, const char *name, uint64_t occurrence) {
+  state.strike = strike;
+  state.armed = name;
+  state.occurrence = occurrence;
+}
+
+void points_lie_about_syncs(void) {
+  state.is_lying = true;
+}
+
+void points_list(FILE *file) {
+  pthread_mutex_lock(&state.mutex);
+  for (size_t i = 0; i < state.count; i++)
+    fprintf(file, "%s %llu\n", state.points[i].name, (unsigned long long)state.points[i].count);
+  pthread_mutex_unlock(&state.mutex);
+}
