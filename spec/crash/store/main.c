@@ -1,8 +1,8 @@
 /* main.c - kills a program that writes a store, in several ways, and checks what is left.
  *
  * Usage: store_crash MODE ...
- *   write DIR ACKED COUNT        checks DIR (see story.h), appends COUNT commits; each acknowledged
- *                                number goes to stdout as 8 bytes when it is a pipe
+ *   write DIR ACKED COUNT        checks DIR (see story.h), appends COUNT commits; each
+ *                                acknowledged number goes to stdout as 8 bytes
  *   check DIR ACKED              checks; prints how many commits there are
  *   kill DIR CYCLES SEED         SIGKILL under load at a random moment, CYCLES times
  *   points DIR CYCLES SEED       SIGKILL at every named point, CYCLES times each (points.h)
