@@ -6,7 +6,7 @@
  *   check DIR ACKED              checks; prints how many commits there are
  *   kill DIR CYCLES SEED         SIGKILL under load at a random moment, CYCLES times
  *   points DIR CYCLES SEED       SIGKILL at every named point, CYCLES times each (points.h)
- *   power DIR IMAGE WORK CYCLES SEED [lie]   copies IMAGE, the mounted file system that DIR lies in,
+ *   power DIR IMAGE WORK CYCLES SEED [lie]   copies IMAGE, the mounted disk that DIR lies in,
  *                                while the writer stands still, and checks the copy; with "lie" no
  *                                sync is done and a loss must show
  *   full DIR FILLER              appends until the disk is full, reads, removes FILLER, goes on
