@@ -2,6 +2,19 @@
  *
  * How to use: a kind embeds struct cg_log as its first member, fills in the struct with
  * cg_log_init, and supplies a struct cg_log_kind. log.c checks arguments and dispatches.
+ *
+ * What a remote kind has to know, beside the contract in log.h:
+ *  - Taking a log over writes something at its tail, so that a request of the owner before, which
+ *    is still on its way, finds another tail and is refused.
+ *  - Each append on its way names the one that it must follow, by who wrote it and not by number
+ *    alone: else, when one is lost and another owner's takes its number, the next one would fit.
+ *    Then "stored" says that all before it are stored as well, and a request that arrives twice is
+ *    refused the second time.
+ *  - A refusal does not say that the owner is fenced, nor silence that a commit is lost: read the
+ *    tail behind the last commit known to be stored. Own commits found there are stored; what is
+ *    missing is sent again, the same bytes; anything of another owner there is the fence.
+ *  - Answers of a connection that was given up are not listened to: the tail has told more.
+ *
  * Owns: nothing. Thread: the loop thread but for the fields that say otherwise. */
 #ifndef CG_LOG_KIND_H
 #define CG_LOG_KIND_H
@@ -17,6 +30,7 @@
 /* The functions of a kind. Arguments and errors are those of the function of the same name in
  * log.h; what append gets has been checked. */
 struct cg_log_kind {
+  uint64_t commit_bytes_max; /* Most bytes of records in a commit; 0: what fits a segment. */
   /* Stores the commit and sets *place; the caller counts positions up when it succeeds. */
   enum cg_code (*append)(struct cg_log *log, const uint8_t *records, size_t size,
                          uint32_t record_count, cg_log_place *place, struct cg_err *err);
@@ -41,6 +55,7 @@ struct cg_log_kind {
 struct cg_log {
   const struct cg_log_kind *kind;    /* Its functions. */
   struct cg_log_options options;     /* With defaults filled in. */
+  uint64_t commit_bytes_max;         /* See cg_log_commit_bytes_max. */
   uint64_t next_position;            /* What the next record gets. Loop thread. */
   uint64_t commit_count;             /* Appended in this run. Loop thread. */
   struct cg_err failure;             /* Why it failed; written once, before is_failed. */
@@ -68,9 +83,14 @@ struct cg_log_cursor {
  * CG_EINVAL: a setting is out of range. */
 enum cg_code cg_log_init(struct cg_log *log, const struct cg_log_kind *kind,
                          const struct cg_log_options *options, struct cg_err *err);
-/* Makes the log failed for `failure` (copied); the first one stays. Any one thread. */
+/* Makes the log failed for `failure` (copied; code CG_EFENCED: fenced); the first one stays. Any
+ * one thread. */
 void cg_log_fail(struct cg_log *log, const struct cg_err *failure);
-/* Sets the durable position and calls progress. One thread of the kind's choice. */
+/* CG_ELIMIT when `size` more bytes would pass the bound of what is pending. */
+enum cg_code cg_log_check_pending(const struct cg_log *log, uint64_t pending_bytes, size_t size,
+                                  struct cg_err *err);
+/* Sets the durable position and calls progress; nothing when the log is failed. One thread of the
+ * kind's choice, the one that calls cg_log_fail. */
 void cg_log_publish(struct cg_log *log, uint64_t durable_position);
 
 #endif

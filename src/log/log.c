@@ -11,6 +11,7 @@
 #include "log/kind.h"
 #include "log/segment.h"
 
+static uint64_t segment_commit_bytes_max(const struct cg_log_options *options);
 static enum cg_code check_records(const uint8_t *records, size_t size, uint32_t record_count,
                                   struct cg_err *err);
 
@@ -39,6 +40,15 @@ enum cg_code cg_log_init(struct cg_log *log, const struct cg_log_kind *kind,
                       "segment_bytes = %" PRIu64 ": must be a multiple of 4096 from %" PRIu64
                       " to %" PRIu64,
                       bytes, CG_SEGMENT_BYTES_MIN, CG_SEGMENT_BYTES_MAX);
+  log->commit_bytes_max =
+      kind->commit_bytes_max > 0 ? kind->commit_bytes_max : segment_commit_bytes_max(filled);
+  if (filled->commit_bytes_max > log->commit_bytes_max)
+    return cg_err_set(err, CG_EINVAL,
+                      "commit_bytes_max = %" PRIu64 ": this log holds at most %" PRIu64
+                      " bytes of records in a commit",
+                      filled->commit_bytes_max, log->commit_bytes_max);
+  if (filled->commit_bytes_max > 0)
+    log->commit_bytes_max = filled->commit_bytes_max;
   return CG_OK;
 }
 
@@ -54,7 +64,8 @@ void cg_log_fail(struct cg_log *log, const struct cg_err *failure) {
 }
 
 void cg_log_publish(struct cg_log *log, uint64_t durable_position) {
-  if (atomic_load_explicit(&log->durable_position, memory_order_relaxed) == durable_position)
+  if (atomic_load_explicit(&log->durable_position, memory_order_relaxed) == durable_position ||
+      atomic_load_explicit(&log->is_failed, memory_order_relaxed))
     return;
   atomic_store_explicit(&log->durable_position, durable_position, memory_order_release);
   if (log->options.progress)
@@ -74,17 +85,16 @@ enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t si
                            struct cg_err *err) {
   if (atomic_load_explicit(&log->is_failed, memory_order_relaxed))
     return cg_log_failed(log, err);
+#ifndef CG_PLANT_NO_TAIL_CHECK /* A planted bug: proves that the tests would notice. */
   if (expected_tail != log->next_position)
     return cg_err_set(err, CG_ECONFLICT, "append at position %" PRIu64 ", but the tail is %" PRIu64,
                       expected_tail, log->next_position);
-  uint64_t room = log->options.segment_bytes - CG_SEGMENT_HEADER_BYTES - CG_SEGMENT_MARK_BYTES;
-  if (room > CG_COMMIT_BYTES_MAX)
-    room = CG_COMMIT_BYTES_MAX;
-  if (size > room - CG_COMMIT_HEADER_BYTES - CG_COMMIT_END_BYTES)
-    return cg_err_set(err, CG_ELIMIT,
-                      "a commit with %zu bytes of records is too large: %" PRIu64
-                      " bytes fit, with its header",
-                      size, room);
+#endif
+  if (size > log->commit_bytes_max)
+    return cg_err_set(
+        err, CG_ELIMIT,
+        "a commit with %zu bytes of records is too large: commit_bytes_max = %" PRIu64, size,
+        log->commit_bytes_max);
   enum cg_code code = check_records(records, size, record_count, err);
   if (code == CG_OK)
     code = log->kind->append(log, records, size, record_count, place, err);
@@ -93,6 +103,24 @@ enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t si
   log->next_position += record_count;
   log->commit_count++;
   return CG_OK;
+}
+
+enum cg_code cg_log_check_pending(const struct cg_log *log, uint64_t pending_bytes, size_t size,
+                                  struct cg_err *err) {
+#ifndef CG_PLANT_NO_PENDING_BOUND /* A planted bug. */
+  if (pending_bytes > 0 && pending_bytes + size > log->options.pending_bytes_max)
+    return cg_err_set(err, CG_ELIMIT,
+                      "%" PRIu64 " bytes wait to be durable and %zu more would pass "
+                      "pending_bytes_max = %" PRIu64,
+                      pending_bytes, size, log->options.pending_bytes_max);
+#else
+  (void)log, (void)pending_bytes, (void)size, (void)err;
+#endif
+  return CG_OK;
+}
+
+uint64_t cg_log_commit_bytes_max(const struct cg_log *log) {
+  return log->commit_bytes_max;
 }
 
 uint64_t cg_log_next_position(const struct cg_log *log) {
@@ -106,7 +134,8 @@ uint64_t cg_log_durable_position(const struct cg_log *log) {
 enum cg_code cg_log_failed(const struct cg_log *log, struct cg_err *err) {
   if (!atomic_load_explicit(&log->is_failed, memory_order_acquire))
     return CG_OK;
-  return cg_err_set(err, CG_EFAILED, "the log has failed: %s", log->failure.message);
+  enum cg_code code = log->failure.code == CG_EFENCED ? CG_EFENCED : CG_EFAILED;
+  return cg_err_set(err, code, "the log has failed: %s", log->failure.message);
 }
 
 enum cg_code cg_log_read(struct cg_log *log, cg_log_place place, struct cg_buf *buf,
@@ -145,6 +174,14 @@ bool cg_log_turn(struct cg_log *log) {
 void cg_log_stats_read(struct cg_log *log, struct cg_log_stats *stats) {
   *stats = (struct cg_log_stats){.commit_count = log->commit_count};
   log->kind->stats(log, stats);
+}
+
+/* What fits a segment with its header and room for a mark, less what stands around the records. */
+static uint64_t segment_commit_bytes_max(const struct cg_log_options *options) {
+  uint64_t room = options->segment_bytes - CG_SEGMENT_HEADER_BYTES - CG_SEGMENT_MARK_BYTES;
+  if (room > CG_COMMIT_BYTES_MAX)
+    room = CG_COMMIT_BYTES_MAX;
+  return room - CG_COMMIT_HEADER_BYTES - CG_COMMIT_END_BYTES;
 }
 
 /* The bytes must be exactly so many records. Their sizes are all that is looked at: the store has

@@ -7,15 +7,35 @@
  * at once); learn by cg_log_durable_position, or the `progress` callback, how far they are durable;
  * read by place (fast, from an index) or in order with a cursor; cg_log_close.
  *
- * Rules that always hold:
+ * The contract, which every kind keeps and spec/c/log_contract_test.c checks:
+ *  - Placed at once, durable later. cg_log_append gives a commit its positions and its place, or
+ *    refuses it without a trace. From then on it can be read. It is acknowledged once the durable
+ *    position has passed it.
+ *  - Whole and in order. The durable position only grows and always stands between two commits:
+ *    acknowledgement order is commit order.
+ *  - Expected tail. An append states the position that it must get; another tail is CG_ECONFLICT.
+ *  - Bounds. A commit has at most cg_log_commit_bytes_max bytes of records, and at most
+ *    pending_bytes_max bytes are pending; CG_ELIMIT names the bound. Nothing is split. While none
+ *    are pending every commit within the first bound is taken.
+ *  - A prefix. An open finds the first commits that were appended, each as it was, none twice, and
+ *    at least all that were acknowledged (in the weaker modes: as the mode says).
+ *  - An unknown outcome is the kind's. A remote answer may come late, twice or never: the kind
+ *    reads the tail and settles what is there. The caller never appends again what was taken.
+ *  - Fenced. A log has one owner. In files a second open is refused (CG_EBUSY); a remote log is
+ *    taken over by the second open, and the first owner is failed with CG_EFENCED as soon as it
+ *    meets a tail that is not its own. What of its commits came before that may be acknowledged
+ *    before it fails.
+ *  - Failed is final. The durable position stands still, appends return the code and message of
+ *    cg_log_failed (CG_EFENCED or CG_EFAILED). Both positions, the statistics, and reads of what is
+ *    durable go on; what is not durable may be there or not. Close returns the error and frees.
+ *
+ * Rules of the file kind:
  *  1. A batch is all commits of one sync. It is written only after the sync of the batch before.
  *  2. The durable position grows only after the sync that covers it returned without error.
  *  3. The first failed write or sync is final: the log enters the state failed, nothing of that
- *     batch is ever acknowledged, no further write or sync is tried on the file, appends return
- *     CG_EFAILED; reads of what is durable go on.
+ *     batch is ever acknowledged, no further write or sync is tried on the file.
  *  4. No space for the next segment (or the next zero-filled stretch) is CG_EFULL on appends, not
  *     failed; appends work again when there is space.
- *  5. Acknowledgement order is commit order.
  *
  * Owns: files, the writer thread, pending bytes. Thread: append, read and close belong to one
  * thread (the loop thread); durable_position and failed may be read from any; `progress` is called
@@ -46,9 +66,9 @@ typedef uint64_t cg_log_place;
  * valid during the call. */
 typedef void (*cg_log_replay_fn)(void *arg, const struct cg_record *record, cg_log_place place);
 
-/* Called after the durable position grew, or the log failed, or space came back: on the writer
- * thread, in manual logs inside cg_log_turn, and inside cg_log_append where commits are durable at
- * once. Must be short and must not call the log, but for durable_position and failed. */
+/* Called after the durable position grew, or the log failed, or space came back: on the thread that
+ * made it so, in manual logs inside cg_log_turn, and inside cg_log_append where commits are durable
+ * at once. Must be short and must not call the log, but for durable_position and failed. */
 typedef void (*cg_log_progress_fn)(void *arg);
 
 /* A sealed segment: whole and durable, because the next one has been published behind it. It
@@ -84,20 +104,22 @@ struct cg_log_options {
   struct cg_say *say;            /* Where recovery reports; NULL: silent. */
   enum cg_durability durability; /* Default: fsync. */
   uint64_t segment_bytes;        /* Default 256 MiB; at least 64 KiB, a multiple of 4,096. */
-  uint64_t pending_bytes_max; /* Default 64 MiB: appended and not yet written; above: CG_ELIMIT. */
-  uint64_t flush_bytes;       /* Default 0: every append wakes the writer. Else commits gather until
+  uint64_t commit_bytes_max;     /* Default, and at most, the kind's own: see below. */
+  uint64_t pending_bytes_max;    /* Default 64 MiB: appended and not yet written (remote: not yet
+                                 acknowledged); above: CG_ELIMIT. */
+  uint64_t flush_bytes;     /* Default 0: every append wakes the writer. Else commits gather until
                                  cg_log_flush, or until so many bytes wait, at most 1 ms: fewer and
                                  larger syncs for a caller that appends many in a row. */
-  uint32_t mark_delay_ms;     /* Default 100: idle time before a mark is written. */
-  uint64_t nonce_seed;        /* 0: nonces and log id from the system's randomness. */
-  bool manual;                /* No writer thread: cg_log_turn does its work (specs). */
-  cg_log_replay_fn replay;    /* May be NULL. */
-  void *replay_arg;           /* Passed to replay. */
-  cg_log_resume_fn resume;    /* May be NULL: everything is replayed. */
-  void *resume_arg;           /* Passed to resume. */
-  uint64_t proven_position;   /* Default 0: none. Files derived from the log prove that all records
+  uint32_t mark_delay_ms;   /* Default 100: idle time before a mark is written. */
+  uint64_t nonce_seed;      /* 0: nonces and log id from the system's randomness. */
+  bool manual;              /* No writer thread: cg_log_turn does its work (specs). */
+  cg_log_replay_fn replay;  /* May be NULL. */
+  void *replay_arg;         /* Passed to replay. */
+  cg_log_resume_fn resume;  /* May be NULL: everything is replayed. */
+  void *resume_arg;         /* Passed to resume. */
+  uint64_t proven_position; /* Default 0: none. Files derived from the log prove that all records
                                  below it were durable: a log that ends before it is CG_ECORRUPT. */
-  uint32_t handles_max;       /* Default 256: files of sealed segments open at once; at least 2. */
+  uint32_t handles_max;     /* Default 256: files of sealed segments open at once; at least 2. */
   cg_log_progress_fn progress;   /* May be NULL. */
   void *progress_arg;            /* Passed to progress. */
   const struct cg_log *snapshot; /* Memory kind: begin with a copy of its records, which are
@@ -142,12 +164,17 @@ void cg_log_abandon(struct cg_log *log);
  * *place gets where the first record lies: a later record of the commit lies its byte distance
  * further. Nothing is written when it fails.
  * Errors: CG_ECONFLICT another tail; CG_ELIMIT too many bytes pending (wait for progress) or the
- * commit is over CG_COMMIT_BYTES_MAX or does not fit a segment; CG_EINVAL the bytes are not
- * `record_count` records; CG_EFAILED; CG_EFULL; CG_EIO or CG_EPERM the next segment cannot be made
+ * commit is over cg_log_commit_bytes_max; CG_EINVAL the bytes are not `record_count` records;
+ * CG_EFAILED, CG_EFENCED; CG_EFULL; CG_EIO or CG_EPERM the next segment cannot be made
  * (like CG_EFULL: a later append tries again). */
 enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t size,
                            uint32_t record_count, uint64_t expected_tail, cg_log_place *place,
                            struct cg_err *err);
+
+/* How many bytes of records one commit may have: options.commit_bytes_max, by default what the kind
+ * can hold. In files and in memory that is what fits one segment, or CG_COMMIT_BYTES_MAX with its
+ * header; a remote kind may hold as little as 1 MiB. */
+uint64_t cg_log_commit_bytes_max(const struct cg_log *log);
 
 /* Lets everything appended so far be written now; see options.flush_bytes. Cheap when nothing
  * waits; nothing to do for a log in memory. */
@@ -157,7 +184,8 @@ void cg_log_flush(struct cg_log *log);
 uint64_t cg_log_next_position(const struct cg_log *log);
 /* Every record with a position below it is durable in the mode asked for. Atomic. */
 uint64_t cg_log_durable_position(const struct cg_log *log);
-/* CG_OK, or why the log is failed (CG_EFAILED, and the message in err). Atomic. */
+/* CG_OK, or why the log is failed (CG_EFENCED: another owner has taken it over; CG_EFAILED: all
+ * else; and the message in err). Atomic. */
 enum cg_code cg_log_failed(const struct cg_log *log, struct cg_err *err);
 
 /* Reads the record at `place` (also one not written yet) into `buf`, emptied first; the record

@@ -95,12 +95,9 @@ static size_t find_chunk(const struct memory_log *memory, uint64_t position) {
 static enum cg_code memory_append(struct cg_log *log, const uint8_t *records, size_t size,
                                   uint32_t record_count, cg_log_place *place, struct cg_err *err) {
   struct memory_log *memory = of(log);
-  if (memory->pending_bytes > 0 && memory->pending_bytes + size > log->options.pending_bytes_max)
-    return cg_err_set(
-        err, CG_ELIMIT,
-        "%llu bytes wait to be durable and %zu more would pass pending_bytes_max = %llu",
-        (unsigned long long)memory->pending_bytes, size,
-        (unsigned long long)log->options.pending_bytes_max);
+  enum cg_code code = cg_log_check_pending(log, memory->pending_bytes, size, err);
+  if (code != CG_OK)
+    return code;
   *place = store(memory, records, size, record_count, log->next_position);
   if (log->options.manual)
     memory->pending_bytes += size;
@@ -261,6 +258,7 @@ struct cg_log *cg_log_memory_snapshot(const struct cg_log *log, uint64_t until_p
   memory->log.options = log->options;
   memory->log.options.replay = NULL;
   memory->log.options.progress = NULL;
+  memory->log.commit_bytes_max = log->commit_bytes_max;
   memory->log.next_position = 1;
   copy_commits(memory, (const struct memory_log *)log, until_position);
   atomic_store_explicit(&memory->log.durable_position, memory->log.next_position,

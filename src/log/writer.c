@@ -82,12 +82,9 @@ void cg_writer_stop(struct cg_writer *writer, enum cg_writer_order order) {
 static enum cg_code check_room(struct cg_writer *writer, size_t size, struct cg_err *err) {
   size_t pending_bytes =
       writer->active->size + atomic_load_explicit(&writer->flight_bytes, memory_order_relaxed);
-  uint64_t max = writer->log->options.pending_bytes_max;
-  if (pending_bytes > 0 && pending_bytes + size > max)
-    return cg_err_set(
-        err, CG_ELIMIT,
-        "%zu bytes wait to be written and %zu more would pass pending_bytes_max = %llu",
-        pending_bytes, size, (unsigned long long)max);
+  enum cg_code code = cg_log_check_pending(writer->log, pending_bytes, size, err);
+  if (code != CG_OK)
+    return code;
   if (atomic_load_explicit(&writer->is_full, memory_order_relaxed)) {
     writer->wants_space = true;
     return cg_err_set(err, CG_EFULL, "no space on the disk for the log in %s",

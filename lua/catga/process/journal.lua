@@ -76,7 +76,7 @@ end
 
 -- A log that cannot take a record stops this process where it stands: nothing after it may happen.
 -- The process goes on when it is taken up again: after a restart, or when somebody waits for it.
-local STOPS = { failed = true, closed = true, io_error = true }
+local STOPS = { failed = true, fenced = true, closed = true, io_error = true }
 
 local function stop_at(p, failure)
   if not STOPS[failure.code] then return end
