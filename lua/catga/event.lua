@@ -1,12 +1,18 @@
 --- How stored events look to scripts: the one place through which all of them go.
+---
+--- Presenting an event raises an error value, which names the event, when an upcaster fails.
+local errors = require "catga.error"
+
 local M = {}
 
 --- Presents an event that was read from the store, in place: personal fields decrypted, then
 --- upcast to the newest version of its type. Never yields.
----@param _app catga.App
+---@param app catga.App
 ---@param event table  as the store gives it: stream, version, position, type, data, metadata, ...
----@return table event  the same table
-function M.present(_app, event)
+---@return table? event  the same table, with stored_type when it was renamed; nil: it was dropped
+function M.present(app, event)
+  local upcasts = app.registry.upcasts
+  if upcasts then return upcasts:apply(event) end
   return event
 end
 
@@ -15,8 +21,43 @@ end
 ---@param events table[]
 ---@return table[] events  the same list
 function M.present_all(app, events)
-  for i = 1, #events do events[i] = M.present(app, events[i]) end
-  return events
+  local list, failure = M.present_until(app, events)
+  if failure then error(failure, 0) end
+  return list
+end
+
+--- Presents a list of events, in place, up to the first that cannot be presented.
+---@param app catga.App
+---@param events table[]
+---@return table[] events        the same list, with those before it only
+---@return catga.Error? failure  with the position and type of the event
+function M.present_until(app, events)
+  if not app.registry.upcasts then return events end
+  local count, kept, failure = #events, 0, nil
+  for i = 1, count do
+    local ok, event = pcall(M.present, app, events[i])
+    if not ok then
+      failure = errors.from(event)
+      break
+    end
+    if event then
+      kept = kept + 1
+      events[kept] = event
+    end
+  end
+  for i = kept + 1, count do events[i] = nil end
+  return events, failure
+end
+
+--- The types under which events may be stored that are presented as one of these types: what to
+--- read when only these are wanted. Those that come out as another type are still to be left out.
+---@param app catga.App
+---@param types table<string, any>?  nil: all types
+---@return table<string, any>? stored
+function M.stored_types(app, types)
+  local upcasts = app.registry.upcasts
+  if not (upcasts and types) then return types end
+  return upcasts:stored_types(types)
 end
 
 return M

@@ -3,6 +3,7 @@ local state = require "catga.state"
 local errors = require "catga.error"
 local json = require "catga.native.json"
 local unit_of = require "catga.unit".of
+local presenter = require "catga.event"
 
 local M = {}
 
@@ -72,7 +73,8 @@ end
 --- Appends events to a stream: staged in the open unit of work, or as one commit of their own that
 --- is durable when this returns. May yield.
 ---@param stream string   1 to 1024 bytes, usually "Category-id"
----@param events { type: string, data: any }[]
+---@param events { type: string, data: any, schema: integer? }[]  schema: of data that is older than
+---  the newest version that the upcasters know
 ---@param opts { expect: integer|"any"|"none"|"exists"|nil }?  version of the last event before them
 ---@return { version: integer }? result  version of the last event
 ---@return catga.Error? err  "conflict", "invalid", "limit", "failed", "fenced"
@@ -153,11 +155,31 @@ local function staged_events(unit, store, stream, name)
     local op = unit.ops[i]
     if op.stream == stream then
       list[#list + 1] = { stream = name, type = op.type, data = json.decode(op.data),
-        version = version }
+        version = version, metadata = op.schema and { schema = op.schema } or nil }
       version = version + 1
     end
   end
   return list
+end
+
+-- Stored events as scripts see them; goes on reading when upcasters drop some of a page.
+local function read_stored(app, number, from, max, backward)
+  local all
+  while true do
+    local missing = max - (all and #all or 0)
+    local list, err = app.store:read(number, from, missing, backward)
+    if not list then return nil, err end
+    local count, last = #list, list[#list]
+    presenter.present_all(app, list)
+    if all then
+      for _, event in ipairs(list) do all[#all + 1] = event end
+    else
+      all = list
+    end
+    if #list == count or count < missing then return all end
+    from = last.version + (backward and -1 or 1)
+    if from < 0 then return all end
+  end
 end
 
 --- Reads events of a stream, those that this unit has staged included.
@@ -177,7 +199,8 @@ function M.read(stream, opts)
   local from = opts.from or (opts.backward and math.huge or 0)
   local unit = state[1].unit
   local staged = unit and staged_events(unit, app.store, number, stream) or {}
-  local list, err = app.store:read(number, math.min(from, NUMBER_MAX), max, opts.backward)
+  presenter.present_all(app, staged)
+  local list, err = read_stored(app, number, math.min(from, NUMBER_MAX), max, opts.backward)
   if not list then return nil, err end
   if #staged == 0 then return list end
   local merged = {}
@@ -213,8 +236,17 @@ function M.read_all(opts)
     types = {}
     for _, name in ipairs(opts.types) do types[name] = true end
   end
-  return state[1].app.store:read_all(opts.after or 0, opts.max or READ_DEFAULT, types,
-    opts.journals)
+  local app = state[1].app
+  local list, position = app.store:read_all(opts.after or 0, opts.max or READ_DEFAULT,
+    presenter.stored_types(app, types), opts.journals)
+  if not list then return nil, position end
+  presenter.present_all(app, list)
+  if not (types and app.registry.upcasts) then return list, position end
+  local wanted = {}
+  for _, event in ipairs(list) do
+    if types[event.type] then wanted[#wanted + 1] = event end
+  end
+  return wanted, position
 end
 
 return M

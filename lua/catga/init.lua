@@ -9,10 +9,11 @@ local host = require "catga.native.host"
 local json = require "catga.native.json"
 local projection = require "catga.projection"
 local registries = require "catga.registry"
+local upcast = require "catga.upcast"
 
 local MAP_MAX = 100 -- How many functions of catga.map run at the same time by default.
 
-local catga = { null = json.null, json = json, error = errors.new }
+local catga = { null = json.null, json = json, error = errors.new, dropped = upcast.dropped }
 
 local function loading(what)
   local registry = state.loading
@@ -28,6 +29,10 @@ local function running(what, instead)
   local task = state[1]
   if not task or not task.app or state.loading then
     error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
+  end
+  if task.pure then
+    error(("%s in %s, which runs on every read and must not have effects"):format(what, task.pure),
+      3)
   end
   if task.flow then
     error(("%s in the body of a process would run again on every replay; %s"):format(what,
@@ -61,6 +66,14 @@ function catga.query(spec, handle) define_handler("query", spec, handle) end
 function catga.on(name, handle)
   loading("catga.on"):on(name, handle)
 end
+
+--- Registers an upcaster: stored events of the type and schema version become the next version
+--- whenever they are read. New events are written in the newest version.
+---@param kind string    type of the events
+---@param from integer   the version that it takes, 1 for the first
+---@param fn fun(data: any, event: table): any, string?  returns the data of the next version; with
+---  a second result the event becomes version 1 of that type; catga.dropped: nobody sees it
+function catga.upcast(kind, from, fn) loading("catga.upcast"):upcast(kind, from, fn) end
 
 --- Registers a behavior that wraps handlers; or switches a shipped one ("logging") on.
 ---@param name string

@@ -6,6 +6,7 @@ local state = require "catga.state"
 local errors = require "catga.error"
 local units = require "catga.unit"
 local tasks = require "catga.task"
+local presenter = require "catga.event"
 
 local M = {}
 
@@ -232,13 +233,25 @@ function Mediator.outside(opts)
   return { id = opts.id, key = key, has_key = key ~= nil, correlation_id = opts.correlation_id }
 end
 
---- Delivers an event to its handlers, each as a task and a unit of its own.
----@param op catga.Staged
----@param position integer?  nil: it is not stored
-function Mediator:deliver(op, position)
+-- The events that the handlers get may be newer than what was staged: scripts were reloaded while
+-- the unit was under way. What to deliver, as it was staged, or upcast; nil: it was dropped.
+local function upcast(app, op)
+  local upcasts = app.registry.upcasts
+  if not upcasts or (op.schema or 1) >= (upcasts:schema(op.type) or 1) then return op end
+  local event = presenter.present(app, { type = op.type, data = app.json.decode(op.data),
+    version = op.version, stream = app.store:name(op.stream), id = op.id,
+    metadata = op.metadata and app.json.decode(op.metadata) })
+  if not event then return nil end
+  return setmetatable({ type = event.type, data = assert(app.json.encode(event.data)) },
+    { __index = op })
+end
+
+local function deliver(self, op, position)
   local app = self.app
+  local entries = app.registry.events[op.type]
+  if not entries then return end
   local cause = op.metadata and app.json.decode(op.metadata) or {}
-  for i, entry in ipairs(app.registry.events[op.type]) do
+  for i, entry in ipairs(entries) do
     local opts = { id = op.id, key = op.id .. "/" .. i, correlation_id = cause.correlation_id,
       causation_id = cause.causation_id, version = op.version, position = position,
       stream = op.stream and app.store:name(op.stream) }
@@ -251,6 +264,18 @@ function Mediator:deliver(op, position)
       end
     end)
   end
+end
+
+--- Delivers an event to its handlers, each as a task and a unit of its own.
+---@param op catga.Staged
+---@param position integer?  nil: it is not stored
+function Mediator:deliver(op, position)
+  local ok, event = pcall(upcast, self.app, op)
+  if ok then
+    if event then deliver(self, event, position) end
+    return
+  end
+  self.app:say("error", tostring(errors.from(event).message))
 end
 
 local function check_publish(name, opts)
@@ -271,7 +296,8 @@ local function publish_unstored(self, task, name, data)
   local json, fault = app.store:encode(data, name)
   if not json then return nil, fault end
   if not app.registry.events[name] then return true end
-  local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task) }
+  local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
+    schema = units.schema_of(task, { type = name }) }
   if not (task.in_unit or task.limit) then
     self:deliver(op)
   else

@@ -2,6 +2,7 @@
 local errors = require "catga.error"
 local schema = require "catga.schema"
 local behaviors = require "catga.behaviors"
+local upcast = require "catga.upcast"
 
 local M = {}
 
@@ -14,6 +15,7 @@ local M = {}
 ---@field at string         file:line of the registration
 ---@field counter { calls: integer, failures: integer }
 ---@field idempotent boolean?
+---@field registry catga.Registry  the generation that it belongs to
 
 ---@class catga.Registry
 ---@field handlers table<string, catga.Entry>    commands and queries
@@ -21,6 +23,7 @@ local M = {}
 ---@field behaviors table[]
 ---@field processes table<string, catga.ProcessClass>
 ---@field projections table<string, table>
+---@field upcasts catga.Upcasts?               nil: there are none
 ---@field main function?
 ---@field hash string       of all files, set by the loader
 local Registry = {}
@@ -102,6 +105,15 @@ end
 ---@param opts table?   only, before, after
 function Registry:behavior(name, fn, opts)
   self.behaviors[#self.behaviors + 1] = behaviors.define(name, fn, opts, caller())
+end
+
+--- Registers an upcaster of stored events.
+---@param kind string   type of the events
+---@param from integer  the version that it takes
+---@param fn function
+function Registry:upcast(kind, from, fn)
+  self.upcasts = self.upcasts or upcast.new()
+  self.upcasts:add(kind, from, fn, caller())
 end
 
 --- Remembers a named thing of which there may be one.
@@ -203,7 +215,7 @@ end
 function Registry:compose(app)
   local ordered = behaviors.order(self.behaviors)
   local function compose(entry)
-    entry.app = app
+    entry.app, entry.registry = app, self
     local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
     entry.run = behaviors.compose(app, entry, ordered, check)
   end
@@ -211,6 +223,7 @@ function Registry:compose(app)
   for _, list in pairs(self.events) do
     for _, entry in ipairs(list) do compose(entry) end
   end
+  if self.upcasts then self.upcasts:finish() end
   for _, name in ipairs(M.sorted_names(self.processes)) do
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)

@@ -7,6 +7,7 @@
 ---@field unit catga.Unit?     what the unit of work has staged so far
 ---@field in_unit boolean?     a unit of work is open
 ---@field flow boolean?        the body of a process runs, outside of its steps
+---@field pure string?        what runs that must have no effects: "an upcaster", ...
 ---@field process catga.Instance? the process whose body or step runs
 ---@field limit catga.Step?    the step whose attempt runs: a unit of work with a time limit
 ---@field timer userdata?      armed for the limit

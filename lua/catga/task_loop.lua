@@ -12,7 +12,7 @@ local function describe(failure)
 end
 
 -- A table keeps room for every key it was ever given, also for nil: only what is set is cleared.
-local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out" }
+local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out", "pure" }
 
 local function clear(task)
   task.app, task.process, task.flow = nil, nil, nil

@@ -5,6 +5,7 @@
 local state = require "catga.state"
 local errors = require "catga.error"
 local is_behind = require "catga.process.journal".is_behind
+local is_schema = require "catga.upcast".is_schema
 
 local M = {}
 
@@ -20,6 +21,7 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field flags integer    other than 0: the runtime's own, not delivered to handlers
 ---@field ctx catga.Ctx?   envelope of the message whose handler staged it
 ---@field conditions { stream: string, expected: integer }[]?  of the appends that begin with it
+---@field schema integer?  schema version of the data; nil: 1
 
 ---@class catga.Unit
 ---@field app catga.App
@@ -91,9 +93,26 @@ local function check_condition(store, unit, name, expect)
   return wanted
 end
 
+--- The schema version of a new event: what it says, or the newest that the generation of scripts
+--- knows whose code makes it.
+---@param task catga.Task
+---@param event { type: string, schema: integer? }
+---@return integer? schema
+---@return catga.Error? err  the event names a version that nobody knows
+function M.schema_of(task, event)
+  local upcasts = (task.ctx and task.ctx.entry.registry or task.app.registry).upcasts
+  local newest = upcasts and upcasts:schema(event.type) or 1
+  local schema = event.schema or newest
+  if not is_schema(schema) or schema > newest then
+    return nil, errors.new("invalid", ("event %s: schema is a version from 1 to %d, the newest "
+      .. "that the upcasters know, not %s"):format(event.type, newest, tostring(schema)))
+  end
+  return schema
+end
+
 --- Stages events of one stream.
 ---@param stream_name string
----@param events { type: string, data: any }[]
+---@param events { type: string, data: any, schema: integer? }[]  schema: an older version of data
 ---@param expect integer|"any"|"none"|"exists"|nil  default "any"
 ---@param flags integer?
 ---@return integer? version  of the last event
@@ -114,8 +133,11 @@ function Unit:append(stream_name, events, expect, flags)
     end
     local data, fault = store:encode(event.data, event.type)
     if not data then return nil, fault end
+    local schema
+    schema, fault = M.schema_of(state[1], event)
+    if not schema then return nil, fault end
     staged[i] = { stream = stream, expected = expected, type = event.type, data = data,
-      flags = flags or 0, ctx = ctx }
+      flags = flags or 0, ctx = ctx, schema = schema > 1 and schema or nil }
     if expected ~= ANY then
       expected = store:count(stream) + self:staged_count(stream) + i - 1
     end
@@ -180,19 +202,21 @@ function Unit:take_back(n, after)
 end
 
 --- What is stored beside an event: the conversation it belongs to and the message, or process,
---- whose handler made it.
+--- whose handler made it; and the schema version of its data unless that is 1.
 ---@param task catga.Task
----@param ctx catga.Ctx?  default that of the task
----@return string? json  nil when no message made it
-function M.metadata(task, ctx)
+---@param ctx catga.Ctx?    default that of the task
+---@param schema integer?   nil: 1
+---@return string? json     nil when there is nothing to say
+function M.metadata(task, ctx, schema)
   ctx = ctx or task.ctx
   local p = task.process
   if not ctx then
-    if not p then return nil end
-    ctx = { correlation_id = p.correlation_id or p.id, id = p.id } -- Staged by the step itself.
+    if not (p or schema) then return nil end
+    -- Staged by the step itself.
+    ctx = p and { correlation_id = p.correlation_id or p.id, id = p.id } or {}
   end
-  return (task.app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id },
-    "metadata"))
+  return (task.app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id,
+    schema = schema }, "metadata"))
 end
 
 -- Puts the conditions on the commit, before records of the unit change what they speak of.
@@ -213,16 +237,16 @@ end
 ---@return catga.Error? err
 function Unit:write(task)
   local store = self.app.store
-  local metadata, ctx
+  local metadata, ctx, schema
   if self.has_conditions then
     local ok, err = write_conditions(self, store)
     if not ok then return false, err end
   end
   for i = 1, self.n do
     local op = self.ops[i]
-    if i == 1 or op.ctx ~= ctx then
-      ctx = op.ctx
-      local is_made, json = pcall(M.metadata, task, ctx) -- It may need an id.
+    if i == 1 or op.ctx ~= ctx or op.schema ~= schema then
+      ctx, schema = op.ctx, op.schema
+      local is_made, json = pcall(M.metadata, task, ctx, schema) -- It may need an id.
       if not is_made then return false, errors.from(json) end
       metadata = json
     end
@@ -240,7 +264,7 @@ function Unit:committed(first)
   local app = self.app
   for i = 1, self.n do
     local op = self.ops[i]
-    if op.flags == 0 and app.registry.events[op.type] then
+    if op.flags == 0 and (app.registry.events[op.type] or app.registry.upcasts) then
       app.mediator:deliver(op, first and first + i - 1)
     end
   end

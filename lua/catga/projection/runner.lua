@@ -9,6 +9,7 @@ local tasks = require "catga.task"
 local native_task = require "catga.native.task"
 local documents = require "catga.projection.documents"
 local registries = require "catga.registry"
+local presenter = require "catga.event"
 
 local M = {}
 
@@ -31,6 +32,7 @@ local RETRYABLE = { busy = true, disk_full = true }
 ---@field documents catga.Documents
 ---@field cursor catga.Cursor?
 ---@field reads table?       the definition whose events the cursor gives
+---@field upcasts catga.Upcasts?  those with which it was made
 ---@field status "running"|"failed"|"stopped"
 ---@field position integer   checkpoint: committed
 ---@field handled integer    the handlers have seen all events up to here
@@ -153,17 +155,29 @@ local function handle(self, events)
   return true
 end
 
--- Reads the next batch; nil when nothing is there.
+-- Reads the next batch: the events, the position it ends at, and why the event behind them cannot
+-- be shown to a handler.
 local function read(self)
   local definition = self.definition
-  if self.reads ~= definition then
-    self.cursor = self.app.store:cursor(self.handled, { types = sorted_names(definition.handlers),
+  local upcasts = self.app.registry.upcasts
+  if self.reads ~= definition or self.upcasts ~= upcasts then
+    local types = presenter.stored_types(self.app, definition.handlers)
+    self.cursor = self.app.store:cursor(self.handled, { types = sorted_names(types),
       journals = definition.with_journals })
-    self.reads = definition
+    self.reads, self.upcasts = definition, upcasts
   end
   local events, position = self.cursor:next(EVENTS_MAX)
   if not events then error(position, 0) end
-  return events, position
+  local failure
+  events, failure = presenter.present_until(self.app, events)
+  return events, position, failure
+end
+
+-- Stops in front of an event that cannot be shown to a handler.
+local function stop_before(self, failure)
+  if failure.position then self.handled = math.max(self.handled, failure.position - 1) end
+  commit(self)
+  fail(self, failure, failure.position and failure)
 end
 
 -- Everything durable was seen: becomes the version that serves, then waits for more. False: ended.
@@ -176,11 +190,12 @@ end
 
 local function work(self)
   while not self.is_stopping do
-    local events, position = read(self)
+    local events, position, failure = read(self)
     local prefetch = self.documents:prefetch(events)
     begin_commit(self)
     self.documents:prefetched(prefetch)
     if #events > 0 and not handle(self, events) then return end
+    if failure then return stop_before(self, failure) end
     if position > self.handled then
       self.handled = position
     elseif #events == 0 and not idle(self) then
