@@ -206,7 +206,7 @@ static void test_reading_and_writing_at_the_same_time(void **state) {
   assert_int_equal(world.model.count, 20000);
   assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
   world.log = NULL;
-  assert_int_equal(cg_log_verify(world.path, NULL, NULL, NULL, &err), CG_OK);
+  assert_int_equal(cg_log_verify(world.path, NULL, &(struct cg_log_verify){0}, &err), CG_OK);
   free_world(&world);
 }
 
@@ -247,7 +247,7 @@ static void test_a_second_opening_is_busy(void **state) {
   struct cg_log *second;
   open_world(&world, CG_DURABILITY_FSYNC);
   assert_int_equal(cg_log_open_file(&second, world.path, &world.options, &err), CG_EBUSY);
-  assert_int_equal(cg_log_verify(world.path, NULL, NULL, NULL, &err), CG_EBUSY);
+  assert_int_equal(cg_log_verify(world.path, NULL, &(struct cg_log_verify){0}, &err), CG_EBUSY);
   free_world(&world);
 }
 

@@ -26,6 +26,9 @@ struct world {
   int fault_count;             /* How many. */
   char notes[LINES_MAX][256];  /* Other lines. */
   int note_count;              /* How many. */
+  struct cg_log_verify verify; /* The last check. */
+  uint64_t done_bytes;         /* Last told by progress. */
+  uint64_t total_bytes;        /* The same. */
 };
 
 static void on_line(void *arg, bool is_fault, const char *line) {
@@ -33,6 +36,13 @@ static void on_line(void *arg, bool is_fault, const char *line) {
   int *count = is_fault ? &world->fault_count : &world->note_count;
   assert_true(*count < LINES_MAX);
   snprintf(is_fault ? world->faults[(*count)++] : world->notes[(*count)++], 256, "%s", line);
+}
+
+static void on_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes) {
+  struct world *world = arg;
+  assert_true(done_bytes > world->done_bytes && done_bytes <= total_bytes);
+  world->done_bytes = done_bytes;
+  world->total_bytes = total_bytes;
 }
 
 /* Makes a log of three segments; the last batch holds five commits, marked or not. */
@@ -55,9 +65,14 @@ static void make_log(struct world *world, bool is_marked) {
   sim_fs_kill(world->sim);
 }
 
-static enum cg_code verify(struct world *world) {
+static enum cg_code verify_at(struct world *world, const char *path) {
   world->fault_count = world->note_count = 0;
-  return cg_log_verify("/log", sim_fs_calls(world->sim), on_line, world, NULL);
+  world->verify = (struct cg_log_verify){.report = on_line, .progress = on_progress, .arg = world};
+  return cg_log_verify(path, sim_fs_calls(world->sim), &world->verify, NULL);
+}
+
+static enum cg_code verify(struct world *world) {
+  return verify_at(world, "/log");
 }
 
 static void free_world(struct world *world) {
@@ -142,12 +157,53 @@ static void test_missing_and_foreign_segments_are_faults(void **state) {
   assert_int_equal(verify(&world), CG_ECORRUPT);
   assert_int_equal(world.fault_count, 1);
   assert_non_null(strstr(world.faults[0], "segment-0000000001.log: the file is missing"));
-  assert_int_equal(cg_log_verify("/none", sim_fs_calls(world.sim), NULL, NULL, NULL), CG_ENOTFOUND);
+  assert_int_equal(verify_at(&world, "/none"), CG_ENOTFOUND);
+  free_world(&world);
+}
+
+static void test_what_was_read_is_counted(void **state) {
+  (void)state;
+  struct world world;
+  make_log(&world, false);
+  assert_int_equal(verify(&world), CG_OK);
+  const struct cg_log_counts *counts = &world.verify.counts;
+  assert_int_equal(counts->segment_count, 3);
+  assert_int_equal(counts->commit_count, 70);
+  assert_int_equal(counts->record_count, 140);
+  assert_int_equal(counts->first_position, 1);
+  assert_int_equal(counts->end_position, 141);
+  assert_int_equal(counts->bytes, 3 * (64 << 10));
+  assert_int_equal(counts->torn_bytes, 0);
+  assert_true(counts->commit_bytes < counts->bytes);
+  commit_at(&world, FIRST, 3)[70] ^= 1; /* What is damaged does not count. */
+  assert_int_equal(verify(&world), CG_ECORRUPT);
+  assert_int_equal(counts->commit_count, 69);
+  assert_int_equal(counts->fault_count, 1);
+  free_world(&world);
+}
+
+static void test_progress_is_told_by_bytes(void **state) {
+  (void)state;
+  struct world world = {.sim = sim_fs_new(5)};
+  struct cg_log_options options = {
+      .fs = sim_fs_calls(world.sim), .segment_bytes = 2 << 20, .nonce_seed = 1, .manual = true};
+  struct cg_log *log;
+  assert_int_equal(cg_log_open_file(&log, "/log", &options, NULL), CG_OK);
+  for (int count = 0; count < 60; count++) {
+    assert_int_equal(log_model_append(&world.model, log, 1, 200000, NULL), CG_OK);
+    cg_log_turn(log);
+  }
+  cg_log_close(log, NULL);
+  assert_int_equal(verify(&world), CG_OK);
+  assert_int_equal(world.total_bytes, world.verify.counts.bytes);
+  assert_true(world.done_bytes > world.total_bytes / 2);
   free_world(&world);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_what_was_read_is_counted),
+      cmocka_unit_test(test_progress_is_told_by_bytes),
       cmocka_unit_test(test_a_good_log_has_no_faults),
       cmocka_unit_test(test_every_fault_is_named),
       cmocka_unit_test(test_a_torn_tail_is_told_and_is_no_fault),

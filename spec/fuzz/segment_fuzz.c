@@ -110,7 +110,8 @@ static void try_bytes(const uint8_t *bytes, size_t size) {
   sim_fs_put_directory(sim, "/log");
   sim_fs_put(sim, PATH, bytes, size);
   struct cg_log *log;
-  enum cg_code verified = cg_log_verify("/log", sim_fs_calls(sim), NULL, NULL, NULL);
+  enum cg_code verified =
+      cg_log_verify("/log", sim_fs_calls(sim), &(struct cg_log_verify){0}, NULL);
   struct cg_err err;
   if (cg_log_open_file(&log, "/log", &options, &err) == CG_OK) {
     require(verified == CG_OK);

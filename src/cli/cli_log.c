@@ -1,48 +1,134 @@
-/* cli_log.c - `catga log verify`: the files of an event log that nobody has open.
+/* cli_log.c - `catga log`: its table of verbs, and `verify`.
  *
  * Owns: nothing. Thread: the main thread. */
-#include <limits.h>
+#include "cli/cli_log.h"
+
+#include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
-#include "cli/remote.h"
+#include "cli/document.h"
+#include "cli/print.h"
+#include "cli/progress.h"
+#include "codec/json.h"
 #include "store/store.h"
 
+#define FAULTS_LISTED_MAX 1000 /* More faults are counted only, with -o json. */
+
 static const char verify_usage[] =
-    "Usage: catga log verify [--data D]\n"
-    "Checks every segment, commit and record of the event log; changes nothing.\n"
-    "  --data D   data directory (default $CATGA_DATA, else .catga)\n"
+    "Usage: catga log verify [-o json] [--data D]\n"
+    "Checks every segment, commit and record of an event log that no program has open; changes\n"
+    "nothing.\n"
+    "  -o json    one document\n"
+    "  --data D   data directory, or a backup (default $CATGA_DATA, else .catga)\n"
     "Exit code: 0 no fault, 1 faults were found or it cannot be read, 3 there is no log.\n"
     "Example: catga log verify --data /var/lib/orders\n";
 
 const char cg_cli_log_usage[] = "Usage: catga log verify ... (--help after it)\n"
                                 "Example: catga log verify --data /var/lib/orders\n";
 
+/* A check under way. */
+struct check {
+  struct cg_progress progress; /* Shown meanwhile. */
+  struct cg_buf *faults;       /* JSON list without its end; NULL: faults are printed. */
+  uint32_t listed_count;       /* Faults in it. */
+};
+
+bool cg_cli_log_find(const char *data, char path[PATH_MAX]) {
+  struct stat info;
+  int size = snprintf(path, PATH_MAX, "%s/log", data);
+  if (size < PATH_MAX && stat(path, &info) == 0)
+    return true;
+  cg_cli_fail("there is no log in %s; name its data directory by --data", data);
+  return false;
+}
+
+int cg_cli_log_fail(const struct cg_err *err) {
+  cg_cli_fail("%s", err->message);
+  return err->code == CG_ENOTFOUND ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
+}
+
 static void report(void *arg, bool is_fault, const char *line) {
-  (void)arg;
-  fprintf(is_fault ? stdout : stderr, "%s%s\n", is_fault ? "fault: " : "", line);
+  struct check *check = arg;
+  cg_progress_end(&check->progress);
+  if (!is_fault) {
+    fprintf(stderr, "%s\n", line);
+    return;
+  }
+  if (check->faults == NULL) {
+    printf("fault: %s\n", line);
+    return;
+  }
+  if (++check->listed_count > FAULTS_LISTED_MAX)
+    return;
+  if (check->listed_count > 1)
+    cg_buf_append(check->faults, ",", 1);
+  if (cg_json_write_string(check->faults, line, strlen(line), NULL) != CG_OK)
+    cg_buf_append(check->faults, "\"?\"", 3); /* A path that is no UTF-8. */
+}
+
+static void tell_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes) {
+  struct check *check = arg;
+  cg_progress_bytes(&check->progress, done_bytes, total_bytes);
+}
+
+/* Prints what was read as one document. */
+static void print_json(const char *path, const struct cg_log_counts *counts,
+                       struct cg_buf *faults) {
+  struct cg_buf *buf = cg_buf_take(NULL, 512);
+  cg_buf_append(faults, "]", 1);
+  cg_document_begin(buf);
+  cg_document_text(buf, "path", path, strlen(path));
+  cg_document_number(buf, "segments", (double)counts->segment_count);
+  cg_document_number(buf, "commits", (double)counts->commit_count);
+  cg_document_number(buf, "records", (double)counts->record_count);
+  cg_document_number(buf, "bytes", (double)counts->bytes);
+  cg_document_number(buf, "first_position", (double)counts->first_position);
+  cg_document_number(buf, "next_position", (double)counts->end_position);
+  cg_document_number(buf, "torn_bytes", (double)counts->torn_bytes);
+  cg_document_number(buf, "fault_count", (double)counts->fault_count);
+  cg_document_json(buf, "faults", faults);
+  cg_document_end(buf);
+  cg_document_print(buf);
+  cg_buf_unref(buf);
+}
+
+/* Says what was read, for people. */
+static void print_summary(const char *path, const struct cg_log_counts *counts) {
+  if (counts->fault_count == 0)
+    printf("no fault in %s\n", path);
+  printf("%" PRIu64 " segments, %" PRIu64 " commits, %" PRIu64 " records, %" PRIu64
+         " bytes; positions %" PRIu64 " to %" PRIu64 "\n",
+         counts->segment_count, counts->commit_count, counts->record_count, counts->bytes,
+         counts->first_position, counts->end_position - 1);
 }
 
 static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
-  struct cg_remote_options remote;
-  int exit_code = cg_remote_parse(verb, argc, argv, &remote);
+  struct cg_remote_options options;
+  int exit_code = cg_remote_parse(verb, argc, argv, &options);
   if (exit_code >= 0)
     return exit_code;
   if (argc != optind)
     return cg_cli_wrong(verb, "it takes no argument %s", argv[optind]);
   char path[PATH_MAX];
-  snprintf(path, sizeof(path), "%s/log", remote.data);
-  struct stat info;
-  if (stat(path, &info) != 0) {
-    cg_cli_fail("there is no log in %s; name its data directory by --data", remote.data);
+  if (!cg_cli_log_find(options.data, path))
     return CG_CLI_NOT_FOUND;
-  }
+  struct check check = {.faults = options.as_json ? cg_buf_take(NULL, 256) : NULL};
+  if (options.as_json)
+    cg_buf_append(check.faults, "[", 1);
+  cg_progress_init(&check.progress, "verify");
+  struct cg_log_verify verify = {.report = report, .progress = tell_progress, .arg = &check};
   struct cg_err err;
-  enum cg_code code = cg_log_verify(path, cg_fs_system(), report, NULL, &err);
-  if (code != CG_OK)
-    return cg_cli_fail("%s", err.message);
-  printf("no fault in %s\n", path);
-  return CG_CLI_FINE;
+  enum cg_code code = cg_log_verify(path, cg_fs_system(), &verify, &err);
+  cg_progress_end(&check.progress);
+  bool is_read = code == CG_OK || verify.counts.fault_count > 0;
+  if (is_read && options.as_json)
+    print_json(path, &verify.counts, check.faults);
+  else if (is_read)
+    print_summary(path, &verify.counts);
+  cg_buf_unref(check.faults);
+  return code == CG_OK ? CG_CLI_FINE : cg_cli_log_fail(&err);
 }
 
 int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv) {

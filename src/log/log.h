@@ -49,6 +49,7 @@
 #include "base/fs.h"
 #include "base/say.h"
 #include "log/record.h"
+#include "log/tools.h" /* Tools for the files of a log: behind the same door. */
 
 struct cg_log;
 
@@ -252,12 +253,5 @@ enum cg_code cg_log_replace(struct cg_log *log, const struct cg_log_seal *seal, 
 
 /* Reads the statistics. */
 void cg_log_stats_read(struct cg_log *log, struct cg_log_stats *stats);
-
-/* Checks every segment, commit and record of the closed log in `path`, calling `report` (may be
- * NULL) with one line for each fault and, at most once a second, for progress. CG_OK: none found.
- * CG_ECORRUPT: faults were found. Changes nothing. A torn tail is reported but is no fault. */
-typedef void (*cg_log_report_fn)(void *arg, bool is_fault, const char *line);
-enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, cg_log_report_fn report,
-                           void *report_arg, struct cg_err *err);
 
 #endif

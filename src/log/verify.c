@@ -3,40 +3,37 @@
  * Reads as recovery does, but goes on after a fault: behind bad bytes the next whole commit is
  * looked for and taken as the new point to follow on from. Nothing is written.
  * Owns: nothing after return. Thread: any, while no log has the directory open. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "log/io.h"
 #include "log/listing.h"
-#include "log/log.h"
+#include "log/lock.h"
 #include "log/reader.h"
-#include "log/segment.h"
+#include "log/walk.h"
 
 #define WINDOW_BYTES ((size_t)1 << 20)
-#define PROGRESS_NS UINT64_C(1000000000) /* Time between two lines of progress. */
+#define PROGRESS_BYTES ((uint64_t)1 << 20) /* Distance of calls of progress. */
 #define LINE_BYTES 768
 
 /* A check under way. */
 struct check {
-  const struct cg_fs *fs;  /* How to read. */
-  const char *directory;   /* Where. */
-  cg_log_report_fn report; /* May be NULL. */
-  void *report_arg;        /* Passed to report. */
-  struct cg_clock clock;   /* For progress. */
-  uint64_t told_ns;        /* When progress was told last. */
-  uint64_t fault_count;    /* Faults found. */
-  struct cg_reader reader; /* What is read through. */
-  const char *name;        /* File being read. */
-  uint8_t log_id[16];      /* Of the first segment read. */
-  bool has_log_id;         /* It is known. */
-  bool is_following;       /* position and chain are known; not after a fault. */
-  uint64_t position;       /* What the next record must have. */
-  uint32_t chain;          /* What the next commit must be chained to. */
-  uint64_t offset;         /* Where the next commit must begin. */
+  const struct cg_fs *fs;       /* How to read. */
+  const char *directory;        /* Where. */
+  struct cg_log_verify *asked;  /* What to call and to count. */
+  struct cg_log_counts *counts; /* Those of `asked`. */
+  uint64_t done_bytes;          /* Of the files before; for progress. */
+  uint64_t told_bytes;          /* When progress was told last. */
+  uint64_t total_bytes;         /* Of all files; for progress. */
+  struct cg_reader reader;      /* What is read through. */
+  const char *name;             /* File being read. */
+  uint8_t log_id[16];           /* Of the first segment read. */
+  bool has_log_id;              /* It is known. */
+  bool is_following;            /* position and chain are known; not after a fault. */
+  uint64_t position;            /* What the next record must have. */
+  uint32_t chain;               /* What the next commit must be chained to. */
+  uint64_t offset;              /* Where the next commit must begin. */
 };
 
 /* Reports one line about the file being read. */
@@ -51,18 +48,33 @@ static void tell(struct check *check, bool is_fault, const char *format, ...) {
   vsnprintf(line + size, sizeof(line) - (size_t)size, format, arguments);
   va_end(arguments);
   if (is_fault)
-    check->fault_count++;
-  if (check->report)
-    check->report(check->report_arg, is_fault, line);
+    check->counts->fault_count++;
+  if (check->asked->report)
+    check->asked->report(check->asked->arg, is_fault, line);
 }
 
-/* Tells how far it is, at most once a second. */
+/* Tells how far it is when there is more of it. */
 static void tell_progress(struct check *check) {
-  uint64_t now_ns = cg_clock_mono_ns(&check->clock);
-  if (now_ns - check->told_ns < PROGRESS_NS)
+  uint64_t done_bytes = check->done_bytes + check->offset;
+  if (!check->asked->progress || done_bytes - check->told_bytes < PROGRESS_BYTES)
     return;
-  check->told_ns = now_ns;
-  tell(check, false, "read up to offset %" PRIu64, check->offset);
+  check->told_bytes = done_bytes;
+  check->asked->progress(check->asked->arg, done_bytes, check->total_bytes);
+}
+
+/* Counts a whole commit. */
+static void count_commit(struct check *check, const struct cg_commit_header *header) {
+  struct cg_log_counts *counts = check->counts;
+  uint64_t end_position = header->first_position + header->record_count;
+  if (header->record_count > 0) {
+    if (counts->commit_count == 0)
+      counts->first_position = header->first_position;
+    counts->commit_count++;
+  }
+  counts->record_count += header->record_count;
+  counts->commit_bytes += header->size;
+  if (end_position > counts->end_position)
+    counts->end_position = end_position;
 }
 
 /* Whether the commit follows on; tells when it does not. */
@@ -100,6 +112,7 @@ static bool pass_fault(struct check *check, bool is_last, enum cg_code code,
          "offset %" PRIu64 ": torn tail of %" PRIu64
          " bytes, left by a crash; opening the log will cut it",
          check->offset, end - check->offset);
+    check->counts->torn_bytes = end - check->offset;
     return false;
   }
   tell(check, true, "offset %" PRIu64 ": %s", check->offset,
@@ -124,6 +137,7 @@ static void check_commits(struct check *check, bool is_last) {
       continue;
     }
     check_follows(check, &commit.header);
+    count_commit(check, &commit.header);
     check->position = commit.header.first_position + commit.header.record_count;
     check->chain = commit.check;
     check->offset += commit.header.size;
@@ -158,25 +172,13 @@ static void check_segment(struct check *check, uint64_t number, bool is_last) {
     check->is_following = false;
     return;
   }
+  check->counts->segment_count++;
+  check->counts->bytes += segment->file_bytes;
   check_header(check, &segment->header);
   cg_reader_turn(&check->reader, segment->handle, segment->header.nonce, segment->file_bytes);
   check_commits(check, is_last);
+  check->done_bytes += segment->file_bytes;
   cg_segment_free(segment);
-}
-
-/* Makes sure that nobody has the log open; *handle gets the lock's, or -1 without a lock file. */
-static enum cg_code take_lock(const struct check *check, int *handle, struct cg_err *err) {
-  char *path = cg_segment_path(check->directory, "lock");
-  enum cg_code code = CG_OK;
-  *handle = cg_io_open(check->fs, path, CG_FS_READ);
-  if (*handle >= 0 && check->fs->lock(check->fs->arg, *handle) == -EWOULDBLOCK) {
-    check->fs->close(check->fs->arg, *handle);
-    *handle = -1;
-    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process; end that first",
-                      check->directory);
-  }
-  cg_free(path);
-  return code;
 }
 
 /* Checks all segments of a listing. */
@@ -196,32 +198,34 @@ static void check_segments(struct check *check, const struct cg_listing_numbers 
   }
 }
 
-enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, cg_log_report_fn report,
-                           void *report_arg, struct cg_err *err) {
+enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, struct cg_log_verify *verify,
+                           struct cg_err *err) {
   struct check check = {.fs = fs ? fs : cg_fs_system(),
                         .directory = path,
-                        .report = report,
-                        .report_arg = report_arg,
-                        .clock = cg_clock_system(),
+                        .asked = verify,
+                        .counts = &verify->counts,
                         .is_following = true,
                         .position = 1};
-  check.told_ns = cg_clock_mono_ns(&check.clock);
-  struct cg_listing listing;
-  enum cg_code code = cg_listing_read(&listing, check.fs, path, err);
+  verify->counts = (struct cg_log_counts){.first_position = 1, .end_position = 1};
+  int lock;
+  enum cg_code code = cg_lock_take(check.fs, path, false, &lock, err);
   if (code != CG_OK)
     return code;
-  int lock;
-  code = take_lock(&check, &lock, err);
+  struct cg_listing listing;
+  code = cg_listing_read(&listing, check.fs, path, err);
   if (code == CG_OK) {
+    if (verify->progress)
+      check.total_bytes =
+          cg_walk_total_bytes(check.fs, path, listing.segments.items, listing.segments.count);
     cg_reader_init(&check.reader, check.fs, WINDOW_BYTES);
     check_segments(&check, &listing.segments);
     cg_reader_deinit(&check.reader);
-    if (check.fault_count > 0)
-      code = cg_err_set(err, CG_ECORRUPT, "%" PRIu64 " faults in the log in %s", check.fault_count,
-                        path);
+    cg_listing_deinit(&listing);
+    if (verify->counts.fault_count > 0)
+      code = cg_err_set(err, CG_ECORRUPT, "%" PRIu64 " %s in the log in %s",
+                        verify->counts.fault_count,
+                        verify->counts.fault_count == 1 ? "fault" : "faults", path);
   }
-  if (lock >= 0)
-    check.fs->close(check.fs->arg, lock);
-  cg_listing_deinit(&listing);
+  cg_lock_drop(check.fs, lock);
   return code;
 }

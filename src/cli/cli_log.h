@@ -1,0 +1,17 @@
+/* cli_log.h - what the verbs of `catga log` share.
+ *
+ * Owns: nothing. Thread: the main thread. */
+#ifndef CG_CLI_CLI_LOG_H
+#define CG_CLI_CLI_LOG_H
+
+#include <limits.h>
+
+#include "base/err.h"
+#include "cli/remote.h"
+
+/* Finds the log of a data directory: writes its path into `path`. False, after a complaint, when
+ * there is none. */
+bool cg_cli_log_find(const char *data, char path[PATH_MAX]);
+/* Reports a failure of a tool; returns the exit code: CG_CLI_NOT_FOUND for CG_ENOTFOUND. */
+int cg_cli_log_fail(const struct cg_err *err);
+#endif

@@ -1,0 +1,68 @@
+/* tools.h - what can be done with the files of a log without opening it: verify and walk. Included
+ * by log.h.
+ *
+ * How to use: each is one call. `path` is the directory of the log itself. Where a log must be
+ * closed its lock file is taken for the time of the call, so CG_EBUSY means that a program has it
+ * open. `fs` NULL means the system's files.
+ * Owns: nothing after return. Thread: any; the callbacks run on it. */
+#ifndef CG_LOG_TOOLS_H
+#define CG_LOG_TOOLS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/fs.h"
+#include "log/record.h"
+
+/* Called now and then, about once a MiB, with how much is done of how much there is to do. */
+typedef void (*cg_log_progress_bytes_fn)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+
+/* What a check or a walk has met. */
+struct cg_log_counts {
+  uint64_t segment_count;  /* Files with a valid header. */
+  uint64_t commit_count;   /* Whole commits, without marks. */
+  uint64_t record_count;   /* Records in them. */
+  uint64_t bytes;          /* Of files, zeros ahead included. */
+  uint64_t commit_bytes;   /* Of commits and marks. */
+  uint64_t first_position; /* Of the first record; 1 when there is none. */
+  uint64_t end_position;   /* Behind the last record. */
+  uint64_t fault_count;    /* Faults found; verify only. */
+  uint64_t torn_bytes;     /* Bytes of a torn tail, which opening will cut. */
+};
+
+/* A check of every segment, commit and record. Zero fields are fine. */
+struct cg_log_verify {
+  /* Gets one line for each fault, and for what is no fault but worth a word. */
+  void (*report)(void *arg, bool is_fault, const char *line);
+  cg_log_progress_bytes_fn progress; /* May be NULL. */
+  void *arg;                         /* Passed to both. */
+  struct cg_log_counts counts;       /* Result, also when there are faults. */
+};
+
+/* Checks the closed log in `path` and changes nothing. CG_OK: no fault; CG_ECORRUPT: faults were
+ * found and reported. A torn tail is reported but is no fault. CG_EBUSY, CG_ENOTFOUND, CG_EIO. */
+enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, struct cg_log_verify *verify,
+                           struct cg_err *err);
+
+/* A walk over all commits in order. Zero fields are fine. */
+struct cg_log_walk {
+  uint64_t until_position; /* Only commits that lie wholly below it, of a log that may be open:
+                              take what it says is durable and written. 0: to the end of a closed
+                              log; a torn tail is left out. */
+  /* Gets each commit, marks too: its header (with the position of its first record) and its
+   * records, encoded; valid during the call. */
+  void (*commit)(void *arg, const struct cg_commit_header *header, const uint8_t *records,
+                 size_t size);
+  cg_log_progress_bytes_fn progress; /* May be NULL. */
+  void *arg;                         /* Passed to both. */
+  struct cg_log_counts counts;       /* Result. */
+};
+
+/* Walks over the log in `path`. CG_ECORRUPT: damage, with file and offset; CG_EBUSY, CG_ENOTFOUND,
+ * CG_EIO. */
+enum cg_code cg_log_walk(const char *path, const struct cg_fs *fs, struct cg_log_walk *walk,
+                         struct cg_err *err);
+
+#endif
