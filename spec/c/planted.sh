@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../.."
 
 CC="${CC:-cc}"
 flags=(-std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -Isrc -Ispec/c)
-support=(spec/c/support/sim_fs.c spec/c/support/sim_file.c spec/c/support/log_model.c)
+support=(spec/c/support/sim_fs.c spec/c/support/sim_file.c spec/c/support/log_model.c
+  spec/c/support/log_world.c)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CATGA_SEEDS=300

@@ -40,8 +40,9 @@ static void encode_record(const struct log_model_commit *commit, uint64_t positi
   size_t offset = cg_record_begin(buf, &record);
   size_t size = sim_file_random(&state, (uint64_t)commit->data_max + 1);
   uint8_t *data = cg_buf_room(buf, size);
-  for (size_t index = 0; index < size; index++)
-    data[index] = (uint8_t)(position + (state >> (index % 8 * 8)) + index);
+  uint64_t word = state + position;
+  for (size_t index = 0; index < size; index += sizeof(word), word += state | 1)
+    memcpy(data + index, &word, size - index < sizeof(word) ? size - index : sizeof(word));
   buf->size += size;
   cg_record_finish(buf, offset);
 }
