@@ -1,45 +1,21 @@
---- The event store's face for scripts: append, append_all, read, read_all.
+--- The event store's face for scripts: every function here is one of `catga.events`.
 local state = require "catga.state"
 local errors = require "catga.error"
-local json = require "catga.native.json"
-local unit_of = require "catga.unit".of
-local presenter = require "catga.event"
+local check = require "catga.events.options"
+local stage = require "catga.events.stage".run
+local ids = require "catga.events.ids"
+local metadata = require "catga.events.metadata"
+local check_fields = require "catga.events.fields".check
+local read_stream = require "catga.events.read".stream
+local streams = require "catga.events.streams"
+local read_positions = require "catga.events.positions".read
 
 local M = {}
 
 local APPENDS_MAX = 1000 -- Of one append_all.
 local READ_DEFAULT = 100
 local READ_MAX = 100000
-local NUMBER_MAX = 2 ^ 53
-
-local function options(opts, allowed, what)
-  opts = opts or {}
-  for name in pairs(opts) do
-    if not allowed[name] then
-      local names = {}
-      for key in pairs(allowed) do names[#names + 1] = key end
-      table.sort(names)
-      error(("%s: unknown option \"%s\"; there are %s"):format(what, tostring(name),
-        table.concat(names, ", ")), 3)
-    end
-  end
-  return opts
-end
-
--- Raises unless an option is a whole number in its bounds, or left out.
-local function check_number(what, option, value, low, high)
-  if value == nil then return end
-  if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then
-    error(("%s: %s is a whole number from %d to %.0f, not %s"):format(what, option, low, high,
-      tostring(value)), 4)
-  end
-end
-
-local function check_read(what, opts)
-  check_number(what, "max", opts.max, 1, READ_MAX)
-  check_number(what, "from", opts.from, 0, NUMBER_MAX)
-  check_number(what, "after", opts.after, 0, NUMBER_MAX)
-end
+local RACES_MAX = 10 -- How often an append is tried again that met its own event.
 
 -- Raises unless these are a stream and a list of events.
 local function check_append(what, stream, events)
@@ -57,35 +33,59 @@ local function refused(stream)
   end
 end
 
--- Stages by unit[method](...) in the open unit of work, or in one of its own that is committed.
-local function stage(method, ...)
-  local task = state[1]
-  local unit = unit_of(task)
-  local result, err = unit[method](unit, ...)
-  if task.in_unit or task.limit then return result, err end
-  task.unit = nil
+-- Are the events of an append, all with ids, there already? An error when only some are.
+local function look(unit, stream, events, expect)
+  local app = unit.app
+  local given, err = ids.of(events)
+  if not given then return nil, err end
+  err = metadata.tombstone(app, unit, stream)
+  if err then return nil, err end
+  local kept
+  kept, err = metadata.effective(app, unit, stream)
+  if err then return nil, err end
+  return ids.look(app, unit, stream, given, #events, expect or "any",
+    kept and kept.truncate_before or 0)
+end
+
+-- Stages; what is known to be there already may not be durable yet. Tries again when another task
+-- has appended the same event meanwhile.
+local function stage_once(fn)
+  local result, err
+  for _ = 1, RACES_MAX do
+    result, err = stage(fn)
+    if not (err and err.is_raced) then break end
+  end
   if not result then return nil, err end
-  local ok, fault = unit:commit()
-  if not ok then return nil, fault end
+  if result.repeated or result[1] and result[1].repeated then
+    local ok, fault = state[1].app:flushed()
+    if not ok then return nil, fault end
+  end
   return result
 end
 
 --- Appends events to a stream: staged in the open unit of work, or as one commit of their own that
---- is durable when this returns. May yield.
+--- is durable when this returns. An event with an `id` that the stream has already is not appended
+--- again: when all of them are there, in this order, the result is that of the first time, with
+--- `repeated`; when only some are, that is a conflict. May yield.
 ---@param stream string   1 to 1024 bytes, usually "Category-id"
----@param events { type: string, data: any, schema: integer? }[]  schema: of data that is older than
----  the newest version that the upcasters know
+---@param events { type: string, data: any, id: string?, schema: integer? }[]  id: 1 to 128 bytes,
+---  stored as the metadata's event_id; schema: of data that is older than the newest version that
+---  the upcasters know
 ---@param opts { expect: integer|"any"|"none"|"exists"|nil }?  version of the last event before them
----@return { version: integer }? result  version of the last event
----@return catga.Error? err  "conflict", "invalid", "limit", "failed", "fenced"
+---@return { version: integer, repeated: true? }? result  version of the last event
+---@return catga.Error? err  "conflict", "deleted", "invalid", "limit", "failed", "fenced"
 function M.append(stream, events, opts)
-  opts = options(opts, { expect = true }, "catga.events.append")
+  opts = check.known("catga.events.append", opts, { expect = true })
   check_append("catga.events.append", stream, events)
   local err = refused(stream)
   if err then return nil, err end
-  local version, fault = stage("append", stream, events, opts.expect)
-  if not version then return nil, fault end
-  return { version = version }
+  return stage_once(function(unit)
+    local there, fault = look(unit, stream, events, opts.expect)
+    if there or fault then return there, fault end
+    local version
+    version, fault = unit:append(stream, events, opts.expect)
+    return version and { version = version }, fault
+  end)
 end
 
 local APPEND_FIELDS = { stream = true, events = true, expect = true }
@@ -100,7 +100,7 @@ local function check_appends(what, appends, conditions)
   for i, one in ipairs(appends) do
     local place = ("%s: append %d"):format(what, i)
     if type(one) ~= "table" then error(place .. " is a table", 3) end
-    options(one, APPEND_FIELDS, place)
+    check.known(place, one, APPEND_FIELDS)
     check_append(place, one.stream, one.events)
     written[one.stream] = true
   end
@@ -115,6 +115,22 @@ local function check_appends(what, appends, conditions)
   return written
 end
 
+-- Are the events of all appends there already? What was appended as one is there as one.
+local function look_all(unit, appends)
+  local results = {}
+  for i, one in ipairs(appends) do
+    local there, err = look(unit, one.stream, one.events, one.expect)
+    if err then return nil, err end
+    if (there ~= nil) ~= (results[1] ~= nil) and i > 1 then
+      return nil, errors.new("conflict", ("append %d (stream %s) %s, but those before it %s"):format(
+        i, one.stream, there and "is there already" or "is new",
+        there and "are new" or "are there already"))
+    end
+    if there then results[i] = { stream = one.stream, version = there.version, repeated = true } end
+  end
+  return results[1] and results
+end
+
 --- Appends events to several streams: all of them or none, also when the program dies. Staged in
 --- the open unit of work, or as one commit that is durable when this returns. May yield.
 ---
@@ -124,15 +140,17 @@ end
 ---     }, { conditions = { ["Customer-1"] = "exists", ["Price-9"] = 12 } })
 ---
 --- A condition is what `expect` is, for a stream that is read and not written: it must hold when
---- the commit is made.
----@param appends { stream: string, events: { type: string, data: any }[],
+--- the commit is made. Events with ids that are all there already are not appended again, whatever
+--- the conditions.
+---@param appends { stream: string, events: { type: string, data: any, id: string? }[],
 ---  expect: integer|"any"|"none"|"exists"|nil }[]  1 to 1,000; a stream may be there twice
 ---@param opts { conditions: table<string, integer|"any"|"none"|"exists">? }?
----@return { stream: string, version: integer }[]? results  version of the last event, in order
----@return catga.Error? err  "conflict", "invalid", "limit", "failed", "fenced"
+---@return { stream: string, version: integer, repeated: true? }[]? results  version of the last
+---  event, in order
+---@return catga.Error? err  "conflict", "deleted", "invalid", "limit", "failed", "fenced"
 function M.append_all(appends, opts)
   local what = "catga.events.append_all"
-  opts = options(opts, { conditions = true }, what)
+  opts = check.known(what, opts, { conditions = true })
   local conditions = opts.conditions or {}
   local written = check_appends(what, appends, conditions)
   for name in pairs(written) do
@@ -145,108 +163,167 @@ function M.append_all(appends, opts)
         .. "expected of it"):format(name))
     end
   end
-  return stage("append_all", appends, conditions)
+  return stage_once(function(unit)
+    local there, fault = look_all(unit, appends)
+    if there or fault then return there, fault end
+    return unit:append_all(appends, conditions)
+  end)
 end
 
-local function staged_events(unit, store, stream, name)
-  local list = {}
-  local version = store:count(stream)
-  for i = 1, unit.n do
-    local op = unit.ops[i]
-    if op.stream == stream then
-      list[#list + 1] = { stream = name, type = op.type, data = json.decode(op.data),
-        version = version, metadata = op.schema and { schema = op.schema } or nil }
-      version = version + 1
-    end
-  end
-  return list
-end
+local READ = { from = true, to = true, max = true, backward = true, until_time = true,
+  types = true, type_prefix = true }
 
--- Stored events as scripts see them; goes on reading when upcasters drop some of a page.
-local function read_stored(app, number, from, max, backward)
-  local all
-  while true do
-    local missing = max - (all and #all or 0)
-    local list, err = app.store:read(number, from, missing, backward)
-    if not list then return nil, err end
-    local count, last = #list, list[#list]
-    presenter.present_all(app, list)
-    if all then
-      for _, event in ipairs(list) do all[#all + 1] = event end
-    else
-      all = list
-    end
-    if #list == count or count < missing then return all end
-    from = last.version + (backward and -1 or 1)
-    if from < 0 then return all end
-  end
-end
-
---- Reads events of a stream, those that this unit has staged included.
+--- Reads events of a stream, those that this unit has staged included. What its metadata hides is
+--- not shown. Looks at no more than 100,000 events a call.
 ---@param stream string
----@param opts { from: integer?, max: integer?, backward: boolean? }?  from: a version, default the
----  first (backward: the last); max 1 to 100,000, default 100
----@return table[] events  { stream, version, position, type, data, metadata?, id, time }
----@return catga.Error? err
+---@param opts { from: integer?, to: integer?, max: integer?, backward: boolean?,
+---  until_time: string|number|nil, types: string[]?, type_prefix: string? }?  from: a version,
+---  default the first (backward: the last); to: the last one wanted; until_time: RFC 3339 or ms,
+---  nothing later; max 1 to 100,000, default 100
+---@return table[]? events  { stream, version, position, type, data, metadata?, id, time }
+---@return integer|catga.Error|nil next  the `from` that goes on; nil: that was all; or the error
 function M.read(stream, opts)
-  opts = options(opts, { from = true, max = true, backward = true }, "catga.events.read")
+  local what = "catga.events.read"
+  opts = check.known(what, opts, READ)
   if type(stream) ~= "string" then error("catga.events.read: the stream is a string", 2) end
-  check_read("catga.events.read", opts)
-  local app = state[1].app
-  local number = app.store:stream(stream)
-  if not number then return {} end
-  local max = opts.max or READ_DEFAULT
-  local from = opts.from or (opts.backward and math.huge or 0)
-  local unit = state[1].unit
-  local staged = unit and staged_events(unit, app.store, number, stream) or {}
-  presenter.present_all(app, staged)
-  local list, err = read_stored(app, number, math.min(from, NUMBER_MAX), max, opts.backward)
-  if not list then return nil, err end
-  if #staged == 0 then return list end
-  local merged = {}
-  local function take(event)
-    local fits
-    if opts.backward then fits = event.version <= from else fits = event.version >= from end
-    if fits and #merged < max then merged[#merged + 1] = event end
-  end
-  if opts.backward then
-    for i = #staged, 1, -1 do take(staged[i]) end
-    for _, event in ipairs(list) do take(event) end
-  else
-    for _, event in ipairs(list) do take(event) end
-    for _, event in ipairs(staged) do take(event) end
-  end
-  return merged
+  check.number(what, "max", opts.max, 1, READ_MAX)
+  check.number(what, "from", opts.from, 0, check.NUMBER_MAX)
+  check.number(what, "to", opts.to, 0, check.NUMBER_MAX)
+  check.text(what, "type_prefix", opts.type_prefix)
+  return read_stream(stream, { from = opts.from, to = opts.to, max = opts.max or READ_DEFAULT,
+    backward = opts.backward, until_time = check.time(what, "until_time", opts.until_time),
+    types = check.types(what, opts.types), type_prefix = opts.type_prefix })
 end
+
+local READ_ALL = { after = true, to = true, max = true, until_time = true, types = true,
+  type_prefix = true, category = true, stream = true, journals = true }
 
 --- Reads durable events of all streams in the order of their positions; journals of processes only
---- when asked for.
----@param opts { after: integer?, max: integer?, types: string[]?, journals: boolean? }?
----@return table[] events
----@return integer|catga.Error position  read up to here: the next `after`
+--- when asked for. Retention does not hide events here: they are there until they are scavenged.
+--- Looks at no more than 100,000 events a call.
+---@param opts { after: integer?, to: integer?, until_time: string|number|nil, max: integer?,
+---  types: string[]?, type_prefix: string?, category: string?, stream: string?,
+---  journals: boolean? }?  after, to: positions; until_time: RFC 3339 or ms, it ends before the
+---  first later event; category: streams whose name up to the first hyphen is this
+---@return table[]? events
+---@return integer|catga.Error position  read up to here: the next `after`. The same as `after`: that
+---  is all for now
 function M.read_all(opts)
-  opts = options(opts, { after = true, max = true, types = true, journals = true },
-    "catga.events.read_all")
-  check_read("catga.events.read_all", opts)
-  local types
-  if opts.types ~= nil then
-    if type(opts.types) ~= "table" then
-      error("catga.events.read_all: types is a list of event types", 2)
-    end
-    types = {}
-    for _, name in ipairs(opts.types) do types[name] = true end
+  local what = "catga.events.read_all"
+  opts = check.known(what, opts, READ_ALL)
+  check.number(what, "max", opts.max, 1, READ_MAX)
+  check.number(what, "after", opts.after, 0, check.NUMBER_MAX)
+  check.number(what, "to", opts.to, 0, check.NUMBER_MAX)
+  check.text(what, "type_prefix", opts.type_prefix)
+  check.text(what, "category", opts.category)
+  check.text(what, "stream", opts.stream)
+  return read_positions(state[1].app, { after = opts.after or 0, to = opts.to,
+    max = opts.max or READ_DEFAULT, until_time = check.time(what, "until_time", opts.until_time),
+    types = check.types(what, opts.types), type_prefix = opts.type_prefix,
+    category = opts.category, stream = opts.stream, journals = opts.journals and true or nil })
+end
+
+local function refuse_own(name)
+  return errors.new("invalid", ("%s: streams whose names begin with $ or Process- are the "
+    .. "runtime's own; of them only $type- streams have metadata"):format(name))
+end
+
+-- The stream of metadata that a stream or { category = ... } means, or nil and an error.
+local function metadata_stream(what, target)
+  local prefix, name = metadata.PREFIX, target
+  if type(target) == "table" then
+    check.known(what, target, { category = true }, 4)
+    prefix, name = metadata.CATEGORY_PREFIX, target.category
   end
-  local app = state[1].app
-  local list, position = app.store:read_all(opts.after or 0, opts.max or READ_DEFAULT,
-    presenter.stored_types(app, types), opts.journals)
-  if not list then return nil, position end
-  presenter.present_all(app, list)
-  if not (types and app.registry.upcasts) then return list, position end
-  local wanted = {}
-  for _, event in ipairs(list) do
-    if types[event.type] then wanted[#wanted + 1] = event end
+  if type(name) ~= "string" or name == "" then
+    error(what .. ": name a stream, or { category = ... }", 3)
   end
-  return wanted, position
+  if metadata.is_runtimes(prefix == metadata.PREFIX and name or name .. "-") then
+    return nil, refuse_own(name)
+  end
+  return prefix .. name
+end
+
+--- The metadata of a stream or category.
+---@param target string|{ category: string }
+---@return { max_age: string?, max_count: integer?, truncate_before: integer?, tags: string[]?,
+---  custom: table?, deleted: true? }? fields  empty when there is none
+---@return integer|catga.Error|nil version  of the metadata, for `expect`; nil: there is none
+function M.metadata(target)
+  local name, err = metadata_stream("catga.events.metadata", target)
+  if not name then return nil, err end
+  local task = state[1]
+  local fields, version = metadata.latest(task.app, task.unit, name)
+  if not fields and version then return nil, version end
+  return fields or {}, version
+end
+
+--- Sets the metadata of a stream or category, in place of what was set before; only truncate_before
+--- stays when it is left out, so that nothing hidden comes back by accident. Reads obey it at once;
+--- the files give the space back when they are scavenged. May yield.
+---@param target string|{ category: string }
+---@param fields { max_age: string?, max_count: integer?, truncate_before: integer?,
+---  tags: string[]?, custom: table? }  max_age: "30d" or so;
+---  truncate_before: the first version that is shown
+---@param opts { expect: integer|"any"|"none"|"exists"|nil }?  version of the metadata before
+---@return { version: integer }? result  of the metadata
+---@return catga.Error? err  "conflict", "deleted", "invalid"
+function M.set_metadata(target, fields, opts)
+  opts = check.known("catga.events.set_metadata", opts, { expect = true })
+  if type(fields) ~= "table" then
+    error("catga.events.set_metadata: the metadata is a table, such as { max_age = \"30d\" }", 2)
+  end
+  local name, err = metadata_stream("catga.events.set_metadata", target)
+  if not name then return nil, err end
+  err = check_fields(fields)
+  if err then return nil, err end
+  return stage(function(unit)
+    local version, fault = streams.change(unit, name, fields, opts.expect)
+    return version and { version = version }, fault
+  end)
+end
+
+--- Deletes a stream: what it holds is hidden, later appends go on with its versions. A stream that
+--- is deleted `hard` takes no event and gives none ever again: "deleted". May yield.
+---@param stream string
+---@param opts { expect: integer|"any"|"exists"|nil, hard: boolean? }?  expect: its version
+---@return { version: integer }? result  of its last event
+---@return catga.Error? err  "not_found", "conflict", "deleted", "invalid"
+function M.delete(stream, opts)
+  opts = check.known("catga.events.delete", opts, { expect = true, hard = true })
+  if type(stream) ~= "string" then error("catga.events.delete: the stream is a string", 2) end
+  if metadata.is_runtimes(stream) then return nil, refuse_own(stream) end
+  return stage(function(unit)
+    local version, err = streams.delete(unit, stream, opts.expect or "any", opts.hard)
+    return version and { version = version }, err
+  end)
+end
+
+--- What is known of a stream.
+---@param stream string
+---@return { stream: string, version: integer, count: integer, first_version: integer?,
+---  first_time: number?, last_time: number?, metadata: table?, deleted: "soft"|"hard"|nil }? info
+---  version: of its last event; count: events that are shown, from first_version on
+---@return catga.Error? err  "not_found"
+function M.stream_info(stream)
+  if type(stream) ~= "string" then error("catga.events.stream_info: the stream is a string", 2) end
+  return streams.info(state[1].app, state[1].unit, stream)
+end
+
+--- Names of streams that have an event, in the order of their bytes; those of the runtime only when
+--- the prefix or category asks for them.
+---@param opts { prefix: string?, category: string?, after: string?, max: integer? }?  after: the
+---  last name of the page before; max 1 to 10,000, default 100
+---@return string[] names
+function M.streams(opts)
+  local what = "catga.events.streams"
+  opts = check.known(what, opts, { prefix = true, category = true, after = true, max = true })
+  check.text(what, "prefix", opts.prefix)
+  check.text(what, "category", opts.category)
+  check.text(what, "after", opts.after)
+  check.number(what, "max", opts.max, 1, 10000)
+  return streams.list(state[1].app, opts.prefix, opts.category, opts.after,
+    opts.max or READ_DEFAULT)
 end
 
 return M

@@ -277,25 +277,17 @@ function catga.exit(code)
   host.exit(code or 0)
 end
 
---- The event store.
-catga.events = {
-  append = function(...)
-    running("catga.events.append", "append in a step")
-    return events.append(...)
-  end,
-  append_all = function(...)
-    running("catga.events.append_all", "append in a step")
-    return events.append_all(...)
-  end,
-  read = function(...)
-    running("catga.events.read", "read in a step")
-    return events.read(...)
-  end,
-  read_all = function(...)
-    running("catga.events.read_all", "read in a step")
-    return events.read_all(...)
-  end,
-}
+--- The event store: see lua/catga/events.lua.
+catga.events = {}
+for name, fn in pairs(events) do
+  local what = "catga.events." .. name
+  local instead = (name:find("^read") and "read" or name:find("^append") and "append" or "do it")
+    .. " in a step"
+  catga.events[name] = function(...)
+    running(what, instead)
+    return fn(...)
+  end
+end
 
 --- Processes from outside.
 catga.processes = {}

@@ -4,6 +4,8 @@
 --- together when the outermost handler ends well; a failed inner handler takes back what it staged.
 local state = require "catga.state"
 local errors = require "catga.error"
+local metadata = require "catga.events.metadata"
+local guard_ids = require "catga.events.ids".guard
 local is_behind = require "catga.process.journal".is_behind
 local is_schema = require "catga.upcast".is_schema
 
@@ -22,6 +24,8 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field ctx catga.Ctx?   envelope of the message whose handler staged it
 ---@field conditions { stream: string, expected: integer }[]?  of the appends that begin with it
 ---@field schema integer?  schema version of the data; nil: 1
+---@field extra table?     further fields of its metadata
+---@field guard (fun(): catga.Error?)?  what must still hold when the unit commits
 
 ---@class catga.Unit
 ---@field app catga.App
@@ -112,7 +116,8 @@ end
 
 --- Stages events of one stream.
 ---@param stream_name string
----@param events { type: string, data: any, schema: integer? }[]  schema: an older version of data
+---@param events { type: string, data: any, id: string?, schema: integer? }[]  schema: of data that
+---  is older than the newest version
 ---@param expect integer|"any"|"none"|"exists"|nil  default "any"
 ---@param flags integer?
 ---@return integer? version  of the last event
@@ -123,9 +128,11 @@ function Unit:append(stream_name, events, expect, flags)
   if not stream then
     return nil, errors.new("invalid", "a stream name has 1 to 1024 bytes")
   end
+  local gone = not flags and metadata.tombstone(self.app, self, stream_name)
+  if gone then return nil, gone end
   local expected, err = check_expected(store, self, stream, expect or "any")
   if err then return nil, err end
-  local staged, ctx = {}, state[1].ctx
+  local staged, ctx, has_ids = {}, state[1].ctx, false
   for i, event in ipairs(events) do
     if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
       return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i,
@@ -137,11 +144,14 @@ function Unit:append(stream_name, events, expect, flags)
     schema, fault = M.schema_of(state[1], event)
     if not schema then return nil, fault end
     staged[i] = { stream = stream, expected = expected, type = event.type, data = data,
-      flags = flags or 0, ctx = ctx, schema = schema > 1 and schema or nil }
+      flags = flags or 0, ctx = ctx, schema = schema > 1 and schema or nil,
+      extra = event.id and { event_id = event.id } }
+    has_ids = has_ids or event.id ~= nil
     if expected ~= ANY then
       expected = store:count(stream) + self:staged_count(stream) + i - 1
     end
   end
+  if has_ids then staged[1].guard = guard_ids(self.app, stream_name, stream, staged) end
   for i = 1, #staged do self.ops[self.n + i] = staged[i] end
   self.n = self.n + #staged
   return store:count(stream) + self:staged_count(stream) - 1
@@ -206,17 +216,36 @@ end
 ---@param task catga.Task
 ---@param ctx catga.Ctx?    default that of the task
 ---@param schema integer?   nil: 1
+---@param extra table?      further fields
 ---@return string? json     nil when there is nothing to say
-function M.metadata(task, ctx, schema)
+function M.metadata(task, ctx, schema, extra)
   ctx = ctx or task.ctx
   local p = task.process
   if not ctx then
-    if not (p or schema) then return nil end
+    if not (p or schema or extra) then return nil end
     -- Staged by the step itself.
     ctx = p and { correlation_id = p.correlation_id or p.id, id = p.id } or {}
   end
-  return (task.app.store:encode({ correlation_id = ctx.correlation_id, causation_id = ctx.id,
-    schema = schema }, "metadata"))
+  local fields = { correlation_id = ctx.correlation_id, causation_id = ctx.id, schema = schema }
+  if extra then
+    for name, value in pairs(extra) do fields[name] = value end
+  end
+  return (task.app.store:encode(fields, "metadata"))
+end
+
+--- Looks whether what was staged may still be committed, before the store builds the commit.
+---@return boolean ok
+---@return catga.Error? err  code "conflict": run the unit again; "deleted"
+function Unit:verify()
+  local app = self.app
+  local is_marked = metadata.is_used(app)
+  for i = 1, self.n do
+    local op = self.ops[i]
+    local err = op.guard and op.guard()
+      or is_marked and op.flags == 0 and metadata.tombstone(app, nil, app.store:name(op.stream))
+    if err then return false, err end
+  end
+  return true
 end
 
 -- Puts the conditions on the commit, before records of the unit change what they speak of.
@@ -237,22 +266,22 @@ end
 ---@return catga.Error? err
 function Unit:write(task)
   local store = self.app.store
-  local metadata, ctx, schema
+  local json, ctx, schema, extra
   if self.has_conditions then
     local ok, err = write_conditions(self, store)
     if not ok then return false, err end
   end
   for i = 1, self.n do
     local op = self.ops[i]
-    if i == 1 or op.ctx ~= ctx or op.schema ~= schema then
-      ctx, schema = op.ctx, op.schema
-      local is_made, json = pcall(M.metadata, task, ctx, schema) -- It may need an id.
-      if not is_made then return false, errors.from(json) end
-      metadata = json
+    if i == 1 or op.ctx ~= ctx or op.schema ~= schema or op.extra ~= extra then
+      ctx, schema, extra = op.ctx, op.schema, op.extra
+      local is_made, text = pcall(M.metadata, task, ctx, schema, extra) -- It may need an id.
+      if not is_made then return false, errors.from(text) end
+      json = text
     end
-    local version, id = store:add(op.stream, op.expected, op.type, op.data, metadata, op.flags)
+    local version, id = store:add(op.stream, op.expected, op.type, op.data, json, op.flags)
     if not version then return false, id end
-    op.version, op.id, op.metadata = version, id, metadata
+    op.version, op.id, op.metadata = version, id, json
   end
   return true
 end
@@ -281,6 +310,8 @@ function Unit:commit()
   end
   if self.app.is_closed then return false, errors.new("closed", "the app was stopped") end
   local store = self.app.store
+  local holds, changed = self:verify()
+  if not holds then return false, changed end
   store:begin()
   local written, fault = self:write(task)
   if not written then

@@ -51,8 +51,10 @@ local function write_once(p, kind, flags, head, field, value, tail, unit)
   local store = p.app.store
   if p.app.is_closed then return false, CLOSED end
   if unit then
+    local ok, err = unit:verify()
+    if not ok then return false, err end
     store:begin()
-    local ok, err = unit:write(state[1])
+    ok, err = unit:write(state[1])
     if not ok then
       store:rollback()
       return false, err
