@@ -122,11 +122,13 @@ local function look_all(unit, appends)
     local there, err = look(unit, one.stream, one.events, one.expect)
     if err then return nil, err end
     if (there ~= nil) ~= (results[1] ~= nil) and i > 1 then
-      return nil, errors.new("conflict", ("append %d (stream %s) %s, but those before it %s"):format(
-        i, one.stream, there and "is there already" or "is new",
-        there and "are new" or "are there already"))
+      return nil, errors.new("conflict", ("append %d (stream %s) %s, but those before it are %s")
+        :format(i, one.stream, there and "is there already" or "is new",
+        there and "new" or "there already"))
     end
-    if there then results[i] = { stream = one.stream, version = there.version, repeated = true } end
+    if there then
+      results[i] = { stream = one.stream, version = there.version, repeated = true }
+    end
   end
   return results[1] and results
 end
@@ -181,7 +183,7 @@ local READ = { from = true, to = true, max = true, backward = true, until_time =
 ---  default the first (backward: the last); to: the last one wanted; until_time: RFC 3339 or ms,
 ---  nothing later; max 1 to 100,000, default 100
 ---@return table[]? events  { stream, version, position, type, data, metadata?, id, time }
----@return integer|catga.Error|nil next  the `from` that goes on; nil: that was all; or the error
+---@return integer|catga.Error|nil next  the `from` that goes on, nil: that was all; the error
 function M.read(stream, opts)
   local what = "catga.events.read"
   opts = check.known(what, opts, READ)
@@ -206,8 +208,8 @@ local READ_ALL = { after = true, to = true, max = true, until_time = true, types
 ---  journals: boolean? }?  after, to: positions; until_time: RFC 3339 or ms, it ends before the
 ---  first later event; category: streams whose name up to the first hyphen is this
 ---@return table[]? events
----@return integer|catga.Error position  read up to here: the next `after`. The same as `after`: that
----  is all for now
+---@return integer|catga.Error position  read up to here, the next `after`; `after` itself: that is
+---  all for now
 function M.read_all(opts)
   local what = "catga.events.read_all"
   opts = check.known(what, opts, READ_ALL)

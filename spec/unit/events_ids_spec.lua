@@ -183,4 +183,25 @@ describe("an append with ids", function()
       assert.truthy(err.message:find(case[2], 1, true), err.message)
     end
   end)
+
+  it("to several streams is known as one", function()
+    open()
+    local function all(a, b, opts)
+      return run(catga.events.append_all, { { stream = "A", events = list_of(a) },
+        { stream = "B", events = list_of(b) } }, opts)
+    end
+    assert.same({ { stream = "A", version = 1 }, { stream = "B", version = 0 } }, all("1 2", "1"))
+    assert.same({ { stream = "A", version = 1, repeated = true },
+      { stream = "B", version = 0, repeated = true } }, all("1 2", "1",
+      { conditions = { C = "exists" } }))
+    local _, err = all("1 2", "3")
+    assert.equal("conflict", err.code)
+    assert.truthy(err.message:find("append 2 (stream B) is new, but those before it are there", 1,
+      true))
+    _, err = all("3", "1")
+    assert.truthy(err.message:find("append 2 (stream B) is there already, but those before it", 1,
+      true))
+    assert.equal("1 2", ids_of("A"))
+    assert.equal("1", ids_of("B"))
+  end)
 end)

@@ -353,6 +353,51 @@ describe("reading", function()
   end)
 end)
 
+describe("reading all", function()
+  before_each(function()
+    for _, text in ipairs { "OrderMade OrderPaid", "Noted", "OrderSent Noted" } do
+      append("Order-1", text)
+      append("Other-1", "X")
+      app:advance("1s")
+    end
+    append("Order", "Y")
+  end)
+
+  for _, case in ipairs {
+    { { category = "Order" }, "OrderMade OrderPaid Noted OrderSent Noted Y" },
+    { { type_prefix = "Order" }, "OrderMade OrderPaid OrderSent" },
+    { { type_prefix = "N", category = "Order", max = 1 }, "Noted" },
+    { { stream = "Other-1" }, "X X X" }, { { category = "None" }, "" },
+    { { until_time = START + 1000 }, "OrderMade OrderPaid X Noted X" },
+    { { until_time = "2025-01-01" }, "" },
+    { { to = 3 }, "OrderMade OrderPaid X" }, { { after = 1, to = 3 }, "OrderPaid X" },
+    { { types = { "X", "Y" } }, "X X X Y" },
+  } do
+    it("gives " .. case[2] .. " for " .. catga.json.encode(case[1]) .. ", at once and in pages",
+      function()
+        local list, position = run(catga.events.read_all, case[1])
+        assert.equal(case[2], names(list))
+        local seen, opts = {}, {}
+        for name, value in pairs(case[1]) do opts[name] = value end
+        opts.max, opts.after = 1, opts.after or 0
+        for _ = 1, 20 do
+          list, position = run(catga.events.read_all, opts)
+          if position == opts.after then break end
+          if list[1] then seen[#seen + 1] = list[1].type end
+          opts.after = position
+        end
+        assert.equal(position, opts.after)
+        if not case[1].max then assert.equal(case[2], table.concat(seen, " ")) end
+      end)
+  end
+
+  it("shows what retention hides", function()
+    set({ category = "Other" }, { max_count = 1 })
+    assert(run(catga.events.delete, "Order", { hard = true }))
+    assert.equal("X X X Y", names((run(catga.events.read_all, { types = { "X", "Y" } }))))
+  end)
+end)
+
 describe("streams", function()
   it("are listed by name, in pages", function()
     for _, name in ipairs { "B-1", "A-2", "A-1", "AB-1", "A" } do append(name, "X") end

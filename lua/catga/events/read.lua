@@ -92,8 +92,8 @@ local function is_wanted(query, event)
       or event.type:sub(1, #query.type_prefix) == query.type_prefix)
 end
 
--- Stored events from version `at` on, to `stop` (both included), into `list`. Gives the version to go
--- on with. Filters look at events as they are presented: upcasters rename and drop them.
+-- Stored events from version `at` on, to `stop` (both included), into `list`. Gives the version to
+-- go on with. Filters look at events as they are presented: upcasters rename and drop them.
 local function read_stored(app, stream, query, list, at, stop)
   local filters = query.types or query.type_prefix
   local step = query.backward and -1 or 1
