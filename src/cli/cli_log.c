@@ -25,7 +25,7 @@ static const char verify_usage[] =
     "Exit code: 0 no fault, 1 faults were found or it cannot be read, 3 there is no log.\n"
     "Example: catga log verify --data /var/lib/orders\n";
 
-const char cg_cli_log_usage[] = "Usage: catga log verify ... (--help after it)\n"
+const char cg_cli_log_usage[] = "Usage: catga log verify|repair ... (--help after each)\n"
                                 "Example: catga log verify --data /var/lib/orders\n";
 
 /* A check under way. */
@@ -133,6 +133,8 @@ static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
 
 int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
-      {"verify", "check the files of the log", verify_usage, log_verify}, {NULL, NULL, NULL, NULL}};
+      {"verify", "check the files of the log", verify_usage, log_verify},
+      {"repair", "cut a damaged log so that it opens", cg_cli_log_repair_usage, cg_cli_log_repair},
+      {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

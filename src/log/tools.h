@@ -1,9 +1,9 @@
-/* tools.h - what can be done with the files of a log without opening it: verify and walk. Included
- * by log.h.
+/* tools.h - what can be done with the files of a log without opening it: verify, walk, repair.
+ * Included by log.h.
  *
- * How to use: each is one call. `path` is the directory of the log itself. Where a log must be
- * closed its lock file is taken for the time of the call, so CG_EBUSY means that a program has it
- * open. `fs` NULL means the system's files.
+ * How to use: each is one call (repair two: what it would do, and doing it). `path` is the
+ * directory of the log itself. Where a log must be closed its lock file is taken for the time of
+ * the call, so CG_EBUSY means that a program has it open. `fs` NULL means the system's files.
  * Owns: nothing after return. Thread: any; the callbacks run on it. */
 #ifndef CG_LOG_TOOLS_H
 #define CG_LOG_TOOLS_H
@@ -64,5 +64,38 @@ struct cg_log_walk {
  * CG_EIO. */
 enum cg_code cg_log_walk(const char *path, const struct cg_fs *fs, struct cg_log_walk *walk,
                          struct cg_err *err);
+
+#define CG_LOG_REPAIR_DERIVED_MAX 16 /* Names of derived files that a repair can put aside. */
+#define CG_LOG_REPAIR_PATH_BYTES 4096
+
+/* What a repair would do, and has done. */
+struct cg_log_repair {
+  bool is_needed;          /* False: the log opens as it is. */
+  uint64_t segment;        /* Where the damage is. */
+  uint64_t offset;         /* Where in it the log will end; 0: all of the segment goes. */
+  bool is_cut;             /* The segment itself gets shorter; else only later ones go. */
+  uint64_t moved_count;    /* Segments that are moved aside whole. */
+  uint64_t first_position; /* First position that is lost: the log's next one after the repair. */
+  uint64_t last_position;  /* Last position known to be lost; below the first: none is known. */
+  uint64_t readable_count; /* Records among the lost that are whole in the files put aside. */
+  char fault[CG_ERR_MESSAGE_BYTES];     /* What is wrong. */
+  char aside[CG_LOG_REPAIR_PATH_BYTES]; /* Directory with the files put aside; after run. */
+  /* To be set before run: paths of files (or directories) that are derived from the log, and so are
+   * put aside too; those that are not there are passed over. Ends with NULL. */
+  const char *derived[CG_LOG_REPAIR_DERIVED_MAX + 1];
+};
+
+/* Reads the closed log in `path` and says what a repair would do; changes nothing.
+ * CG_ECORRUPT: it cannot be repaired, with the reason; CG_EBUSY, CG_ENOTFOUND, CG_EIO. */
+enum cg_code cg_log_repair_plan(const char *path, const struct cg_fs *fs,
+                                struct cg_log_repair *repair, struct cg_err *err);
+
+/* Does what the plan says, which must be of this log as it is now. First everything that is
+ * touched is put aside into `path`/aside-<time> together with a README; then the log is cut. May
+ * be killed at any point: the log is then as it was, or repaired, or a new plan goes on.
+ * `now_ms` names the directory. CG_ECONFLICT: the log has changed since the plan; CG_EBUSY,
+ * CG_EFULL, CG_EIO. */
+enum cg_code cg_log_repair_run(const char *path, const struct cg_fs *fs, int64_t now_ms,
+                               struct cg_log_repair *repair, struct cg_err *err);
 
 #endif
