@@ -482,6 +482,90 @@ static void test_given_waypoints_make_seeking_short(void **state) {
   end_world(&world);
 }
 
+/* --- open files --- */
+
+/* Reads on by cursors that stand all over the log, and by place, at random. */
+static void read_all_over(struct world *world) {
+  struct cg_log_cursor *cursors[12];
+  uint64_t positions[12];
+  struct cg_record record;
+  struct cg_buf *buf = cg_buf_take(NULL, 256);
+  uint64_t tail = cg_log_next_position(world->log);
+  for (int index = 0; index < 12; index++) {
+    positions[index] = tail * (uint64_t)index / 12;
+    cursors[index] = cg_log_cursor_new(world->log, positions[index]);
+  }
+  for (int count = 0; count < 3000; count++) {
+    uint64_t index = sim_fs_random(world->sim, 12);
+    enum cg_code code = cg_log_cursor_next(cursors[index], UINT64_MAX, &record, NULL);
+    assert_int_equal(code, positions[index] + 1 < tail ? CG_OK : CG_END);
+    if (code == CG_OK) {
+      assert_int_equal(record.position, ++positions[index]);
+      assert_true(log_model_matches(log_model_find(&world->model, record.position), &record));
+    }
+    const struct log_model_commit *commit =
+        &world->model.commits[sim_fs_random(world->sim, world->model.count)];
+    assert_int_equal(cg_log_read(world->log, commit->place, buf, &record, NULL), CG_OK);
+    record.position = commit->first_position;
+    assert_true(log_model_matches(commit, &record));
+  }
+  for (int index = 0; index < 12; index++)
+    cg_log_cursor_free(cursors[index]);
+  cg_buf_unref(buf);
+}
+
+static void test_no_more_files_are_open_than_allowed(void **state) {
+  (void)state;
+  struct world world;
+  begin_world(&world, 64 << 10);
+  leave_log(&world);
+  world.options.handles_max = 2;
+  for (uint32_t skip = 0; skip <= 50; skip += 25) { /* The first time the log is made. */
+    world.skip_count = skip;
+    assert_int_equal(open_log(&world, NULL), CG_OK);
+    assert_true(spy_fs_open_max(world.spy) <= 3);
+    fill(&world, 50 + skip / 25, 6000);
+    read_all_over(&world);
+    /* Two sealed ones, the last, and the next one while it is made. */
+    assert_in_range(spy_fs_open_max(world.spy), 3, 4);
+    leave_log(&world);
+    assert_int_equal(spy_fs_open_count(world.spy, ""), 0);
+  }
+  world.options.handles_max = 1;
+  assert_int_equal(open_log(&world, NULL), CG_EINVAL);
+  end_world(&world);
+}
+
+static void test_a_file_that_became_another_one_is_noticed(void **state) {
+  (void)state;
+  struct world world;
+  struct cg_record record;
+  struct cg_err err;
+  begin_world(&world, 64 << 10);
+  leave_log(&world);
+  world.options.handles_max = 2;
+  assert_int_equal(open_log(&world, NULL), CG_OK);
+  fill(&world, 5, 3000);
+  size_t size;
+  uint8_t *bytes = copy_file(&world, 0, &size);
+  struct cg_segment_header header;
+  assert_int_equal(cg_segment_header_decode(bytes, size, &header, NULL), CG_OK);
+  header.nonce++;
+  cg_segment_header_encode(&header, bytes);
+  put_file(&world, 0, bytes, size);
+  struct cg_buf *buf = cg_buf_take(NULL, 256);
+  for (int count = 0; count < 2; count++)
+    assert_int_equal(cg_log_read(world.log, world.model.commits[0].place, buf, &record, &err),
+                     CG_ECORRUPT);
+  assert_non_null(strstr(err.message, "another one now"));
+  sim_fs_remove(world.sim, "/log/segment-0000000000.log");
+  assert_int_equal(cg_log_read(world.log, world.model.commits[0].place, buf, &record, &err),
+                   CG_ENOTFOUND);
+  cg_buf_unref(buf);
+  cg_free(bytes);
+  end_world(&world);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_segment_is_sealed_when_the_next_one_is_published),
@@ -495,6 +579,8 @@ int main(void) {
       cmocka_unit_test(test_a_scan_compares_with_the_seal),
       cmocka_unit_test(test_a_scan_finds_every_flipped_bit),
       cmocka_unit_test(test_given_waypoints_make_seeking_short),
+      cmocka_unit_test(test_no_more_files_are_open_than_allowed),
+      cmocka_unit_test(test_a_file_that_became_another_one_is_noticed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

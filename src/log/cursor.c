@@ -17,7 +17,7 @@ struct cg_log_cursor *cg_log_cursor_new(struct cg_log *log, uint64_t after) {
   struct cg_log_cursor *cursor = cg_alloc(sizeof(*cursor));
   cursor->log = log;
   cursor->position = after + 1;
-  cg_reader_init(&cursor->reader, log->options.fs, WINDOW_BYTES);
+  cg_reader_init(&cursor->reader, WINDOW_BYTES);
   cursor->copy = cg_buf_take(NULL, 0);
   return cursor;
 }
@@ -34,22 +34,23 @@ enum cg_code cg_log_cursor_next(struct cg_log_cursor *cursor, uint64_t until,
                                 struct cg_record *record, struct cg_err *err) {
   if (until > cursor->log->next_position)
     until = cursor->log->next_position;
-  if (cursor->position >= until)
-    return CG_END;
-  if (cursor->left_count == 0) {
-    enum cg_code code = cursor->log->kind->fetch(cursor->log, cursor, err);
-    if (code != CG_OK)
-      return code;
-    assert(cursor->left_count > 0);
-  }
-  do { /* More than once only when a cursor begins inside a commit. */
+  while (cursor->position < until) {
+    if (cursor->left_count == 0) {
+      enum cg_code code = cursor->log->kind->fetch(cursor->log, cursor, err);
+      if (code != CG_OK)
+        return code;
+      assert(cursor->left_count > 0);
+    }
     enum cg_code code = step(cursor, record, err);
     if (code != CG_OK)
       return code;
-  } while (record->position < cursor->position && cursor->left_count > 0);
-  assert(record->position == cursor->position);
-  cursor->position++;
-  return CG_OK;
+    if (cursor->at_position <= cursor->position) /* It begins inside of the commit. */
+      continue;
+    cursor->position = cursor->at_position;
+    if (!(record->flags & CG_RECORD_HOLE))
+      return CG_OK;
+  }
+  return CG_END;
 }
 
 /* Takes the next record of the commit under the cursor. */
@@ -59,7 +60,8 @@ static enum cg_code step(struct cg_log_cursor *cursor, struct cg_record *record,
   enum cg_code code = cg_record_decode(cursor->at, cursor->left_size, record, &size, err);
   if (code != CG_OK)
     return cg_err_prefix(err, "position %" PRIu64, cursor->at_position), code;
-  record->position = cursor->at_position++;
+  record->position = cursor->at_position;
+  cursor->at_position += cg_record_positions(record);
   cursor->at += size;
   cursor->left_size -= size;
   cursor->left_count--;

@@ -26,6 +26,8 @@
 
 #define CG_LOG_PENDING_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define CG_LOG_MARK_DELAY_MS_DEFAULT 100
+#define CG_LOG_HANDLES_DEFAULT 256
+#define CG_LOG_HANDLES_MIN 2
 
 /* The functions of a kind. Arguments and errors are those of the function of the same name in
  * log.h; what append gets has been checked. */

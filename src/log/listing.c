@@ -29,6 +29,8 @@ static int note_name(void *arg, const char *name) {
     add(&listing->segments, number);
   else if (kind == CG_SEGMENT_KIND_TEMP && listing->leftovers.count < CG_LISTING_LEFTOVERS_MAX)
     add(&listing->leftovers, number);
+  else if (kind == CG_SEGMENT_KIND_REWRITTEN && listing->rewritten.count < CG_LISTING_LEFTOVERS_MAX)
+    add(&listing->rewritten, number);
   return 0;
 }
 
@@ -45,6 +47,7 @@ enum cg_code cg_listing_read(struct cg_listing *listing, const struct cg_fs *fs,
   do {
     listing->segments.count = 0;
     listing->leftovers.count = 0;
+    listing->rewritten.count = 0;
     result = fs->list(fs->arg, directory, note_name, listing);
   } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
   if (result < 0) {
@@ -59,5 +62,6 @@ enum cg_code cg_listing_read(struct cg_listing *listing, const struct cg_fs *fs,
 void cg_listing_deinit(struct cg_listing *listing) {
   cg_free(listing->segments.items);
   cg_free(listing->leftovers.items);
+  cg_free(listing->rewritten.items);
   *listing = (struct cg_listing){0};
 }

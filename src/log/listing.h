@@ -23,6 +23,7 @@ struct cg_listing_numbers {
 struct cg_listing {
   struct cg_listing_numbers segments;  /* Published segments. */
   struct cg_listing_numbers leftovers; /* Temporary files of segments never published. */
+  struct cg_listing_numbers rewritten; /* Rewritten files that are not their segment's. */
 };
 
 /* Reads the directory; free the result with cg_listing_deinit. CG_ENOTFOUND, CG_EPERM, CG_EIO. */

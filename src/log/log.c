@@ -31,6 +31,11 @@ enum cg_code cg_log_init(struct cg_log *log, const struct cg_log_kind *kind,
     filled->pending_bytes_max = CG_LOG_PENDING_BYTES_DEFAULT;
   if (filled->mark_delay_ms == 0)
     filled->mark_delay_ms = CG_LOG_MARK_DELAY_MS_DEFAULT;
+  if (filled->handles_max == 0)
+    filled->handles_max = CG_LOG_HANDLES_DEFAULT;
+  if (filled->handles_max < CG_LOG_HANDLES_MIN)
+    return cg_err_set(err, CG_EINVAL, "handles_max = %u: must be at least %d", filled->handles_max,
+                      CG_LOG_HANDLES_MIN);
   log->next_position = 1;
   atomic_store_explicit(&log->durable_position, 1, memory_order_relaxed);
 

@@ -1,6 +1,7 @@
-/* log_file.c - the log in segment files: opening, appending over rotations, reading, closing.
+/* log_file.c - the log in segment files: opening, appending over rotations, closing.
  *
- * Puts together recovery, the writer and the segments. The directory holds "lock" and the segments.
+ * Puts together recovery, the writer and the segments; file_read.c reads, file_seal.c has what
+ * concerns sealed segments. The directory holds "lock" and the segments.
  * The loop thread decides where a commit goes, and makes the file of the next segment itself when
  * the last is used up: so a full disk is met before a commit depends on the space.
  * Owns: the lock file, the segments, the writer. Thread: the loop thread. */
@@ -12,39 +13,15 @@
 
 #include "base/mem.h"
 #include "log/io.h"
-#include "log/kind.h"
+#include "log/log_file.h"
 #include "log/recovery.h"
-#include "log/segment.h"
-#include "log/writer.h"
-
-#define READ_AHEAD_BYTES 1024 /* First read of a record; most need no second. */
-
-/* The log. */
-struct file_log {
-  struct cg_log log;            /* The shared part. */
-  char *directory;              /* Where it lies. */
-  int lock;                     /* Handle of the lock file; -1: not open. */
-  uint8_t log_id[16];           /* The same in all segments. */
-  struct cg_segment **segments; /* By number; the last may not be published yet. */
-  uint32_t segment_count;       /* How many. */
-  uint32_t segment_capacity;    /* Room in the table; 0: exactly segment_count. */
-  struct cg_log_seal *seals;    /* Of sealed segments, by number. */
-  uint32_t seal_count;          /* How many are noted. */
-  uint32_t seal_capacity;       /* Room in the table. */
-  uint64_t cut_bytes;           /* Cut by recovery. */
-  struct cg_writer writer;      /* Started last. */
-};
 
 static const struct cg_log_kind file_kind;
-
-static struct file_log *of(struct cg_log *log) {
-  return (struct file_log *)log; /* The shared part is the first member. */
-}
 
 /* --- segments --- */
 
 /* 64 well-mixed bits from the seed and a count, or from the system when there is no seed. */
-static enum cg_code draw(const struct file_log *file, uint64_t count, uint64_t *value,
+static enum cg_code draw(const struct cg_log_file *file, uint64_t count, uint64_t *value,
                          struct cg_err *err) {
   uint64_t seed = file->log.options.nonce_seed;
   if (seed == 0) {
@@ -60,7 +37,7 @@ static enum cg_code draw(const struct file_log *file, uint64_t count, uint64_t *
 }
 
 /* Puts a segment at the end of the table. */
-static void add_segment(struct file_log *file, struct cg_segment *segment) {
+static void add_segment(struct cg_log_file *file, struct cg_segment *segment) {
   if (file->segment_count >= file->segment_capacity) {
     file->segment_capacity = file->segment_count > 0 ? file->segment_count * 2 : 8;
     file->segments =
@@ -70,7 +47,7 @@ static void add_segment(struct file_log *file, struct cg_segment *segment) {
 }
 
 /* Makes the file of the segment after the last; it is not in the table yet. */
-static enum cg_code make_segment(struct file_log *file, struct cg_segment **segment,
+static enum cg_code make_segment(struct cg_log_file *file, struct cg_segment **segment,
                                  struct cg_err *err) {
   if (file->segment_count == UINT32_MAX)
     return cg_err_set(err, CG_ELIMIT, "%s: no more segment numbers", file->directory);
@@ -90,7 +67,7 @@ static enum cg_code make_segment(struct file_log *file, struct cg_segment **segm
 }
 
 /* Makes the first segment of a new log and says where it ends. */
-static enum cg_code make_first(struct file_log *file, struct cg_writer_tail *tail,
+static enum cg_code make_first(struct cg_log_file *file, struct cg_writer_tail *tail,
                                struct cg_err *err) {
   uint64_t halves[2];
   enum cg_code code = draw(file, 0, &halves[0], err);
@@ -114,7 +91,7 @@ static enum cg_code make_first(struct file_log *file, struct cg_writer_tail *tai
 /* --- opening and closing --- */
 
 /* Makes the directory, and its name durable while the log is not there yet. */
-static enum cg_code make_directory(struct file_log *file, struct cg_err *err) {
+static enum cg_code make_directory(struct cg_log_file *file, struct cg_err *err) {
   const struct cg_fs *fs = file->log.options.fs;
   int result;
   unsigned interrupt_count = 0;
@@ -128,7 +105,7 @@ static enum cg_code make_directory(struct file_log *file, struct cg_err *err) {
 }
 
 /* Takes the lock file, so that no other process can open the log. */
-static enum cg_code take_lock(struct file_log *file, struct cg_err *err) {
+static enum cg_code take_lock(struct cg_log_file *file, struct cg_err *err) {
   const struct cg_fs *fs = file->log.options.fs;
   char *path = cg_segment_path(file->directory, "lock");
   enum cg_code code = CG_OK;
@@ -157,7 +134,7 @@ done:
 }
 
 /* Syncs the directory above, where the log's own name stands. */
-static enum cg_code sync_parent(struct file_log *file, struct cg_err *err) {
+static enum cg_code sync_parent(struct cg_log_file *file, struct cg_err *err) {
   char *parent = cg_strndup(file->directory, strlen(file->directory));
   size_t size = strlen(parent);
   while (size > 1 && parent[size - 1] == '/')
@@ -177,11 +154,12 @@ static enum cg_code sync_parent(struct file_log *file, struct cg_err *err) {
 }
 
 /* Frees everything but the writer. */
-static void free_log(struct file_log *file) {
+static void free_log(struct cg_log_file *file) {
   for (uint32_t index = 0; index < file->segment_count; index++)
     cg_segment_free(file->segments[index]);
   cg_free(file->segments);
   cg_free(file->seals);
+  cg_handles_deinit(&file->handles);
   if (file->lock >= 0)
     file->log.options.fs->close(file->log.options.fs->arg, file->lock);
   cg_free(file->directory);
@@ -189,7 +167,7 @@ static void free_log(struct file_log *file) {
 }
 
 /* Recovers what is there, or makes a new log. */
-static enum cg_code recover(struct file_log *file, struct cg_writer_tail *tail,
+static enum cg_code recover(struct cg_log_file *file, struct cg_writer_tail *tail,
                             struct cg_err *err) {
   struct cg_recovery recovery;
   enum cg_code code = cg_recovery_run(&recovery, file->directory, &file->log.options, err);
@@ -198,6 +176,9 @@ static enum cg_code recover(struct file_log *file, struct cg_writer_tail *tail,
   file->segments = recovery.segments;
   file->segment_count = recovery.segment_count;
   file->segment_capacity = recovery.segment_count;
+  for (uint32_t index = 0; index + 1 < file->segment_count; index++)
+    file->segments[index]->handles = &file->handles;
+  file->handled_count = file->segment_count > 0 ? file->segment_count - 1 : 0;
   file->cut_bytes = recovery.cut_bytes;
   if (recovery.segment_count == 0) {
     code = sync_parent(file, err);
@@ -210,11 +191,13 @@ static enum cg_code recover(struct file_log *file, struct cg_writer_tail *tail,
 
 enum cg_code cg_log_open_file(struct cg_log **log, const char *path,
                               const struct cg_log_options *options, struct cg_err *err) {
-  struct file_log *file = cg_alloc(sizeof(*file));
+  struct cg_log_file *file = cg_alloc(sizeof(*file));
   file->lock = -1;
   file->directory = cg_strndup(path, strlen(path));
   struct cg_writer_tail tail;
   enum cg_code code = cg_log_init(&file->log, &file_kind, options, err);
+  if (code == CG_OK)
+    cg_handles_init(&file->handles, file->log.options.handles_max);
   if (code == CG_OK)
     code = make_directory(file, err);
   if (code == CG_OK)
@@ -235,7 +218,7 @@ enum cg_code cg_log_open_file(struct cg_log **log, const char *path,
 }
 
 static enum cg_code file_close(struct cg_log *log, struct cg_err *err) {
-  struct file_log *file = of(log);
+  struct cg_log_file *file = cg_log_file_of(log);
   cg_writer_stop(&file->writer, CG_WRITER_FINISH);
   enum cg_code code = cg_log_failed(log, err);
   free_log(file);
@@ -243,7 +226,7 @@ static enum cg_code file_close(struct cg_log *log, struct cg_err *err) {
 }
 
 static void file_abandon(struct cg_log *log) {
-  struct file_log *file = of(log);
+  struct cg_log_file *file = cg_log_file_of(log);
   cg_writer_stop(&file->writer, CG_WRITER_ABANDON);
   free_log(file);
 }
@@ -252,7 +235,7 @@ static void file_abandon(struct cg_log *log) {
 
 static enum cg_code file_append(struct cg_log *log, const uint8_t *records, size_t size,
                                 uint32_t record_count, cg_log_place *place, struct cg_err *err) {
-  struct file_log *file = of(log);
+  struct cg_log_file *file = cg_log_file_of(log);
   struct cg_segment *last = file->segments[file->segment_count - 1];
   if (!atomic_load_explicit(&last->is_reserved, memory_order_relaxed)) {
     enum cg_code code = cg_segment_reserve_again(last, err);
@@ -267,6 +250,7 @@ static enum cg_code file_append(struct cg_log *log, const uint8_t *records, size
     if (code != CG_OK)
       return code;
     add_segment(file, next);
+    cg_file_seal_bound(file);
     code = cg_writer_append(&file->writer, next, records, size, record_count, place, err);
     assert(code == CG_OK); /* There was room for it a moment ago, and only this thread uses it. */
   }
@@ -275,197 +259,16 @@ static enum cg_code file_append(struct cg_log *log, const uint8_t *records, size
   return code;
 }
 
-/* --- reading --- */
-
-/* Reads and checks the record at `offset`, in two reads when it is large. */
-static enum cg_code read_at(struct cg_segment *segment, uint64_t offset, struct cg_buf *buf,
-                            struct cg_record *record, struct cg_err *err) {
-  size_t record_size;
-  size_t want = READ_AHEAD_BYTES;
-  for (;;) {
-    uint8_t *bytes = cg_buf_room(buf, want);
-    int64_t count = cg_io_read(segment->fs, segment->handle, bytes, want, offset);
-    if (count < 0)
-      return cg_err_set(err, CG_EIO, "read segment %" PRIu64 " in %s at offset %" PRIu64 ": %s",
-                        segment->header.number, segment->directory, offset, strerror((int)-count));
-    uint64_t stated = cg_record_stated_size(bytes, (size_t)count);
-    if (want == READ_AHEAD_BYTES && stated > want && stated <= CG_COMMIT_BYTES_MAX) {
-      want = (size_t)stated;
-      continue;
-    }
-    enum cg_code code = cg_record_decode(bytes, (size_t)count, record, &record_size, err);
-    if (code == CG_OK &&
-        cg_record_stored_crc(bytes) != cg_record_crc(bytes, record_size, segment->header.nonce))
-      code = cg_err_set(err, CG_ECORRUPT, "record has a wrong CRC");
-    if (code != CG_OK) {
-      char name[CG_SEGMENT_NAME_BYTES];
-      cg_segment_name(name, segment->header.number);
-      return cg_err_prefix(err, "%s/%s: offset %" PRIu64, segment->directory, name, offset), code;
-    }
-    buf->size = record_size;
-    return CG_OK;
-  }
-}
-
-static enum cg_code file_read(struct cg_log *log, cg_log_place place, struct cg_buf *buf,
-                              struct cg_record *record, struct cg_err *err) {
-  struct file_log *file = of(log);
-  uint64_t number = place >> 32, offset = (place & UINT32_MAX) * 8;
-  if (number >= file->segment_count)
-    return cg_err_set(err, CG_ENOTFOUND, "no segment %" PRIu64 " in %s", number, file->directory);
-  if (cg_writer_copy_record(&file->writer, place, buf)) {
-    size_t size;
-    return cg_record_decode(buf->data, buf->size, record, &size, err);
-  }
-  /* Also when it was written just now, between two looks. */
-  if (place >= atomic_load_explicit(&file->writer.written_place, memory_order_acquire))
-    return cg_err_set(err, CG_ENOTFOUND, "no record in segment %" PRIu64 " at offset %" PRIu64,
-                      number, offset);
-  return read_at(file->segments[number], offset, buf, record, err);
-}
-
-/* Sets the cursor's reader to the cursor's segment, up to what is written of it. */
-static void turn_reader(struct file_log *file, struct cg_log_cursor *cursor, bool is_new) {
-  struct cg_segment *segment = file->segments[cursor->number];
-  uint64_t written_place = atomic_load_explicit(&file->writer.written_place, memory_order_acquire);
-  /* A segment before the one being written is whole: all of it may be read. */
-  uint64_t limit = segment->header.segment_bytes;
-  if (cursor->number == written_place >> 32)
-    limit = (written_place & UINT32_MAX) * 8;
-  else if (cursor->number > written_place >> 32)
-    limit = 0;
-  if (is_new)
-    cg_reader_turn(&cursor->reader, segment->handle, segment->header.nonce, limit);
-  else
-    cg_reader_extend(&cursor->reader, limit);
-}
-
-/* Sets the cursor to a waypoint at or before its position. */
-static void locate(struct file_log *file, struct cg_log_cursor *cursor) {
-  uint32_t low = 0, high = file->segment_count;
-  while (low < high) { /* Finds the first segment that begins behind the position. */
-    uint32_t middle = low + (high - low) / 2;
-    if (file->segments[middle]->header.first_position <= cursor->position)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  assert(low > 0);
-  cursor->number = low - 1;
-  cursor->offset = cg_segment_seek(file->segments[low - 1], cursor->position);
-  cursor->is_located = true;
-  turn_reader(file, cursor, true);
-}
-
-/* Adds file and offset to an error met by a cursor. */
-static enum cg_code cursor_failed(const struct file_log *file, const struct cg_log_cursor *cursor,
-                                  enum cg_code code, struct cg_err *err) {
-  char name[CG_SEGMENT_NAME_BYTES];
-  cg_segment_name(name, cursor->number);
-  cg_err_prefix(err, "%s/%s: offset %" PRIu64, file->directory, name, cursor->offset);
-  return code;
-}
-
-/* Reads on in the files up to the commit that holds the cursor's position. */
-static enum cg_code fetch_written(struct file_log *file, struct cg_log_cursor *cursor,
-                                  struct cg_err *err) {
-  if (!cursor->is_located)
-    locate(file, cursor);
-  else
-    turn_reader(file, cursor, false);
-  for (;;) {
-    struct cg_reader_commit commit;
-    enum cg_code code = cg_reader_header(&cursor->reader, cursor->offset, &commit.header, err);
-    if (code == CG_END && cursor->number + 1 < file->segment_count) {
-      cursor->number++;
-      cursor->offset = CG_SEGMENT_HEADER_BYTES;
-      turn_reader(file, cursor, true);
-      continue;
-    }
-    if (code == CG_END)
-      code = cg_err_set(err, CG_ECORRUPT, "commit of position %" PRIu64 " is missing",
-                        cursor->position);
-    if (code == CG_OK &&
-        commit.header.first_position + commit.header.record_count <= cursor->position) {
-      cursor->offset += commit.header.size;
-      continue;
-    }
-    if (code == CG_OK)
-      code = cg_reader_commit(&cursor->reader, cursor->offset, &commit, err);
-    if (code == CG_OK && commit.header.first_position > cursor->position)
-      code = cg_err_set(err, CG_ECORRUPT, "commit of position %" PRIu64 " is missing",
-                        cursor->position);
-    if (code != CG_OK)
-      return cursor_failed(file, cursor, code, err);
-    cursor->offset += commit.header.size;
-    cursor->at = commit.records;
-    cursor->left_size = commit.records_size;
-    cursor->left_count = commit.header.record_count;
-    cursor->at_position = commit.header.first_position;
-    return CG_OK;
-  }
-}
-
-static enum cg_code file_fetch(struct cg_log *log, struct cg_log_cursor *cursor,
-                               struct cg_err *err) {
-  struct file_log *file = of(log);
-  if (cursor->position < cg_writer_readable_position(&file->writer))
-    return fetch_written(file, cursor, err);
-  struct cg_batch_commit commit;
-  cursor->copy->size = 0;
-  if (!cg_writer_copy_commit(&file->writer, cursor->position, cursor->copy, &commit))
-    return fetch_written(file, cursor, err); /* It was written just now. */
-  cursor->at = cursor->copy->data;
-  cursor->left_size = cursor->copy->size;
-  cursor->left_count = commit.record_count;
-  cursor->at_position = commit.first_position;
-  cursor->number = commit.place >> 32;
-  cursor->offset = (commit.place & UINT32_MAX) * 8 + commit.size;
-  cursor->is_located = true;
-  turn_reader(file, cursor, true);
-  return CG_OK;
-}
-
-/* --- sealed segments --- */
-
-static uint32_t file_seals(struct cg_log *log, const struct cg_log_seal **seals) {
-  struct file_log *file = of(log);
-  /* What the writer set in a header is seen with the number. */
-  uint64_t count = atomic_load_explicit(&file->writer.published_number, memory_order_acquire);
-  if (count > file->seal_capacity) {
-    file->seal_capacity = (uint32_t)count * 2;
-    file->seals = cg_realloc(file->seals, file->seal_capacity * sizeof(*file->seals));
-  }
-  for (; file->seal_count < count; file->seal_count++)
-    file->seals[file->seal_count] =
-        cg_segment_seal(file->segments[file->seal_count], file->segments[file->seal_count + 1]);
-  *seals = file->seals;
-  return file->seal_count;
-}
-
-static void file_id(const struct cg_log *log, uint8_t log_id[16]) {
-  memcpy(log_id, ((const struct file_log *)log)->log_id, 16);
-}
-
-static void file_waypoints(struct cg_log *log, uint64_t number,
-                           const struct cg_log_waypoint *waypoints, uint32_t count) {
-  struct file_log *file = of(log);
-  if (number >= atomic_load_explicit(&file->writer.published_number, memory_order_acquire))
-    return; /* Not sealed: its own go on growing. */
-  file->segments[number]->given = waypoints;
-  file->segments[number]->given_count = count;
-}
-
 static void file_flush(struct cg_log *log) {
-  cg_writer_flush(&of(log)->writer);
+  cg_writer_flush(&cg_log_file_of(log)->writer);
 }
 
 static bool file_turn(struct cg_log *log) {
-  return cg_writer_turn(&of(log)->writer);
+  return cg_writer_turn(&cg_log_file_of(log)->writer);
 }
 
 static void file_stats(struct cg_log *log, struct cg_log_stats *stats) {
-  struct file_log *file = of(log);
+  struct cg_log_file *file = cg_log_file_of(log);
   stats->sync_count = atomic_load_explicit(&file->writer.sync_count, memory_order_relaxed);
   stats->write_bytes = atomic_load_explicit(&file->writer.write_bytes, memory_order_relaxed);
   stats->segment_count = file->segment_count;
@@ -474,11 +277,11 @@ static void file_stats(struct cg_log *log, struct cg_log_stats *stats) {
 
 static const struct cg_log_kind file_kind = {
     .append = file_append,
-    .read = file_read,
-    .fetch = file_fetch,
-    .seals = file_seals,
-    .id = file_id,
-    .waypoints = file_waypoints,
+    .read = cg_file_read_record,
+    .fetch = cg_file_read_fetch,
+    .seals = cg_file_seal_list,
+    .id = cg_file_seal_id,
+    .waypoints = cg_file_seal_waypoints,
     .flush = file_flush,
     .turn = file_turn,
     .stats = file_stats,

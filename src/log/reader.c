@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "log/io.h"
 
 #define ZERO_STEP_BYTES 256 /* Looked at at once when zeros are skipped from behind. */
 
@@ -29,8 +28,8 @@ static bool is_zero(const uint8_t *bytes, size_t size) {
   return true;
 }
 
-void cg_reader_init(struct cg_reader *reader, const struct cg_fs *fs, size_t window_bytes) {
-  *reader = (struct cg_reader){.fs = fs, .handle = -1, .window_bytes = window_bytes};
+void cg_reader_init(struct cg_reader *reader, size_t window_bytes) {
+  *reader = (struct cg_reader){.window_bytes = window_bytes};
 }
 
 void cg_reader_deinit(struct cg_reader *reader) {
@@ -38,9 +37,9 @@ void cg_reader_deinit(struct cg_reader *reader) {
   reader->window = NULL;
 }
 
-void cg_reader_turn(struct cg_reader *reader, int handle, uint32_t nonce, uint64_t limit) {
-  reader->handle = handle;
-  reader->nonce = nonce;
+void cg_reader_turn(struct cg_reader *reader, struct cg_segment *segment, uint64_t limit) {
+  reader->segment = segment;
+  reader->nonce = segment->header.nonce;
   reader->limit = limit;
   reader->window_size = 0;
 }
@@ -70,14 +69,14 @@ enum cg_code cg_reader_bytes(struct cg_reader *reader, uint64_t offset, size_t s
     if (want > reader->limit - offset)
       want = (size_t)(reader->limit - offset);
     reader->window_size = 0;
-    int64_t count = cg_io_read(reader->fs, reader->handle, reader->window, want, offset);
-    if (count < 0)
-      return cg_err_set(err, CG_EIO, "read at offset %llu: %s", (unsigned long long)offset,
-                        strerror((int)-count));
+    size_t count;
+    enum cg_code code = cg_segment_read(reader->segment, reader->window, want, offset, &count, err);
+    if (code != CG_OK)
+      return code;
     reader->window_offset = offset;
-    reader->window_size = (size_t)count;
-    if (size > (size_t)count)
-      size = (size_t)count;
+    reader->window_size = count;
+    if (size > count)
+      size = count;
   }
   *bytes = reader->window + (offset - reader->window_offset);
   *available = size;

@@ -11,19 +11,18 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/fs.h"
 #include "log/record.h"
+#include "log/segment.h"
 
 /* A view of one file. */
 struct cg_reader {
-  const struct cg_fs *fs; /* How to read. */
-  int handle;             /* The file; not owned. */
-  uint32_t nonce;         /* Salt of its CRCs. */
-  uint64_t limit;         /* First offset that must not be looked at. */
-  uint8_t *window;        /* Bytes read; NULL until needed. */
-  size_t window_bytes;    /* How much is read at once; grows for a large commit. */
-  uint64_t window_offset; /* Where in the file the window begins. */
-  size_t window_size;     /* Bytes in it. */
+  struct cg_segment *segment; /* Whose file; not owned. */
+  uint32_t nonce;             /* Salt of its CRCs when it was turned to. */
+  uint64_t limit;             /* First offset that must not be looked at. */
+  uint8_t *window;            /* Bytes read; NULL until needed. */
+  size_t window_bytes;        /* How much is read at once; grows for a large commit. */
+  uint64_t window_offset;     /* Where in the file the window begins. */
+  size_t window_size;         /* Bytes in it. */
 };
 
 /* A commit found. The bytes are valid until the reader's next call. */
@@ -35,15 +34,16 @@ struct cg_reader_commit {
 };
 
 /* Prepares a reader that reads `window_bytes` at once. */
-void cg_reader_init(struct cg_reader *reader, const struct cg_fs *fs, size_t window_bytes);
+void cg_reader_init(struct cg_reader *reader, size_t window_bytes);
 /* Frees the window. */
 void cg_reader_deinit(struct cg_reader *reader);
-/* Goes to a file; nothing at or after `limit` will be looked at. */
-void cg_reader_turn(struct cg_reader *reader, int handle, uint32_t nonce, uint64_t limit);
-/* Moves the limit of the same file further. */
+/* Goes to a segment (kept); nothing at or after `limit` will be looked at. */
+void cg_reader_turn(struct cg_reader *reader, struct cg_segment *segment, uint64_t limit);
+/* Moves the limit of the same segment further. */
 void cg_reader_extend(struct cg_reader *reader, uint64_t limit);
 
-/* Gets `size` bytes at `offset`; *available is less only at limit or end of the file. CG_EIO. */
+/* Gets `size` bytes at `offset`; *available is less only at limit or end of the file.
+ * CG_EIO, and whatever else cg_segment_read may say. */
 enum cg_code cg_reader_bytes(struct cg_reader *reader, uint64_t offset, size_t size,
                              const uint8_t **bytes, size_t *available, struct cg_err *err);
 /* Reads and checks the whole commit at `offset`. CG_END: zeros stand there, or nothing;

@@ -13,7 +13,9 @@
 #include "base/crc32c.h"
 
 #define SEGMENT_MAGIC "CATGASEG"
-#define SEGMENT_VERSION 1
+#define SEGMENT_VERSION 1           /* As the writer makes it. */
+#define SEGMENT_VERSION_REWRITTEN 2 /* With an end of its own, and perhaps holes or blocks. */
+#define SEGMENT_COMPRESSED 1        /* The only flag of version 2. */
 #define SEGMENT_CRC_OFFSET 92 /* Where the header's CRC stands; it covers what is before it. */
 #define COMMIT_MAGIC "CGC1"
 #define COMMIT_CRC_OFFSET 44 /* As above, of a commit header. */
@@ -163,7 +165,9 @@ size_t cg_record_fit(const uint8_t *bytes, size_t size) {
   uint64_t parts_size = (uint64_t)CG_RECORD_HEADER_BYTES + load_16(bytes + 34) +
                         load_16(bytes + 36) + load_32(bytes + 40) + load_32(bytes + 44);
   uint32_t stated_size = load_32(bytes);
-  return stated_size <= size && stated_size == ((parts_size + 7) & ~UINT64_C(7)) ? stated_size : 0;
+  bool is_fit = stated_size <= size && stated_size == ((parts_size + 7) & ~UINT64_C(7)) &&
+                !(load_16(bytes + 32) & CG_RECORD_HOLE);
+  return is_fit ? stated_size : 0;
 }
 
 uint32_t cg_record_crc(const uint8_t *bytes, size_t record_size, uint32_t nonce) {
@@ -185,7 +189,7 @@ void cg_segment_header_encode(const struct cg_segment_header *header,
                               uint8_t bytes[CG_SEGMENT_HEADER_BYTES]) {
   memset(bytes, 0, CG_SEGMENT_HEADER_BYTES);
   memcpy(bytes, SEGMENT_MAGIC, 8);
-  store_32(bytes + 8, SEGMENT_VERSION);
+  store_32(bytes + 8, header->is_rewritten ? SEGMENT_VERSION_REWRITTEN : SEGMENT_VERSION);
   store_32(bytes + 12, CG_SEGMENT_HEADER_BYTES);
   memcpy(bytes + 16, header->log_id, sizeof(header->log_id));
   store_64(bytes + 32, header->number);
@@ -194,7 +198,31 @@ void cg_segment_header_encode(const struct cg_segment_header *header,
   store_32(bytes + 52, header->chain);
   store_64(bytes + 56, (uint64_t)header->created_ms);
   store_64(bytes + 64, header->segment_bytes);
+  if (header->is_rewritten) {
+    assert(header->table_offset % 8 == 0 && header->table_offset / 8 <= UINT32_MAX);
+    store_32(bytes + 72, header->is_compressed ? SEGMENT_COMPRESSED : 0);
+    store_32(bytes + 76, header->end_chain);
+    store_64(bytes + 80, header->end_position);
+    store_32(bytes + 88, (uint32_t)(header->table_offset / 8));
+  }
   store_32(bytes + SEGMENT_CRC_OFFSET, cg_crc32c(0, bytes, SEGMENT_CRC_OFFSET));
+}
+
+/* Reads what format version 2 adds. */
+static enum cg_code decode_rewritten(const uint8_t *bytes, struct cg_segment_header *header,
+                                     struct cg_err *err) {
+  uint32_t flags = load_32(bytes + 72);
+  header->is_rewritten = true;
+  header->is_compressed = flags & SEGMENT_COMPRESSED;
+  header->end_chain = load_32(bytes + 76);
+  header->end_position = load_64(bytes + 80);
+  header->table_offset = (uint64_t)load_32(bytes + 88) * 8;
+  bool has_table = header->table_offset >= CG_SEGMENT_HEADER_BYTES;
+  if ((flags & ~(uint32_t)SEGMENT_COMPRESSED) != 0 ||
+      header->end_position < header->first_position ||
+      (header->is_compressed ? !has_table : header->table_offset != 0))
+    return cg_err_set(err, CG_ECORRUPT, "segment header: flags, end or table do not fit");
+  return CG_OK;
 }
 
 enum cg_code cg_segment_header_decode(const uint8_t *bytes, size_t size,
@@ -206,13 +234,15 @@ enum cg_code cg_segment_header_decode(const uint8_t *bytes, size_t size,
     return cg_err_set(err, CG_ECORRUPT, "segment header: wrong magic, not a segment of a log");
   if (load_32(bytes + SEGMENT_CRC_OFFSET) != cg_crc32c(0, bytes, SEGMENT_CRC_OFFSET))
     return cg_err_set(err, CG_ECORRUPT, "segment header: wrong CRC");
-  if (load_32(bytes + 8) != SEGMENT_VERSION)
-    return cg_err_set(err, CG_ECORRUPT, "segment header: format version %u, this program reads %d",
-                      load_32(bytes + 8), SEGMENT_VERSION);
+  uint32_t version = load_32(bytes + 8);
+  if (version != SEGMENT_VERSION && version != SEGMENT_VERSION_REWRITTEN)
+    return cg_err_set(err, CG_ECORRUPT,
+                      "segment header: format version %u, this program reads %d and %d", version,
+                      SEGMENT_VERSION, SEGMENT_VERSION_REWRITTEN);
   if (load_32(bytes + 12) != CG_SEGMENT_HEADER_BYTES)
     return cg_err_set(err, CG_ECORRUPT, "segment header: %u header bytes stated, must be %d",
                       load_32(bytes + 12), CG_SEGMENT_HEADER_BYTES);
-  if (!is_zero(bytes + 72, SEGMENT_CRC_OFFSET - 72) ||
+  if ((version == SEGMENT_VERSION && !is_zero(bytes + 72, SEGMENT_CRC_OFFSET - 72)) ||
       !is_zero(bytes + SEGMENT_CRC_OFFSET + 4, CG_SEGMENT_HEADER_BYTES - SEGMENT_CRC_OFFSET - 4))
     return cg_err_set(err, CG_ECORRUPT, "segment header: unused bytes are not zero");
 
@@ -225,7 +255,7 @@ enum cg_code cg_segment_header_decode(const uint8_t *bytes, size_t size,
       .segment_bytes = load_64(bytes + 64),
   };
   memcpy(header->log_id, bytes + 16, sizeof(header->log_id));
-  return CG_OK;
+  return version == SEGMENT_VERSION ? CG_OK : decode_rewritten(bytes, header, err);
 }
 
 /* --- commits --- */
@@ -246,7 +276,7 @@ uint32_t cg_commit_finish(uint8_t *commit, const struct cg_commit_header *header
   store_32(commit + 20, header->chain);
   store_64(commit + 24, header->durable_position);
   store_64(commit + 32, (uint64_t)header->time_ms);
-  store_32(commit + 40, 0);
+  store_32(commit + 40, header->gap_count);
   uint32_t header_crc = cg_crc32c(nonce, commit, COMMIT_CRC_OFFSET);
   store_32(commit + COMMIT_CRC_OFFSET, header_crc);
 
@@ -277,6 +307,7 @@ bool cg_commit_header_decode(const uint8_t *bytes, size_t size, uint32_t nonce,
   *header = (struct cg_commit_header){
       .size = load_32(bytes + 4),
       .record_count = load_32(bytes + 16),
+      .gap_count = load_32(bytes + 40),
       .first_position = load_64(bytes + 8),
       .durable_position = load_64(bytes + 24),
       .time_ms = (int64_t)load_64(bytes + 32),
@@ -286,8 +317,14 @@ bool cg_commit_header_decode(const uint8_t *bytes, size_t size, uint32_t nonce,
   size_t empty_size = CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES;
   uint64_t record_bytes_min = (uint64_t)header->record_count * CG_RECORD_HEADER_BYTES;
   return header->size % 8 == 0 && header->size >= empty_size + record_bytes_min &&
-         header->size <= CG_COMMIT_BYTES_MAX && load_32(bytes + 40) == 0 &&
-         (header->record_count > 0 || header->size == empty_size);
+         header->size <= CG_COMMIT_BYTES_MAX &&
+         (header->record_count > 0 || (header->size == empty_size && header->gap_count == 0));
+}
+
+/* Whether a record with the flag of holes is one. */
+static bool is_hole(const struct cg_record *record, size_t record_size) {
+  return record->flags == CG_RECORD_HOLE && record_size == CG_RECORD_HEADER_BYTES &&
+         record->version >= 1 && record->version <= UINT32_MAX;
 }
 
 enum cg_code cg_commit_check(const uint8_t *bytes, size_t size, uint32_t nonce,
@@ -298,6 +335,7 @@ enum cg_code cg_commit_check(const uint8_t *bytes, size_t size, uint32_t nonce,
     return cg_err_set(err, CG_ECORRUPT, "commit cut short: %zu of %u bytes", size, header->size);
 
   uint32_t sum = check_add(nonce, header->crc);
+  uint64_t gap_count = 0;
   const uint8_t *at = bytes + CG_COMMIT_HEADER_BYTES;
   const uint8_t *end = bytes + header->size - CG_COMMIT_END_BYTES;
   for (uint32_t index = 0; index < header->record_count; index++) {
@@ -310,12 +348,18 @@ enum cg_code cg_commit_check(const uint8_t *bytes, size_t size, uint32_t nonce,
     if (cg_record_stored_crc(at) != cg_record_crc(at, record_size, nonce))
       return cg_err_set(err, CG_ECORRUPT, "record %u of the commit: wrong CRC", index);
 #endif
+    if ((record.flags & CG_RECORD_HOLE) && !is_hole(&record, record_size))
+      return cg_err_set(err, CG_ECORRUPT, "record %u of the commit: no right hole", index);
+    header->hole_count += record.flags & CG_RECORD_HOLE ? 1 : 0;
+    gap_count += cg_record_positions(&record) - 1;
     sum = check_add(sum, cg_record_stored_crc(at));
     at += record_size;
   }
   if (at != end)
     return cg_err_set(err, CG_ECORRUPT, "%zu bytes too many after the records of the commit",
                       (size_t)(end - at));
+  if (gap_count != header->gap_count)
+    return cg_err_set(err, CG_ECORRUPT, "the holes of the commit do not fit its header");
   if (memcmp(end, END_MAGIC, 4) != 0 || load_32(end + 4) != sum)
     return cg_err_set(err, CG_ECORRUPT, "wrong end mark of the commit");
   *check = sum;

@@ -1,12 +1,13 @@
 /* record.h - the bytes of segment header, commit, record and mark: encode, decode, check. Pure.
  *
- * All integers are little-endian. Everything starts at a multiple of 8. These bytes are final.
+ * All integers are little-endian. Everything starts at a multiple of 8. These bytes are final:
+ * what format version 1 has stays readable for ever, version 2 only uses what was zero.
  *
  * Segment header, the first CG_SEGMENT_HEADER_BYTES (4,096) of a segment file; unused bytes are 0:
  *
  *   off size field
  *     0    8 magic "CATGASEG"
- *     8    4 format version, 1
+ *     8    4 format version: 1 as the writer makes it, 2 rewritten
  *    12    4 header bytes, 4,096
  *    16   16 log id (random; the same in all segments of a log)
  *    32    8 segment number (0, 1, 2, ...)
@@ -15,7 +16,11 @@
  *    52    4 chain: check of the last commit of the segment before (0 in segment 0)
  *    56    8 creation time, Unix ms
  *    64    8 segment bytes: capacity of the file
- *    72   20 zero
+ *    72    4 version 2: 1 when the rest of the file is compressed (see blocks.h), else 0
+ *    76    4 version 2: end chain, what the next segment's chain must be: check of the last commit
+ *              before it was rewritten. The commits of the file are chained by their own checks.
+ *    80    8 version 2: end position, the next segment's first position
+ *    88    4 version 2, compressed: where the table of blocks stands, offset / 8
  *    92    4 CRC32C of bytes 0..91 (not salted)
  *
  * Commit: header, records, end mark; contiguous; never crosses a segment.
@@ -27,7 +32,7 @@
  *    20    4 chain: check of the commit before it (across segments; 0 for the very first)
  *    24    8 durable position: every record with a position below it was known to be durable
  *    32    8 time of the commit, Unix ms
- *    40    4 zero
+ *    40    4 gap count: positions that holes stand for, less the holes; 0 in version 1
  *    44    4 CRC32C of bytes 0..43, salted by the nonce
  *    48      records
  *   n-8    4 magic "CGE1"
@@ -52,6 +57,9 @@
  * A salted CRC is cg_crc32c(nonce, bytes, size).
  * A record's position is its commit's first position plus its index in the commit. Positions start
  * at 1: "after 0" is the beginning.
+ * A hole stands in a rewritten segment for a run of records that were dropped: a record with the
+ * flag CG_RECORD_HOLE alone, 48 bytes, all else 0 but the version, which says how many positions it
+ * stands for. The record count counts it once.
  * Owns: nothing. Thread: any. */
 #ifndef CG_LOG_RECORD_H
 #define CG_LOG_RECORD_H
@@ -107,18 +115,35 @@ struct cg_segment_header {
   uint32_t chain;          /* Check of the last commit of the segment before. */
   int64_t created_ms;      /* Unix ms. */
   uint64_t segment_bytes;  /* Capacity of the file. */
+  bool is_rewritten;       /* Format version 2; the rest is 0 without. */
+  bool is_compressed;      /* Its commits stand in blocks. */
+  uint32_t end_chain;      /* Chain of the next segment. */
+  uint64_t end_position;   /* First position of the next segment. */
+  uint64_t table_offset;   /* Where the table of blocks stands; compressed only. */
 };
 
 /* A commit header, decoded. */
 struct cg_commit_header {
   uint32_t size;             /* Bytes of the whole commit. */
   uint32_t record_count;     /* 0: a mark. */
+  uint32_t gap_count;        /* Positions of holes less the holes. */
+  uint32_t hole_count;       /* Holes among the records; known after cg_commit_check only. */
   uint64_t first_position;   /* Of its first record. */
   uint64_t durable_position; /* All below was known to be durable. */
   int64_t time_ms;           /* Unix ms. */
   uint32_t chain;            /* Check of the commit before. */
   uint32_t crc;              /* The header's own CRC. */
 };
+
+/* Position behind a commit. */
+static inline uint64_t cg_commit_end_position(const struct cg_commit_header *header) {
+  return header->first_position + header->record_count + header->gap_count;
+}
+
+/* How many positions a record stands for: 1, or those of a hole. */
+static inline uint64_t cg_record_positions(const struct cg_record *record) {
+  return record->flags & CG_RECORD_HOLE ? record->version : 1;
+}
 
 /* Padded bytes a record with these parts takes. */
 static inline size_t cg_record_size(size_t stream_size, size_t type_size, size_t metadata_size,
@@ -144,7 +169,7 @@ enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_recor
                               size_t *record_size, struct cg_err *err);
 
 /* Whether the sizes that the record at `bytes` (at most `size` readable) states agree; its padded
- * size is returned, or 0. Enough for bytes that this program has encoded. */
+ * size is returned, or 0, also for a hole. Enough for bytes that this program has encoded. */
 size_t cg_record_fit(const uint8_t *bytes, size_t size);
 
 /* The CRC that belongs into a record of `record_size` bytes. */

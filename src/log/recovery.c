@@ -48,7 +48,7 @@ enum cg_code cg_recovery_run(struct cg_recovery *recovery, const char *directory
                       .found = recovery,
                       .position = 1,
                       .stated_position = 1};
-  cg_reader_init(&scan.reader, options->fs, WINDOW_BYTES);
+  cg_reader_init(&scan.reader, WINDOW_BYTES);
   enum cg_code code = list_files(&scan, err);
   if (code == CG_OK)
     code = open_segments(&scan, err);
@@ -106,10 +106,15 @@ static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
   found->segments = cg_alloc((scan->files.segments.count + 1) * sizeof(*found->segments));
   for (size_t index = 0; index < scan->files.segments.count; index++) {
     struct cg_segment **segment = &found->segments[index];
-    enum cg_code code = cg_segment_open(segment, scan->options->fs, scan->directory, index, err);
+    bool is_last = index + 1 == scan->files.segments.count;
+    enum cg_code code =
+        is_last ? cg_segment_open(segment, scan->options->fs, scan->directory, index, err)
+                : cg_segment_open_to_read(segment, scan->options->fs, scan->directory, index, err);
     if (code != CG_OK)
       return code;
     found->segment_count++;
+    if (!is_last)
+      cg_segment_rest(*segment); /* There may be more of them than files can be open. */
     const uint8_t *log_id = found->segments[0]->header.log_id;
     if (memcmp((*segment)->header.log_id, log_id, sizeof((*segment)->header.log_id)) != 0) {
       char name[CG_SEGMENT_NAME_BYTES];
@@ -126,12 +131,16 @@ static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
 /* Checks by their headers alone that the first `count` segments follow on one another. What is
  * between the headers is checked when it is read. */
 static enum cg_code check_headers(const struct scan *scan, uint32_t count, struct cg_err *err) {
+  struct cg_segment *const *segments = scan->found->segments;
   uint64_t position = 1;
   for (uint32_t index = 0; index < count; index++) {
-    const struct cg_segment_header *header = &scan->found->segments[index]->header;
+    const struct cg_segment_header *header = &segments[index]->header;
     bool is_following = header->first_position >= position;
     if (index == 0)
       is_following = header->first_position == 1 && header->chain == 0;
+    else if (segments[index - 1]->header.is_rewritten)
+      is_following = header->first_position == segments[index - 1]->header.end_position &&
+                     header->chain == segments[index - 1]->header.end_chain;
     if (!is_following)
       return corrupt(scan, index, 0, "the segment does not follow on the one before it", err);
     position = header->first_position;
@@ -166,11 +175,12 @@ static enum cg_code skip_segments(struct scan *scan, uint32_t *begin, struct cg_
 /* --- reading --- */
 
 /* Adds the file's name to an error of reading. */
-static enum cg_code reading_failed(const struct scan *scan, uint32_t index, struct cg_err *err) {
+static enum cg_code reading_failed(const struct scan *scan, uint32_t index, enum cg_code code,
+                                   struct cg_err *err) {
   char name[CG_SEGMENT_NAME_BYTES];
   cg_segment_name(name, index);
   cg_err_prefix(err, "%s/%s", scan->directory, name);
-  return CG_EIO;
+  return code;
 }
 
 /* Reads the next commit and checks that it follows on. CG_OK, CG_END, CG_ECORRUPT, CG_EIO; and
@@ -198,6 +208,7 @@ static void replay(const struct scan *scan, uint32_t index, const struct cg_read
   if (!scan->options->replay)
     return;
   cg_log_place place = (uint64_t)index << 32 | (scan->offset + CG_COMMIT_HEADER_BYTES) / 8;
+  uint64_t position = scan->position;
   size_t at = 0;
   for (uint32_t count = 0; count < commit->header.record_count; count++) {
     struct cg_record record;
@@ -205,20 +216,28 @@ static void replay(const struct scan *scan, uint32_t index, const struct cg_read
     if (cg_record_decode(commit->records + at, commit->records_size - at, &record, &size, NULL) !=
         CG_OK)
       return; /* Not reached: the commit was checked as a whole. */
-    record.position = scan->position + count;
-    scan->options->replay(scan->options->replay_arg, &record, place + at / 8);
+    record.position = position;
+    position += cg_record_positions(&record);
+    if (!(record.flags & CG_RECORD_HOLE))
+      scan->options->replay(scan->options->replay_arg, &record, place + at / 8);
     at += size;
   }
 }
 
 /* A segment but the last must end in zeros, and the next one must take up where it ends. */
 static enum cg_code check_join(struct scan *scan, uint32_t index, struct cg_err *err) {
+  const struct cg_segment_header *header = &scan->found->segments[index]->header;
   const struct cg_segment_header *next = &scan->found->segments[index + 1]->header;
   uint64_t end;
-  if (cg_reader_end(&scan->reader, scan->offset, &end, err) != CG_OK)
-    return reading_failed(scan, index, err);
+  enum cg_code code = cg_reader_end(&scan->reader, scan->offset, &end, err);
+  if (code != CG_OK)
+    return reading_failed(scan, index, code, err);
   if (end != scan->offset)
     return corrupt(scan, index, scan->offset, "bytes after the last commit are not zero", err);
+  if (header->is_rewritten && header->end_position != scan->position)
+    return corrupt(scan, index, scan->offset, "it does not end where its header says", err);
+  if (header->is_rewritten)
+    scan->chain = header->end_chain;
   if (next->first_position > scan->position)
     return corrupt(scan, index, scan->offset, "commits are missing: the next segment begins later",
                    err);
@@ -234,30 +253,37 @@ static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_er
   bool is_last = index + 1 == scan->found->segment_count;
   if (header->first_position != scan->position || header->chain != scan->chain)
     return corrupt(scan, index, 0, "the segment does not follow on the one before it", err);
+  if (header->is_rewritten && is_last)
+    return corrupt(scan, index, 0, "a rewritten segment is the last: later ones are missing", err);
   scan->stated_position = header->first_position;
   scan->offset = CG_SEGMENT_HEADER_BYTES;
-  cg_reader_turn(&scan->reader, segment->handle, header->nonce, segment->file_bytes);
+  cg_reader_turn(&scan->reader, segment, segment->file_bytes);
 
   for (;;) {
     struct cg_reader_commit commit;
     struct cg_err fault;
     enum cg_code code = read_commit(scan, &commit, &fault);
-    if (code == CG_EIO) {
-      cg_err_set(err, CG_EIO, "%s", fault.message);
-      return reading_failed(scan, index, err);
-    }
     if (code == CG_ECONFLICT || (code == CG_ECORRUPT && !is_last))
       return corrupt(scan, index, scan->offset, fault.message, err);
-    if (code != CG_OK)
-      return is_last ? CG_OK : check_join(scan, index, err);
+    if (code == CG_END || code == CG_ECORRUPT)
+      break;
+    if (code != CG_OK) {
+      cg_err_set(err, code, "%s", fault.message);
+      return reading_failed(scan, index, code, err);
+    }
     cg_segment_pass(segment, scan->position, scan->offset);
     replay(scan, index, &commit);
-    scan->position += commit.header.record_count;
+    scan->position = cg_commit_end_position(&commit.header);
     scan->offset += commit.header.size;
     scan->chain = commit.check;
     if (commit.header.durable_position > scan->stated_position)
       scan->stated_position = commit.header.durable_position;
   }
+  if (is_last)
+    return CG_OK;
+  enum cg_code code = check_join(scan, index, err);
+  cg_segment_rest(segment);
+  return code;
 }
 
 /* --- the tail --- */
@@ -266,13 +292,14 @@ static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_er
 static enum cg_code cut(struct scan *scan, uint32_t index, struct cg_err *err) {
   struct cg_segment *segment = scan->found->segments[index];
   uint64_t end, proof;
-  if (cg_reader_end(&scan->reader, scan->offset, &end, err) != CG_OK)
-    return reading_failed(scan, index, err);
+  enum cg_code code = cg_reader_end(&scan->reader, scan->offset, &end, err);
+  if (code != CG_OK)
+    return reading_failed(scan, index, code, err);
   if (end == scan->offset)
     return CG_OK;
-  enum cg_code code = cg_reader_find(&scan->reader, scan->offset, scan->position, &proof, err);
+  code = cg_reader_find(&scan->reader, scan->offset, scan->position, &proof, err);
   if (code == CG_EIO)
-    return reading_failed(scan, index, err);
+    return reading_failed(scan, index, code, err);
   if (code == CG_OK) {
     char what[160];
     snprintf(what, sizeof(what),
@@ -304,8 +331,9 @@ static enum cg_code find_unproven(struct scan *scan, uint32_t index, uint64_t *o
   *offset = cg_segment_seek(scan->found->segments[index], scan->stated_position);
   while (*offset < scan->offset) {
     struct cg_commit_header header;
-    if (cg_reader_header(&scan->reader, *offset, &header, err) != CG_OK)
-      return reading_failed(scan, index, err);
+    enum cg_code code = cg_reader_header(&scan->reader, *offset, &header, err);
+    if (code != CG_OK)
+      return reading_failed(scan, index, CG_EIO, err);
     if (header.first_position >= scan->stated_position)
       return CG_OK;
     *offset += header.size;
@@ -320,7 +348,7 @@ static enum cg_code rewrite(struct scan *scan, uint32_t index, struct cg_err *er
   if (scan->stated_position >= scan->position)
     return CG_OK;
   /* The window may hold what the cut has overwritten. */
-  cg_reader_turn(reader, segment->handle, segment->header.nonce, scan->offset);
+  cg_reader_turn(reader, segment, scan->offset);
   uint64_t offset;
   enum cg_code code = find_unproven(scan, index, &offset, err);
   while (code == CG_OK && offset < scan->offset) {
@@ -328,7 +356,7 @@ static enum cg_code rewrite(struct scan *scan, uint32_t index, struct cg_err *er
     size_t available;
     code = cg_reader_bytes(reader, offset, reader->window_bytes, &bytes, &available, err);
     if (code != CG_OK)
-      return reading_failed(scan, index, err);
+      return reading_failed(scan, index, code, err);
     if (available == 0)
       return cg_err_set(err, CG_EIO, "%s: segment %u became shorter", scan->directory, index);
     code = cg_segment_write(segment, bytes, available, offset, err);
@@ -381,14 +409,18 @@ static enum cg_code settle_tail(struct scan *scan, struct cg_err *err) {
   return CG_OK;
 }
 
-/* Removes the files of segments that were never published. */
-static void remove_leftovers(struct scan *scan) {
-  for (size_t index = 0; index < scan->files.leftovers.count; index++) {
-    char name[CG_SEGMENT_NAME_BYTES];
-    cg_segment_name(name, scan->files.leftovers.items[index]);
-    strncat(name, ".tmp", sizeof(name) - strlen(name) - 1);
-    char *path = cg_segment_path(scan->directory, name);
-    cg_io_unlink(scan->options->fs, path); /* Failing that, the next segment's making tries. */
+/* Removes the files of one kind. */
+static void remove_files(struct scan *scan, const struct cg_listing_numbers *numbers,
+                         enum cg_segment_kind kind) {
+  for (size_t index = 0; index < numbers->count; index++) {
+    char *path = cg_segment_file_path(scan->directory, numbers->items[index], kind);
+    cg_io_unlink(scan->options->fs, path); /* Failing that, making the next one tries. */
     cg_free(path);
   }
+}
+
+/* Removes the files of segments that were never published, and rewritten ones never used. */
+static void remove_leftovers(struct scan *scan) {
+  remove_files(scan, &scan->files.leftovers, CG_SEGMENT_KIND_TEMP);
+  remove_files(scan, &scan->files.rewritten, CG_SEGMENT_KIND_REWRITTEN);
 }

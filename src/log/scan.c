@@ -39,8 +39,8 @@ enum cg_code cg_scan_open(struct cg_scan *scan, const char *path, const struct c
   scan->position = header->first_position;
   scan->chain = header->chain;
   scan->next_offset = CG_SEGMENT_HEADER_BYTES;
-  cg_reader_init(&scan->reader, fs, WINDOW_BYTES);
-  cg_reader_turn(&scan->reader, scan->segment->handle, header->nonce, scan->segment->file_bytes);
+  cg_reader_init(&scan->reader, WINDOW_BYTES);
+  cg_reader_turn(&scan->reader, scan->segment, scan->segment->file_bytes);
   return CG_OK;
 }
 
@@ -79,7 +79,7 @@ enum cg_code cg_scan_next(struct cg_scan *scan, struct cg_reader_commit *commit,
     return failed_at(scan, code, scan->next_offset, err);
   scan->offset = scan->next_offset;
   scan->next_offset += header->size;
-  scan->position += header->record_count;
+  scan->position = cg_commit_end_position(header);
   scan->chain = commit->check;
   return CG_OK;
 }
@@ -97,8 +97,9 @@ static enum cg_code give_records(const struct cg_scan *scan, const struct cg_log
         cg_record_decode(commit->records + at, commit->records_size - at, &record, &size, err);
     if (code != CG_OK) /* Not reached: the commit was checked as a whole. */
       return failed_at(scan, code, scan->offset, err);
-    record.position = position++;
-    if (!face->record(face->arg, &record, place + at / 8))
+    record.position = position;
+    position += cg_record_positions(&record);
+    if (!(record.flags & CG_RECORD_HOLE) && !face->record(face->arg, &record, place + at / 8))
       return cg_err_set(err, CG_ECANCELLED, "the scan was ended by its caller");
     at += size;
   }

@@ -13,16 +13,19 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "log/handles.h"
 #include "log/io.h"
 
-#define TEMP_ENDING ".tmp"
 #define NUMBER_DIGITS 10
 #define WAYPOINTS_BEGIN 16 /* First size of the table; it doubles. */
+
+/* What stands behind the number in a name, by enum cg_segment_kind. */
+static const char *const endings[] = {"", ".log", ".log.tmp", ".log.rewritten"};
 
 static enum cg_code fail_on(const struct cg_segment *segment, struct cg_err *err, int error,
                             const char *doing);
 static enum cg_code read_header(struct cg_segment *segment, uint64_t number, struct cg_err *err);
-static char *path_of(const struct cg_segment *segment, bool is_temp);
+static char *path_of(const struct cg_segment *segment, enum cg_segment_kind kind);
 
 enum cg_code cg_segment_reserve(struct cg_segment **segment, const struct cg_fs *fs,
                                 const char *directory, const struct cg_segment_header *header,
@@ -32,7 +35,7 @@ enum cg_code cg_segment_reserve(struct cg_segment **segment, const struct cg_fs 
   made->directory = cg_strndup(directory, strlen(directory));
   made->header = *header;
   made->stretch_bytes = CG_SEGMENT_STRETCH_MIN;
-  char *path = path_of(made, true);
+  char *path = path_of(made, CG_SEGMENT_KIND_TEMP);
   enum cg_code code = CG_OK;
 
   made->handle = cg_io_open(fs, path, CG_FS_CREATE);
@@ -61,57 +64,114 @@ fail:
   return code;
 }
 
+/* Opens the file of a segment and reads its header. */
+static enum cg_code open_file(struct cg_segment *segment, enum cg_segment_kind kind,
+                              enum cg_fs_mode mode, struct cg_err *err) {
+  char *path = path_of(segment, kind);
+  segment->handle = cg_io_open(segment->fs, path, mode);
+  cg_free(path);
+  if (segment->handle < 0)
+    return fail_on(segment, err, segment->handle, "open");
+  int64_t size = cg_io_size(segment->fs, segment->handle);
+  if (size < 0)
+    return fail_on(segment, err, (int)size, "size of");
+  segment->file_bytes = (uint64_t)size;
+  return read_header(segment, segment->header.number, err);
+}
+
 /* Opens a segment found in the directory. */
 static enum cg_code open_as(struct cg_segment **segment, const struct cg_fs *fs,
-                            const char *directory, uint64_t number, enum cg_fs_mode mode,
-                            struct cg_err *err) {
+                            const char *directory, uint64_t number, enum cg_segment_kind kind,
+                            enum cg_fs_mode mode, struct cg_err *err) {
   struct cg_segment *found = cg_alloc(sizeof(*found));
   found->fs = fs;
   found->directory = cg_strndup(directory, strlen(directory));
   found->header.number = number;
   found->is_published = true;
   found->stretch_bytes = CG_SEGMENT_STRETCH_MIN;
-  char *path = path_of(found, false);
-  enum cg_code code = CG_OK;
-
-  found->handle = cg_io_open(fs, path, mode);
-  if (found->handle < 0) {
-    code = fail_on(found, err, found->handle, "open");
-    goto done;
-  }
-  int64_t size = cg_io_size(fs, found->handle);
-  if (size < 0) {
-    code = fail_on(found, err, (int)size, "size of");
-    goto done;
-  }
-  found->file_bytes = (uint64_t)size;
-  code = read_header(found, number, err);
-
-done:
-  cg_free(path);
-  if (code != CG_OK) {
+  enum cg_code code = open_file(found, kind, mode, err);
+  if (code == CG_OK)
+    *segment = found;
+  else
     cg_segment_free(found);
-    return code;
-  }
-  *segment = found;
-  return CG_OK;
+  return code;
 }
 
 enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs,
                              const char *directory, uint64_t number, struct cg_err *err) {
-  return open_as(segment, fs, directory, number, CG_FS_WRITE, err);
+  return open_as(segment, fs, directory, number, CG_SEGMENT_KIND_FILE, CG_FS_WRITE, err);
 }
 
 enum cg_code cg_segment_open_to_read(struct cg_segment **segment, const struct cg_fs *fs,
                                      const char *directory, uint64_t number, struct cg_err *err) {
-  return open_as(segment, fs, directory, number, CG_FS_READ, err);
+  return open_as(segment, fs, directory, number, CG_SEGMENT_KIND_FILE, CG_FS_READ, err);
+}
+
+enum cg_code cg_segment_open_rewritten(struct cg_segment **segment, const struct cg_fs *fs,
+                                       const char *directory, uint64_t number, struct cg_err *err) {
+  return open_as(segment, fs, directory, number, CG_SEGMENT_KIND_REWRITTEN, CG_FS_READ, err);
+}
+
+void cg_segment_rest(struct cg_segment *segment) {
+  if (segment->handle >= 0)
+    segment->fs->close(segment->fs->arg, segment->handle);
+  segment->handle = -1;
+}
+
+void cg_segment_adopt(struct cg_segment *segment, struct cg_segment *other) {
+  cg_segment_rest(segment);
+  segment->header = other->header;
+  segment->handle = other->handle;
+  segment->file_bytes = other->file_bytes;
+  cg_free(segment->waypoints);
+  segment->waypoints = NULL;
+  segment->waypoint_count = 0;
+  segment->given = NULL;
+  segment->given_count = 0;
+  other->handle = -1;
+  cg_segment_free(other);
+}
+
+/* Opens the file of a sealed segment again; it must be the one it was. */
+static enum cg_code open_again(struct cg_segment *segment, struct cg_err *err) {
+  uint32_t nonce = segment->header.nonce;
+  if (segment->handles)
+    cg_handles_make_room(segment->handles);
+  enum cg_code code = open_file(segment, CG_SEGMENT_KIND_FILE, CG_FS_READ, err);
+  if (code == CG_OK && segment->header.nonce != nonce)
+    code = cg_err_set(err, CG_ECORRUPT, "the file of segment %" PRIu64 " in %s is another one now",
+                      segment->header.number, segment->directory);
+  if (code != CG_OK) {
+    segment->header.nonce = nonce;
+    cg_segment_rest(segment);
+  } else if (segment->handles) {
+    cg_handles_add(segment->handles, segment);
+  }
+  return code;
+}
+
+enum cg_code cg_segment_read(struct cg_segment *segment, void *bytes, size_t size, uint64_t offset,
+                             size_t *count, struct cg_err *err) {
+  *count = 0;
+  if (segment->handle < 0) {
+    enum cg_code code = open_again(segment, err);
+    if (code != CG_OK)
+      return code;
+  }
+  if (segment->handles)
+    segment->used = cg_handles_tick(segment->handles);
+  int64_t result = cg_io_read(segment->fs, segment->handle, bytes, size, offset);
+  if (result < 0)
+    return cg_err_set(err, CG_EIO, "read at offset %" PRIu64 ": %s", offset,
+                      strerror((int)-result));
+  *count = (size_t)result;
+  return CG_OK;
 }
 
 void cg_segment_free(struct cg_segment *segment) {
   if (!segment)
     return;
-  if (segment->handle >= 0)
-    segment->fs->close(segment->fs->arg, segment->handle);
+  cg_segment_rest(segment);
   cg_free(segment->waypoints);
   cg_free(segment->directory);
   cg_free(segment);
@@ -156,8 +216,8 @@ enum cg_code cg_segment_publish(struct cg_segment *segment, uint32_t chain, stru
   if (code != CG_OK)
     return code;
 
-  char *from = path_of(segment, true);
-  char *to = path_of(segment, false);
+  char *from = path_of(segment, CG_SEGMENT_KIND_TEMP);
+  char *to = path_of(segment, CG_SEGMENT_KIND_FILE);
   result = cg_io_rename(fs, from, to);
   if (result < 0)
     code = fail_on(segment, err, result, "rename to");
@@ -278,9 +338,10 @@ enum cg_segment_kind cg_segment_parse_name(const char *name, uint64_t *number) {
   if (value > UINT32_MAX)
     return CG_SEGMENT_KIND_OTHER;
   *number = value;
-  if (strcmp(digit, ".log") == 0)
-    return CG_SEGMENT_KIND_FILE;
-  return strcmp(digit, ".log" TEMP_ENDING) == 0 ? CG_SEGMENT_KIND_TEMP : CG_SEGMENT_KIND_OTHER;
+  for (int kind = CG_SEGMENT_KIND_FILE; kind <= CG_SEGMENT_KIND_REWRITTEN; kind++)
+    if (strcmp(digit, endings[kind]) == 0)
+      return (enum cg_segment_kind)kind;
+  return CG_SEGMENT_KIND_OTHER;
 }
 
 char *cg_segment_path(const char *directory, const char *name) {
@@ -288,6 +349,13 @@ char *cg_segment_path(const char *directory, const char *name) {
   char *path = cg_alloc(size);
   snprintf(path, size, "%s/%s", directory, name);
   return path;
+}
+
+char *cg_segment_file_path(const char *directory, uint64_t number, enum cg_segment_kind kind) {
+  assert(kind != CG_SEGMENT_KIND_OTHER && number <= UINT32_MAX);
+  char name[CG_SEGMENT_NAME_BYTES];
+  snprintf(name, sizeof(name), "segment-%0*" PRIu64 "%s", NUMBER_DIGITS, number, endings[kind]);
+  return cg_segment_path(directory, name);
 }
 
 /* --- inner functions --- */
@@ -328,10 +396,6 @@ static enum cg_code read_header(struct cg_segment *segment, uint64_t number, str
 }
 
 /* The path of the segment's file; free with cg_free. */
-static char *path_of(const struct cg_segment *segment, bool is_temp) {
-  char name[CG_SEGMENT_NAME_BYTES];
-  cg_segment_name(name, segment->header.number);
-  if (is_temp)
-    strncat(name, TEMP_ENDING, sizeof(name) - strlen(name) - 1);
-  return cg_segment_path(segment->directory, name);
+static char *path_of(const struct cg_segment *segment, enum cg_segment_kind kind) {
+  return cg_segment_file_path(segment->directory, segment->header.number, kind);
 }

@@ -5,8 +5,10 @@
  * cg_segment_write and cg_segment_sync store commits; cg_segment_grow keeps a stretch of zeros
  * ahead of them, because a sync into blocks never written costs more. cg_segment_open is for files
  * found. A published segment has a durable header, so a name without valid header is damage.
- * Owns: the file handle and the waypoints. Thread: each field names its thread; reserve, open and
- * free belong to the loop thread, publish, write, sync and grow to the writer. */
+ * A sealed segment is only read: its file may be closed at any time (cg_segment_rest) and is opened
+ * again by the next cg_segment_read.
+ * Owns: the file handle and the waypoints. Thread: each field names its thread; reserve, open, read
+ * and free belong to the loop thread, publish, write, sync and grow to the writer. */
 #ifndef CG_LOG_SEGMENT_H
 #define CG_LOG_SEGMENT_H
 
@@ -25,15 +27,20 @@
 #define CG_SEGMENT_SLICE_BYTES (UINT64_C(256) << 10) /* Zeros written at one go. */
 #define CG_SEGMENT_STRETCH_MAX (UINT64_C(8) << 20)   /* Stretches double up to it. */
 #define CG_SEGMENT_MARK_BYTES (CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES)
-#define CG_SEGMENT_NAME_BYTES 32             /* Room for a file name with its temporary ending. */
+#define CG_SEGMENT_NAME_BYTES 40             /* Room for a file name with its longest ending. */
 #define CG_SEGMENT_WAYPOINT_BYTES (1u << 20) /* Distance of waypoints. */
+
+struct cg_handles;
 
 /* A segment file. */
 struct cg_segment {
   const struct cg_fs *fs;          /* How to reach the file. */
   char *directory;                 /* Where it lies. */
   struct cg_segment_header header; /* Fixed, but for `chain`, which publish sets (writer). */
-  int handle;                      /* Open for reading and writing. */
+  int handle;                      /* Open for reading, the last one's for writing too; -1: closed
+                                      until it is read (sealed only). */
+  struct cg_handles *handles;      /* Bounds how many are open; NULL: it stays open. Not owned. */
+  uint64_t used;                   /* When it was read last; of `handles`. */
   bool is_published;               /* It has its header and name. Writer. */
   atomic_bool is_reserved;         /* Its space is safe; appends need that. */
   uint64_t file_bytes;             /* Bytes written, zeros too. Writer. */
@@ -59,8 +66,21 @@ enum cg_code cg_segment_open(struct cg_segment **segment, const struct cg_fs *fs
 /* The same, for reading only. */
 enum cg_code cg_segment_open_to_read(struct cg_segment **segment, const struct cg_fs *fs,
                                      const char *directory, uint64_t number, struct cg_err *err);
+/* The same, of a rewritten file that is not the segment's yet. */
+enum cg_code cg_segment_open_rewritten(struct cg_segment **segment, const struct cg_fs *fs,
+                                       const char *directory, uint64_t number, struct cg_err *err);
+/* Closes the file of a sealed segment until it is read again. */
+void cg_segment_rest(struct cg_segment *segment);
+/* Lets the segment take over file and header of `other`, which is freed; forgets waypoints. */
+void cg_segment_adopt(struct cg_segment *segment, struct cg_segment *other);
 /* Closes the file and frees the segment; NULL is fine. */
 void cg_segment_free(struct cg_segment *segment);
+
+/* Reads what stands at an offset; *count is less than `size` only at the end. CG_EIO, and of a
+ * sealed segment CG_ENOTFOUND, CG_EPERM, CG_ECORRUPT: offset and reason are named, the file is not
+ * always. */
+enum cg_code cg_segment_read(struct cg_segment *segment, void *bytes, size_t size, uint64_t offset,
+                             size_t *count, struct cg_err *err);
 
 /* Reserves the space of an opened segment again; sets is_reserved. CG_EFULL. */
 enum cg_code cg_segment_reserve_again(struct cg_segment *segment, struct cg_err *err);
@@ -90,15 +110,18 @@ struct cg_log_seal cg_segment_seal(const struct cg_segment *segment, const struc
 
 /* Writes "segment-0000000007.log". */
 void cg_segment_name(char name[CG_SEGMENT_NAME_BYTES], uint64_t number);
-/* What a directory entry is. */
+/* What a directory entry is. *number is set for all but the first. */
 enum cg_segment_kind {
-  CG_SEGMENT_KIND_OTHER, /* Not a segment. */
-  CG_SEGMENT_KIND_FILE,  /* A published segment; *number is set. */
-  CG_SEGMENT_KIND_TEMP   /* What a crash left of one not published. */
+  CG_SEGMENT_KIND_OTHER,    /* Not a segment. */
+  CG_SEGMENT_KIND_FILE,     /* A published segment. */
+  CG_SEGMENT_KIND_TEMP,     /* What a crash left of one not published. */
+  CG_SEGMENT_KIND_REWRITTEN /* A rewritten file that did not become the segment's, or not yet. */
 };
 enum cg_segment_kind cg_segment_parse_name(const char *name, uint64_t *number);
 
 /* "<directory>/<name>"; free with cg_free. */
 char *cg_segment_path(const char *directory, const char *name);
+/* The path of a segment's file of that kind (not OTHER); free with cg_free. */
+char *cg_segment_file_path(const char *directory, uint64_t number, enum cg_segment_kind kind);
 
 #endif

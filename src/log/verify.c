@@ -65,13 +65,13 @@ static void tell_progress(struct check *check) {
 /* Counts a whole commit. */
 static void count_commit(struct check *check, const struct cg_commit_header *header) {
   struct cg_log_counts *counts = check->counts;
-  uint64_t end_position = header->first_position + header->record_count;
+  uint64_t end_position = cg_commit_end_position(header);
   if (header->record_count > 0) {
     if (counts->commit_count == 0)
       counts->first_position = header->first_position;
     counts->commit_count++;
   }
-  counts->record_count += header->record_count;
+  counts->record_count += header->record_count - header->hole_count;
   counts->commit_bytes += header->size;
   if (end_position > counts->end_position)
     counts->end_position = end_position;
@@ -138,7 +138,7 @@ static void check_commits(struct check *check, bool is_last) {
     }
     check_follows(check, &commit.header);
     count_commit(check, &commit.header);
-    check->position = commit.header.first_position + commit.header.record_count;
+    check->position = cg_commit_end_position(&commit.header);
     check->chain = commit.check;
     check->offset += commit.header.size;
     check->is_following = true;
@@ -161,6 +161,21 @@ static void check_header(struct check *check, const struct cg_segment_header *he
   check->is_following = true;
 }
 
+/* Checks the end of a rewritten segment; the next one follows on what its header says. */
+static void check_rewritten(struct check *check, const struct cg_segment_header *header,
+                            bool is_last) {
+  if (check->is_following && check->position != header->end_position)
+    tell(check, true,
+         "offset %" PRIu64 ": the segment ends before position %" PRIu64
+         ", its header says before %" PRIu64,
+         check->offset, check->position, header->end_position);
+  if (is_last)
+    tell(check, true, "offset 0: a rewritten segment is the last: later ones are missing");
+  check->position = header->end_position;
+  check->chain = header->end_chain;
+  check->is_following = true;
+}
+
 /* Checks one segment file. */
 static void check_segment(struct check *check, uint64_t number, bool is_last) {
   struct cg_segment *segment;
@@ -175,8 +190,10 @@ static void check_segment(struct check *check, uint64_t number, bool is_last) {
   check->counts->segment_count++;
   check->counts->bytes += segment->file_bytes;
   check_header(check, &segment->header);
-  cg_reader_turn(&check->reader, segment->handle, segment->header.nonce, segment->file_bytes);
-  check_commits(check, is_last);
+  cg_reader_turn(&check->reader, segment, segment->file_bytes);
+  check_commits(check, is_last && !segment->header.is_rewritten);
+  if (segment->header.is_rewritten)
+    check_rewritten(check, &segment->header, is_last);
   check->done_bytes += segment->file_bytes;
   cg_segment_free(segment);
 }
@@ -217,7 +234,7 @@ enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, struct cg_l
     if (verify->progress)
       check.total_bytes =
           cg_walk_total_bytes(check.fs, path, listing.segments.items, listing.segments.count);
-    cg_reader_init(&check.reader, check.fs, WINDOW_BYTES);
+    cg_reader_init(&check.reader, WINDOW_BYTES);
     check_segments(&check, &listing.segments);
     cg_reader_deinit(&check.reader);
     cg_listing_deinit(&listing);

@@ -27,7 +27,7 @@ void cg_walk_init(struct cg_walk *walk, const struct cg_fs *fs, const char *dire
                   struct cg_log_walk *asked) {
   *walk = (struct cg_walk){.fs = fs, .directory = directory, .asked = asked, .position = 1};
   asked->counts = (struct cg_log_counts){.first_position = 1, .end_position = 1};
-  cg_reader_init(&walk->reader, fs, WINDOW_BYTES);
+  cg_reader_init(&walk->reader, WINDOW_BYTES);
 }
 
 void cg_walk_deinit(struct cg_walk *walk) {
@@ -85,18 +85,33 @@ void cg_walk_pass(struct cg_walk *walk, const struct cg_segment *segment, uint64
   walk->asked->counts.end_position = position;
 }
 
-enum cg_code cg_walk_segment(struct cg_walk *walk, const struct cg_segment *segment, bool is_last,
+/* Checks the end of a rewritten segment; the next one follows on what its header says. */
+static enum cg_code check_rewritten(struct cg_walk *walk, const struct cg_segment_header *header,
+                                    bool is_last, struct cg_err *err) {
+  if (walk->position != header->end_position)
+    return cg_walk_corrupt(walk, walk->number, walk->offset, err,
+                           "the segment ends before position %" PRIu64
+                           ", its header says before %" PRIu64,
+                           walk->position, header->end_position);
+  if (is_last)
+    return cg_walk_corrupt(walk, walk->number, 0, err,
+                           "a rewritten segment is the last: later ones are missing");
+  walk->chain = header->end_chain;
+  return CG_OK;
+}
+
+enum cg_code cg_walk_segment(struct cg_walk *walk, struct cg_segment *segment, bool is_last,
                              struct cg_err *err) {
   enum cg_code code = cg_walk_header(walk, segment, err);
   if (code != CG_OK)
     return code;
   walk->offset = CG_SEGMENT_HEADER_BYTES;
-  cg_reader_turn(&walk->reader, segment->handle, segment->header.nonce, segment->file_bytes);
+  cg_reader_turn(&walk->reader, segment, segment->file_bytes);
   struct cg_err fault;
   enum cg_code ended_by;
   code = read_commits(walk, &ended_by, &fault);
   if (code == CG_OK && !walk->is_ended)
-    code = check_end(walk, is_last, ended_by, &fault, err);
+    code = check_end(walk, is_last && !segment->header.is_rewritten, ended_by, &fault, err);
   else if (code != CG_OK && err)
     *err = fault;
   if (code == CG_EIO) {
@@ -104,6 +119,8 @@ enum cg_code cg_walk_segment(struct cg_walk *walk, const struct cg_segment *segm
     cg_segment_name(name, walk->number);
     cg_err_prefix(err, "%s/%s", walk->directory, name);
   }
+  if (code == CG_OK && segment->header.is_rewritten && !walk->is_ended)
+    code = check_rewritten(walk, &segment->header, is_last, err);
   if (code == CG_OK)
     cg_walk_pass(walk, segment, walk->position, walk->chain);
   return code;
@@ -156,16 +173,16 @@ static enum cg_code read_commits(struct cg_walk *walk, enum cg_code *ended_by,
     enum cg_code code = check_follows(walk, header, fault);
     if (code != CG_OK)
       return code;
-    if (until > 0 && header->first_position + header->record_count > until) {
+    if (until > 0 && cg_commit_end_position(header) > until) {
       walk->is_ended = true;
       return CG_OK;
     }
     if (walk->asked->commit)
       walk->asked->commit(walk->asked->arg, header, commit.records, commit.records_size);
     counts->commit_count += header->record_count > 0;
-    counts->record_count += header->record_count;
+    counts->record_count += header->record_count - header->hole_count;
     counts->commit_bytes += header->size;
-    walk->position += header->record_count;
+    walk->position = cg_commit_end_position(header);
     walk->offset += header->size;
     walk->chain = commit.check;
     counts->end_position = walk->position;

@@ -47,7 +47,7 @@ void cg_walk_pass(struct cg_walk *walk, const struct cg_segment *segment, uint64
 /* Reads a segment, with its header's check, up to its end, or to until_position; `is_last`: there
  * is none behind it, so that a torn tail may end it. After CG_ECORRUPT number and offset say where
  * the good part ends: offset 0 means that not even the header is good. CG_ECORRUPT, CG_EIO. */
-enum cg_code cg_walk_segment(struct cg_walk *walk, const struct cg_segment *segment, bool is_last,
+enum cg_code cg_walk_segment(struct cg_walk *walk, struct cg_segment *segment, bool is_last,
                              struct cg_err *err);
 
 /* Sets an error of damage with the segment's file name and an offset. */
