@@ -53,6 +53,7 @@ BENCH_SOURCES   := $(wildcard bench/c/*.c)
 FORMATTED       := $(wildcard src/*.c src/*/*.[ch] include/*.h spec/c/*.[ch] spec/c/*/*.[ch] \
 	spec/fuzz/*.[ch] spec/crash/*/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
 
+comma := ,
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 EMBEDDED        := $(BUILD)/gen/embedded_lua.c
 EMBEDDED_OBJECT := $(BUILD)/obj/gen/embedded_lua.o
@@ -224,7 +225,7 @@ $(BUILD)/test/%_replay: $(BUILD)/obj/spec/fuzz/%_fuzz.o $(BUILD)/obj/spec/fuzz/r
 	$(call link,)
 
 $(BUILD)/test/store_crash: $(call object,$(STORE_CRASH)) $(LIBRARY)
-	$(call link,)
+	$(call link,-Wl$(comma)--wrap=malloc$(comma)--wrap=calloc$(comma)--wrap=realloc)
 
 $(BUILD)/fuzz/%_fuzz: $(BUILD)/obj/spec/fuzz/%_fuzz.o $(SUPPORT_LIBRARY) $(LIBRARY)
 	$(call link,-fsanitize=fuzzer)

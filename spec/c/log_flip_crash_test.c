@@ -1,5 +1,5 @@
 /* log_flip_crash_test.c - every bit of a segment of 64 KiB flipped, one at a time, in a log that
- * was closed and in one that idled until its mark: damage is refused with file and offset, or, where
+ * was closed and in one that idled until its mark: damage is refused with file and offset, or, as
  * no commit was touched, all of them come back. None is ever cut in silence.
  * Of all 524,288 bits each 17th is tried; all of them with CATGA_SEEDS from 10,000 (make
  * torture). */

@@ -5,6 +5,8 @@
 #
 #   kill     SIGKILL at random moments under load
 #   points   SIGKILL at every named file call (spec/crash/store/points.h)
+#   errors   EIO, ENOSPC, EINTR and short counts at every named call, once and for ever
+#   memory   the k-th allocation fails
 #   strace   SIGKILL at the system calls that touch files, for each thread of the program
 #   power    a copy of a mounted disk's image is what a loss of power leaves; and the control:
 #            without syncs something must be lost
@@ -138,11 +140,19 @@ if [ ! -x "$program" ]; then
   echo "$program is missing: build it by make test-programs"
   exit 1
 fi
-mkdir "$work/kill" "$work/points"
+mkdir "$work/kill" "$work/points" "$work/errors" "$work/memory"
 "$program" kill "$work/kill/data" "$(pick 200 3000)" 1
 result "kill" $?
 "$program" points "$work/points/data" "$(pick 1 50)" 1
 result "points" $?
+"$program" errors "$work/errors/data" "$(pick 1 20)" 1 2>"$work/said"
+code=$?
+[ $code -eq 0 ] || tail -n 20 "$work/said"
+result "errors" $code
+"$program" memory "$work/memory/data" "$(pick 60 1000000)" 1 2>"$work/said"
+code=$?
+[ $code -eq 0 ] || tail -n 20 "$work/said"
+result "memory" $code
 strike_threads
 disks
 echo "$passed passed, $failed failed"

@@ -22,6 +22,12 @@ struct point {
   uint64_t count;               /* How often it was passed. */
 };
 
+/* What happens at the point. */
+enum points_strike {
+  POINTS_KILL, /* The program ends by SIGKILL. */
+  POINTS_ERROR /* The call fails. */
+};
+
 static struct {
   pthread_mutex_t mutex;           /* Guards what follows. */
   struct point points[POINTS_MAX]; /* Passed so far. */
@@ -29,7 +35,9 @@ static struct {
   const char *kinds[HANDLES_MAX];  /* Kind of file by handle. */
   enum points_strike strike;       /* What happens. */
   const char *armed;               /* At which point; NULL: at none. */
-  uint64_t occurrence;             /* The how manieth time. */
+  uint64_t occurrence;             /* At which of its occurrences, from 1. */
+  int error;                       /* POINTS_ERROR: a positive errno value. */
+  bool is_lasting;                 /* And at all later ones. */
   bool is_lying;                   /* Syncs do nothing. */
 } state = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
@@ -86,8 +94,9 @@ static void wait_for_tracer(void) {
     sched_yield();
 }
 
-/* Counts a point; true when the call is to fail. Does not return when the program is to end. */
-static bool pass(const char *when, const char *call, const char *kind) {
+/* Counts a point; 0, or the negative errno value with which the call is to fail. Does not return
+ * when the program is to end. */
+static int pass(const char *when, const char *call, const char *kind) {
   wait_for_tracer();
   char name[POINTS_NAME_BYTES];
   snprintf(name, sizeof(name), "%s:%s:%s", when, call, kind);
@@ -99,15 +108,15 @@ static bool pass(const char *when, const char *call, const char *kind) {
     memcpy(state.points[state.count++].name, name, sizeof(name));
   uint64_t count = i < POINTS_MAX ? ++state.points[i].count : 0;
   bool is_it = state.armed != NULL && strcmp(state.armed, name) == 0;
-  bool is_due = is_it && (state.strike == POINTS_KILL ? count == state.occurrence
-                                                      : count >= state.occurrence);
+  bool is_due =
+      is_it && (count == state.occurrence || (state.is_lasting && count > state.occurrence));
   if (is_due && state.strike == POINTS_KILL) {
     kill(getpid(), SIGKILL);
     for (;;)
       pause(); /* With the mutex held: no other thread passes a point any more. */
   }
   pthread_mutex_unlock(&state.mutex);
-  return is_due;
+  return is_due ? -state.error : 0;
 }
 
 static const struct cg_fs *real(void) {
@@ -117,16 +126,16 @@ static const struct cg_fs *real(void) {
 static int point_open(void *arg, const char *path, enum cg_fs_mode mode) {
   (void)arg;
   const char *kind = kind_of(path);
-  if (pass("before", "open", kind))
-    return -EIO;
+  int error = pass("before", "open", kind);
+  if (error)
+    return error;
   int handle = real()->open(NULL, path, mode);
   if (handle >= 0 && handle < HANDLES_MAX)
     state.kinds[handle] = kind;
-  if (pass("after", "open", kind) && handle >= 0) {
+  error = pass("after", "open", kind);
+  if (error && handle >= 0)
     real()->close(NULL, handle);
-    return -EIO;
-  }
-  return handle;
+  return error ? error : handle;
 }
 
 static int point_close(void *arg, int handle) {
@@ -137,57 +146,67 @@ static int point_close(void *arg, int handle) {
 
 static int64_t point_pread(void *arg, int handle, void *bytes, size_t size, uint64_t offset) {
   (void)arg;
-  if (pass("before", "pread", kind_of_handle(handle)))
-    return -EIO;
-  return real()->pread(NULL, handle, bytes, size, offset);
+  int error = pass("before", "pread", kind_of_handle(handle));
+  if (error == POINTS_SHORT)
+    return real()->pread(NULL, handle, bytes, size / 2 + 1, offset);
+  return error ? error : real()->pread(NULL, handle, bytes, size, offset);
 }
 
 static int64_t point_pwrite(void *arg, int handle, const void *bytes, size_t size,
                             uint64_t offset) {
   (void)arg;
   const char *kind = kind_of_handle(handle);
-  if (pass("before", "pwrite", kind))
-    return -EIO;
+  int error = pass("before", "pwrite", kind);
+  if (error)
+    return error;
   size_t half = size / 2;
   int64_t first = half > 0 ? real()->pwrite(NULL, handle, bytes, half, offset) : 0;
   if (first < 0)
     return first;
-  if (pass("within", "pwrite", kind))
-    return -EIO;
-  if ((size_t)first < half)
+  error = pass("within", "pwrite", kind);
+  if (error == POINTS_SHORT || (size_t)first < half)
     return first;
+  if (error)
+    return error;
   int64_t rest =
       real()->pwrite(NULL, handle, (const char *)bytes + half, size - half, offset + half);
-  if (pass("after", "pwrite", kind))
-    return -EIO;
+  error = pass("after", "pwrite", kind);
+  if (error)
+    return error;
   return rest < 0 ? rest : first + rest;
 }
 
 static int point_datasync(void *arg, int handle) {
   (void)arg;
   const char *kind = kind_of_handle(handle);
-  if (pass("before", "datasync", kind))
-    return -EIO;
+  int error = pass("before", "datasync", kind);
+  if (error)
+    return error;
   int result = state.is_lying ? 0 : real()->datasync(NULL, handle);
-  return pass("after", "datasync", kind) ? -EIO : result;
+  error = pass("after", "datasync", kind);
+  return error ? error : result;
 }
 
 static int point_truncate(void *arg, int handle, uint64_t size) {
   (void)arg;
   const char *kind = kind_of_handle(handle);
-  if (pass("before", "truncate", kind))
-    return -EIO;
+  int error = pass("before", "truncate", kind);
+  if (error)
+    return error;
   int result = real()->truncate(NULL, handle, size);
-  return pass("after", "truncate", kind) ? -EIO : result;
+  error = pass("after", "truncate", kind);
+  return error ? error : result;
 }
 
 static int point_allocate(void *arg, int handle, uint64_t offset, uint64_t size) {
   (void)arg;
   const char *kind = kind_of_handle(handle);
-  if (pass("before", "allocate", kind))
-    return -EIO;
+  int error = pass("before", "allocate", kind);
+  if (error)
+    return error;
   int result = real()->allocate(NULL, handle, offset, size);
-  return pass("after", "allocate", kind) ? -EIO : result;
+  error = pass("after", "allocate", kind);
+  return error ? error : result;
 }
 
 static int64_t point_size(void *arg, int handle) {
@@ -205,54 +224,65 @@ static void rename_kinds(const char *from, const char *to) {
 static int point_rename(void *arg, const char *from, const char *to) {
   (void)arg;
   const char *kind = kind_of(to);
-  if (pass("before", "rename", kind))
-    return -EIO;
+  int error = pass("before", "rename", kind);
+  if (error)
+    return error;
   int result = real()->rename(NULL, from, to);
   rename_kinds(kind_of(from), kind);
-  return pass("after", "rename", kind) ? -EIO : result;
+  error = pass("after", "rename", kind);
+  return error ? error : result;
 }
 
 static int point_unlink(void *arg, const char *path) {
   (void)arg;
   const char *kind = kind_of(path);
-  if (pass("before", "unlink", kind))
-    return -EIO;
+  int error = pass("before", "unlink", kind);
+  if (error)
+    return error;
   int result = real()->unlink(NULL, path);
-  return pass("after", "unlink", kind) ? -EIO : result;
+  error = pass("after", "unlink", kind);
+  return error ? error : result;
 }
 
 static int point_mkdir(void *arg, const char *path) {
   (void)arg;
   const char *kind = kind_of(path);
-  if (pass("before", "mkdir", kind))
-    return -EIO;
+  int error = pass("before", "mkdir", kind);
+  if (error)
+    return error;
   int result = real()->mkdir(NULL, path);
-  return pass("after", "mkdir", kind) ? -EIO : result;
+  error = pass("after", "mkdir", kind);
+  return error ? error : result;
 }
 
 static int point_sync_dir(void *arg, const char *path) {
   (void)arg;
   const char *kind = kind_of(path);
-  if (pass("before", "sync_dir", kind))
-    return -EIO;
+  int error = pass("before", "sync_dir", kind);
+  if (error)
+    return error;
   int result = state.is_lying ? 0 : real()->sync_dir(NULL, path);
-  return pass("after", "sync_dir", kind) ? -EIO : result;
+  error = pass("after", "sync_dir", kind);
+  return error ? error : result;
 }
 
 static int point_list(void *arg, const char *path, cg_fs_name_fn each, void *each_arg) {
   (void)arg;
-  if (pass("before", "list", kind_of(path)))
-    return -EIO;
+  int error = pass("before", "list", kind_of(path));
+  if (error)
+    return error;
   return real()->list(NULL, path, each, each_arg);
 }
 
 static int point_lock(void *arg, int handle) {
   (void)arg;
   const char *kind = kind_of_handle(handle);
-  if (pass("before", "flock", kind))
-    return -EIO;
+  int error = pass("before", "flock", kind);
+  if (error)
+    return error;
   int result = real()->lock(NULL, handle);
-  return pass("after", "flock", kind) ? -EIO : result;
+  error = pass("after", "flock", kind);
+  return error ? error : result;
 }
 
 const struct cg_fs *points_fs(void) {
@@ -273,10 +303,19 @@ const struct cg_fs *points_fs(void) {
   return &fs;
 }
 
-void points_arm(enum points_strike strike, const char *name, uint64_t occurrence) {
-  state.strike = strike;
+void points_arm(const char *name, uint64_t occurrence) {
+  state.strike = POINTS_KILL;
   state.armed = name;
   state.occurrence = occurrence;
+  state.is_lasting = false;
+}
+
+void points_arm_error(const char *name, uint64_t occurrence, int error, bool is_lasting) {
+  state.strike = POINTS_ERROR;
+  state.armed = name;
+  state.occurrence = occurrence;
+  state.error = error;
+  state.is_lasting = is_lasting;
 }
 
 void points_lie_about_syncs(void) {

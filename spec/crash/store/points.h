@@ -22,16 +22,17 @@
  * the file and waits at that call until another process traces it. */
 #define POINTS_GATE_VARIABLE "STORE_CRASH_GATE"
 
-/* What happens at the point. */
-enum points_strike {
-  POINTS_KILL, /* The program ends by SIGKILL. */
-  POINTS_ERROR /* The call, and every later one of the point, fails with EIO. */
-};
+/* In place of an errno value: a read or write does only half of what it was asked. */
+#define POINTS_SHORT (-1000)
 
 /* The calls; static memory. */
 const struct cg_fs *points_fs(void);
-/* Strikes at the `occurrence`-th time (from 1) that the point `name` (kept) is passed. */
-void points_arm(enum points_strike strike, const char *name, uint64_t occurrence);
+/* Ends the program by SIGKILL at the `occurrence`-th time (from 1) that the point `name` (kept) is
+ * passed; NULL: never. */
+void points_arm(const char *name, uint64_t occurrence);
+/* Lets the call fail there with a positive errno value, or with -POINTS_SHORT, and, when it is
+ * lasting, at every later time. */
+void points_arm_error(const char *name, uint64_t occurrence, int error, bool is_lasting);
 /* Lets every datasync and sync_dir do nothing and say that it did: the control of power losses. */
 void points_lie_about_syncs(void);
 /* Prints each point that was passed, with how often: "after:rename:segment 12". */
