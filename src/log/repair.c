@@ -124,13 +124,13 @@ static void count_lost(struct work *work, struct cg_reader *reader, uint64_t num
   struct cg_segment *segment;
   if (cg_segment_open_to_read(&segment, work->fs, work->directory, number, NULL) != CG_OK)
     return;
-  cg_reader_turn(reader, segment->handle, segment->header.nonce, segment->file_bytes);
+  cg_reader_turn(reader, segment, segment->file_bytes);
   struct cg_reader_commit commit;
   while (cg_reader_find(reader, offset, 0, &offset, NULL) == CG_OK &&
          cg_reader_commit(reader, offset, &commit, NULL) == CG_OK) {
-    uint64_t end_position = commit.header.first_position + commit.header.record_count;
+    uint64_t end_position = cg_commit_end_position(&commit.header);
     if (commit.header.first_position >= work->repair->first_position) {
-      work->repair->readable_count += commit.header.record_count;
+      work->repair->readable_count += commit.header.record_count - commit.header.hole_count;
       if (end_position - 1 > work->repair->last_position)
         work->repair->last_position = end_position - 1;
     }
@@ -161,7 +161,7 @@ static enum cg_code make_plan(struct work *work, struct cg_err *err) {
     return code;
 
   struct cg_reader reader;
-  cg_reader_init(&reader, work->fs, WINDOW_BYTES);
+  cg_reader_init(&reader, WINDOW_BYTES);
   for (size_t index = 0; index < work->files.segments.count; index++) {
     uint64_t number = work->files.segments.items[index];
     repair->moved_count += is_moved(repair, number);
