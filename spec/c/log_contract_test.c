@@ -1,5 +1,6 @@
-/* log_contract_test.c - what every kind of log must do, run for each kind: the file kind on a
- * simulated disk and the memory kind, both in manual mode. */
+/* log_contract_test.c - what every kind of log must do, rule by rule, run for each kind: files on a
+ * simulated disk and on a real one, memory, and a log on a server behind a network. All are in
+ * manual mode. What they must do in any story of crashes is in log_contract_crash_test.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -12,66 +13,41 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "log/log.h"
-#include "support/log_model.h"
-#include "support/sim_fs.h"
+#include "support/kind_world.h"
 
-enum kind { KIND_FILE, KIND_MEMORY };
+#define APPENDS_MAX 1000 /* After so many a bound that was not met is none. */
 
-/* A log of one kind. */
-struct world {
-  enum kind kind;                /* Which. */
-  struct sim_fs *sim;            /* The disk; also the source of chance. */
-  struct log_model model;        /* What was appended. */
-  struct cg_clock_virtual clock; /* The time. */
-  struct cg_log_options options; /* How to open. */
-  struct cg_log *log;            /* The log. */
-  unsigned progress_count;       /* Calls of progress. */
-};
-
-static void count_progress(void *arg) {
-  struct world *world = arg;
-  world->progress_count++;
+static void open_log(struct kind_world *world) {
+  struct cg_err err;
+  if (kind_world_open(world, &err) != CG_OK)
+    fail_msg("%s", err.message);
 }
 
-static enum cg_code open_log(struct world *world, struct cg_err *err) {
-  log_model_begin(&world->model);
-  return world->kind == KIND_FILE ? cg_log_open_file(&world->log, "/log", &world->options, err)
-                                  : cg_log_open_memory(&world->log, &world->options, err);
+/* Makes and opens a log of the kind in *state. */
+static void open_world(struct kind_world *world, void **state) {
+  kind_world_init(world, *(enum kind_world_kind *)*state, 3);
+  open_log(world);
 }
 
-/* Makes a log of the kind in *state with segments of 64 KiB. */
-static void open_world(struct world *world, void **state) {
-  *world = (struct world){.kind = *(enum kind *)*state, .sim = sim_fs_new(3)};
-  world->options = (struct cg_log_options){
-      .fs = sim_fs_calls(world->sim),
-      .clock = cg_clock_of(&world->clock),
-      .segment_bytes = 64 << 10,
-      .nonce_seed = 1,
-      .manual = true,
-      .replay = log_model_see,
-      .replay_arg = &world->model,
-      .progress = count_progress,
-      .progress_arg = world,
-  };
-  assert_int_equal(open_log(world, NULL), CG_OK);
-}
-
-static void free_world(struct world *world) {
+static void free_world(struct kind_world *world) {
   if (world->log)
-    cg_log_abandon(world->log);
-  log_model_deinit(&world->model);
-  sim_fs_free(world->sim);
+    assert_null(kind_world_check(world));
+  kind_world_deinit(world);
 }
 
-static void append(struct world *world, uint32_t record_count, uint32_t data_max) {
+static void settle(struct kind_world *world) {
+  assert_true(kind_world_settle(world, world->log));
+  assert_int_equal(cg_log_durable_position(world->log), cg_log_next_position(world->log));
+}
+
+static void append(struct kind_world *world, uint32_t record_count, uint32_t data_max) {
   struct cg_err err;
   if (log_model_append(&world->model, world->log, record_count, data_max, &err) != CG_OK)
     fail_msg("%s", err.message);
 }
 
 static void test_an_empty_log_begins_at_position_1(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_record record;
   open_world(&world, state);
   assert_int_equal(cg_log_next_position(world.log), 1);
@@ -89,23 +65,23 @@ static void test_an_empty_log_begins_at_position_1(void **state) {
 }
 
 static void test_commits_are_durable_after_a_turn_and_not_before(void **state) {
-  struct world world;
+  struct kind_world world;
   open_world(&world, state);
   append(&world, 3, 100);
   append(&world, 2, 100);
   assert_int_equal(cg_log_next_position(world.log), 6);
   assert_int_equal(cg_log_durable_position(world.log), 1);
   assert_int_equal(world.progress_count, 0);
-  assert_true(cg_log_turn(world.log));
-  assert_int_equal(cg_log_durable_position(world.log), 6);
-  assert_int_equal(world.progress_count, 1);
+  settle(&world);
+  unsigned count = world.progress_count;
+  assert_in_range(count, 1, 2); /* A commit each at most. */
   assert_false(cg_log_turn(world.log));
-  assert_int_equal(world.progress_count, 1);
+  assert_int_equal(world.progress_count, count);
   free_world(&world);
 }
 
 static void test_another_tail_is_a_conflict(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_err err;
   cg_log_place place;
   open_world(&world, state);
@@ -123,7 +99,7 @@ static void test_another_tail_is_a_conflict(void **state) {
 }
 
 static void test_bytes_that_are_no_records_are_refused(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_err err;
   cg_log_place place;
   open_world(&world, state);
@@ -143,79 +119,247 @@ static void test_bytes_that_are_no_records_are_refused(void **state) {
   free_world(&world);
 }
 
-static void test_a_commit_that_fits_no_segment_is_refused(void **state) {
-  struct world world;
-  struct cg_err err;
-  cg_log_place place;
-  open_world(&world, state);
+/* Appends a commit of one record that is `size` bytes in all. */
+static enum cg_code append_sized(struct kind_world *world, size_t size, struct cg_err *err) {
   struct cg_buf *buf = cg_buf_take(NULL, 0);
-  uint8_t *data = cg_alloc(64 << 10);
-  /* Segment less header and room for a mark, less the commit's header and end, less the
-   * record's. */
-  size_t size_max = (64 << 10) - 4096 - 56 - 56 - 48;
-  for (size_t size = size_max - 8; size <= size_max + 8; size += 8) {
-    struct cg_record record = {.data = data, .data_size = (uint32_t)size};
-    buf->size = 0;
-    cg_record_append(buf, &record);
-    enum cg_code code = cg_log_append(world.log, buf->data, buf->size, 1,
-                                      cg_log_next_position(world.log), &place, &err);
-    assert_int_equal(code, size <= size_max ? CG_OK : CG_ELIMIT);
-    cg_log_turn(world.log);
-  }
-  assert_int_equal(cg_log_durable_position(world.log), 3);
+  struct cg_record record = {.data_size = (uint32_t)(size - 48)};
+  uint8_t *data = cg_alloc(size);
+  record.data = data;
+  cg_record_append(buf, &record);
+  assert_int_equal(buf->size, size);
+  cg_log_place place;
+  enum cg_code code = cg_log_append(world->log, buf->data, buf->size, 1,
+                                    cg_log_next_position(world->log), &place, err);
   cg_free(data);
   cg_buf_unref(buf);
-  free_world(&world);
+  return code;
+}
+
+static void test_a_commit_is_bounded_by_what_the_kind_can_hold(void **state) {
+  struct kind_world world;
+  struct cg_err err;
+  open_world(&world, state);
+  uint64_t max = cg_log_commit_bytes_max(world.log);
+  if (world.kind == KIND_WORLD_REMOTE)
+    assert_int_equal(max, 1 << 20);
+  else /* Segment less header and room for a mark, less the commit's header and end. */
+    assert_int_equal(max, (64 << 10) - 4096 - 56 - 56);
+  assert_int_equal(append_sized(&world, max - 8, &err), CG_OK);
+  settle(&world);
+  assert_int_equal(append_sized(&world, max, &err), CG_OK);
+  settle(&world);
+  assert_int_equal(append_sized(&world, max + 8, &err), CG_ELIMIT);
+  assert_non_null(strstr(err.message, "commit_bytes_max = "));
+  assert_null(strstr(err.message, "pending")); /* Waiting would not help. */
+  assert_int_equal(cg_log_next_position(world.log), 3);
+  kind_world_deinit(&world);
+}
+
+static void test_the_bound_of_a_commit_can_be_set_lower(void **state) {
+  struct kind_world world;
+  struct cg_err err;
+  kind_world_init(&world, *(enum kind_world_kind *)*state, 3);
+  world.options.commit_bytes_max = 800;
+  open_log(&world);
+  assert_int_equal(cg_log_commit_bytes_max(world.log), 800);
+  assert_int_equal(append_sized(&world, 800, &err), CG_OK);
+  assert_int_equal(append_sized(&world, 808, &err), CG_ELIMIT);
+  assert_non_null(strstr(err.message, "commit_bytes_max = 800"));
+  assert_int_equal(kind_world_close(&world, &err), CG_OK);
+  world.model.is_blind = true;
+  world.options.commit_bytes_max = 1 << 30;
+  assert_int_equal(kind_world_open(&world, &err), CG_EINVAL);
+  assert_non_null(strstr(err.message, "commit_bytes_max = 1073741824"));
+  kind_world_deinit(&world);
 }
 
 static void test_pending_bytes_are_bounded(void **state) {
-  struct world world;
+  struct kind_world world;
+  struct cg_err err;
+  kind_world_init(&world, *(enum kind_world_kind *)*state, 3);
+  world.options.pending_bytes_max = 20000;
+  open_log(&world);
+  unsigned pending = 0;
+  while (pending < APPENDS_MAX && log_model_append(&world.model, world.log, 1, 1000, &err) == CG_OK)
+    pending++;
+  assert_in_range(pending, 15, 100);
+  assert_int_equal(err.code, CG_ELIMIT);
+  assert_non_null(strstr(err.message, "pending_bytes_max = 20000"));
+  settle(&world);
+  append(&world, 1, 1000);
+  settle(&world);
+  append(&world, 5, 6000); /* While nothing is pending, any commit is taken. */
+  settle(&world);
+  assert_null(log_model_compare(&world.model, world.log));
+  free_world(&world);
+}
+
+/* Whatever is done at once becomes durable commit by commit: progress never shows less than before,
+ * nor a part of a commit. */
+static void test_acknowledgement_order_is_commit_order(void **state) {
+  struct kind_world world;
+  open_world(&world, state);
+  for (int round = 0; round < 30; round++) {
+    uint64_t count = 1 + kind_world_random(&world, 40);
+    for (uint64_t index = 0; index < count; index++) {
+      uint32_t records = 1 + (uint32_t)kind_world_random(&world, 5);
+      append(&world, records, kind_world_random(&world, 9) == 0 ? 9000 : 300);
+      assert_null(kind_world_check(&world));
+    }
+    for (int turn = 0; turn < 500; turn++) {
+      cg_log_turn(world.log);
+      assert_null(kind_world_check(&world));
+      if (turn % 5 == 0)
+        cg_clock_virtual_advance(&world.clock, 1);
+    }
+    settle(&world);
+  }
+  assert_null(log_model_compare(&world.model, world.log));
+  free_world(&world);
+}
+
+static void test_closing_makes_everything_durable(void **state) {
+  struct kind_world world;
+  open_world(&world, state);
+  for (int round = 0; round < 5; round++) {
+    for (int count = 0; count < 40; count++)
+      append(&world, 1 + (uint32_t)count % 3, 500);
+    world.model.acknowledged_position = cg_log_next_position(world.log);
+    assert_int_equal(kind_world_close(&world, NULL), CG_OK);
+    open_log(&world);
+    assert_null(log_model_settle(&world.model));
+    assert_int_equal(world.model.count, 40 * (round + 1));
+    assert_null(log_model_compare(&world.model, world.log));
+  }
+  free_world(&world);
+}
+
+static void test_a_log_has_one_owner(void **state) {
+  struct kind_world world;
+  struct cg_log *second;
   struct cg_err err;
   open_world(&world, state);
-  cg_log_abandon(world.log);
-  world.options.pending_bytes_max = 20000;
-  sim_fs_kill(world.sim);
-  assert_int_equal(open_log(&world, NULL), CG_OK);
-  uint64_t pending = 0;
-  while (log_model_append(&world.model, world.log, 1, 1000, &err) == CG_OK)
-    pending++;
-  assert_int_equal(err.code, CG_ELIMIT);
-  assert_in_range(pending, 15, 100);
-  assert_true(cg_log_turn(world.log));
-  append(&world, 1, 1000);
+  append(&world, 2, 100);
+  settle(&world);
+  struct cg_log_options options = world.options;
+  options.progress = NULL;
+  options.replay = NULL;
+  enum cg_code code = kind_world_open_with(&world, &options, &second, &err);
+  append(&world, 1, 100); /* The first does not know it yet. */
+  assert_true(kind_world_settle(&world, world.log));
+  if (world.kind != KIND_WORLD_REMOTE) {
+    assert_int_equal(code, CG_EBUSY);
+    assert_int_equal(cg_log_durable_position(world.log), 4);
+    free_world(&world);
+    return;
+  }
+  assert_int_equal(code, CG_OK);
+  assert_int_equal(cg_log_failed(world.log, &err), CG_EFENCED);
+  assert_non_null(strstr(err.message, "owner 2 has taken the log over"));
+  assert_int_equal(cg_log_durable_position(world.log), 3);
+  assert_int_equal(cg_log_next_position(second), 3);
+  cg_log_abandon(second);
+  free_world(&world);
+}
+
+/* Makes the log fail with two commits durable (positions 1 to 5) and one that is not: its disk
+ * fails, or another owner takes it over. */
+static enum cg_code fail_log(struct kind_world *world) {
+  append(world, 2, 100);
+  append(world, 3, 100);
+  settle(world);
+  append(world, 1, 100);
+  if (world->kind == KIND_WORLD_FILE) {
+    sim_fs_fault(world->sim, SIM_FAULT_ERROR, 5, 1, true);
+  } else {
+    struct cg_log *second;
+    struct cg_log_options options = world->options;
+    options.progress = NULL;
+    options.replay = NULL;
+    assert_int_equal(kind_world_open_with(world, &options, &second, NULL), CG_OK);
+    cg_log_abandon(second);
+  }
+  assert_true(kind_world_settle(world, world->log));
+  return world->kind == KIND_WORLD_FILE ? CG_EFAILED : CG_EFENCED;
+}
+
+/* Kinds that can fail: files on the simulated disk, and the server. */
+static void test_what_a_failed_log_still_answers(void **state) {
+  struct kind_world world;
+  struct cg_err err;
+  struct cg_log_stats stats;
+  struct cg_record record;
+  open_world(&world, state);
+  enum cg_code failed = fail_log(&world);
+  unsigned progress = world.progress_count;
+  assert_int_equal(cg_log_failed(world.log, &err), failed);
+  assert_true(err.message[0] != 0);
+  for (int count = 0; count < 3; count++) {
+    assert_int_equal(log_model_append(&world.model, world.log, 1, 100, &err), failed);
+    cg_log_flush(world.log);
+    assert_false(cg_log_turn(world.log));
+    cg_clock_virtual_advance(&world.clock, 1000);
+  }
+  assert_int_equal(world.progress_count, progress);
+  assert_int_equal(cg_log_durable_position(world.log), 6);
+  assert_int_equal(cg_log_next_position(world.log), 7);
+  cg_log_stats_read(world.log, &stats);
+  assert_int_equal(stats.commit_count, 3);
+  assert_null(kind_world_check(&world));
+
+  if (world.kind == KIND_WORLD_FILE)
+    sim_fs_fault(world.sim, SIM_FAULT_NONE, 0, 0, false);
+  struct cg_log_cursor *cursor = cg_log_cursor_new(world.log, 0);
+  for (uint64_t position = 1; position < 6; position++) {
+    assert_int_equal(cg_log_cursor_next(cursor, 6, &record, &err), CG_OK);
+    assert_true(log_model_matches(log_model_find(&world.model, position), &record));
+  }
+  assert_int_equal(cg_log_cursor_next(cursor, 6, &record, &err), CG_END);
+  cg_log_cursor_free(cursor);
+  struct cg_buf *buf = cg_buf_take(NULL, 0);
+  assert_int_equal(cg_log_read(world.log, world.model.commits[0].place, buf, &record, &err), CG_OK);
+  record.position = 1;
+  assert_true(log_model_matches(&world.model.commits[0], &record));
+  cg_buf_unref(buf);
+  assert_int_equal(kind_world_close(&world, &err), failed);
+  world.model.acknowledged_position = 6;
+  if (world.kind == KIND_WORLD_FILE)
+    sim_fs_kill(world.sim);
+  open_log(&world);
+  assert_null(log_model_settle(&world.model));
   free_world(&world);
 }
 
 /* Reads all, by cursor and by place, with some commits durable and some pending. */
 static void test_everything_appended_can_be_read(void **state) {
-  struct world world;
+  struct kind_world world;
   open_world(&world, state);
   for (int count = 0; count < 300; count++) {
-    append(&world, 1 + (uint32_t)sim_fs_random(world.sim, 5), 2000);
-    if (sim_fs_random(world.sim, 7) == 0)
+    append(&world, 1 + (uint32_t)kind_world_random(&world, 5), 2000);
+    if (kind_world_random(&world, 7) == 0)
       cg_log_turn(world.log);
     if (count % 20 == 0)
       assert_null(log_model_compare(&world.model, world.log));
   }
   assert_null(log_model_compare(&world.model, world.log));
-  cg_log_turn(world.log);
+  settle(&world);
   assert_null(log_model_compare(&world.model, world.log));
   free_world(&world);
 }
 
 static void test_a_cursor_begins_after_any_position_and_stops_at_any(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_record record;
   open_world(&world, state);
   for (int count = 0; count < 60; count++) {
-    append(&world, 1 + (uint32_t)sim_fs_random(world.sim, 4), 3000);
+    append(&world, 1 + (uint32_t)kind_world_random(&world, 4), 3000);
     if (count == 20 || count == 40)
       cg_log_turn(world.log);
   }
   uint64_t tail = cg_log_next_position(world.log);
   for (uint64_t after = 0; after < tail + 2; after++) {
     struct cg_log_cursor *cursor = cg_log_cursor_new(world.log, after);
-    uint64_t until = after + 1 + sim_fs_random(world.sim, 6);
+    uint64_t until = after + 1 + kind_world_random(&world, 6);
     uint64_t end = until < tail ? until : tail;
     for (uint64_t position = after + 1; position < end; position++) {
       assert_int_equal(cg_log_cursor_next(cursor, until, &record, NULL), CG_OK);
@@ -234,21 +378,22 @@ static void test_a_cursor_begins_after_any_position_and_stops_at_any(void **stat
 
 /* A cursor that follows sees every record once, whatever is written between its calls. */
 static void test_a_cursor_follows_the_tail(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_record record;
   open_world(&world, state);
   struct cg_log_cursor *cursor = cg_log_cursor_new(world.log, 0);
   uint64_t position = 1;
   for (int count = 0; count < 2000; count++) {
-    switch (sim_fs_random(world.sim, 4)) {
+    switch (kind_world_random(&world, 4)) {
     case 0:
-      append(&world, 1 + (uint32_t)sim_fs_random(world.sim, 3), 800);
+      append(&world, 1 + (uint32_t)kind_world_random(&world, 3), 800);
       break;
     case 1:
       cg_log_turn(world.log);
+      cg_clock_virtual_advance(&world.clock, world.kind == KIND_WORLD_REMOTE);
       break;
     default: {
-      bool is_durable_only = sim_fs_random(world.sim, 2) == 0;
+      bool is_durable_only = kind_world_random(&world, 2) == 0;
       uint64_t until =
           is_durable_only ? cg_log_durable_position(world.log) : cg_log_next_position(world.log);
       enum cg_code code = cg_log_cursor_next(cursor, until, &record, NULL);
@@ -267,7 +412,7 @@ static void test_a_cursor_follows_the_tail(void **state) {
 }
 
 static void test_a_place_where_nothing_is_is_not_found(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_record record;
   struct cg_err err;
   open_world(&world, state);
@@ -281,150 +426,53 @@ static void test_a_place_where_nothing_is_is_not_found(void **state) {
 }
 
 static void test_statistics_count_commits(void **state) {
-  struct world world;
+  struct kind_world world;
   struct cg_log_stats stats;
   open_world(&world, state);
   append(&world, 2, 100);
   append(&world, 1, 100);
-  cg_log_turn(world.log);
+  settle(&world);
   cg_log_stats_read(world.log, &stats);
   assert_int_equal(stats.commit_count, 2);
   assert_int_equal(stats.segment_count, 1);
   assert_int_equal(stats.cut_bytes, 0);
-  if (world.kind == KIND_FILE) {
+  if (world.kind == KIND_WORLD_FILE) {
     assert_int_equal(stats.sync_count, 1);
     assert_true(stats.write_bytes > 200);
   }
   free_world(&world);
 }
 
-/* --- the memory kind alone --- */
-
-static void test_a_snapshot_holds_the_whole_commits_below_a_position(void **state) {
-  enum kind kind = KIND_MEMORY;
-  (void)state;
-  void *memory = &kind;
-  struct world world;
-  open_world(&world, &memory);
-  for (int count = 0; count < 50; count++)
-    append(&world, 1 + (uint32_t)count % 3, 100);
-  cg_log_turn(world.log);
-  size_t all = world.model.count;
-  for (uint64_t until = 0; until <= cg_log_next_position(world.log) + 1; until++) {
-    struct cg_log *snapshot = cg_log_memory_snapshot(world.log, until);
-    size_t count = 0;
-    while (count < all &&
-           world.model.commits[count].first_position + world.model.commits[count].record_count <=
-               until)
-      count++;
-    struct cg_log_options options = world.options;
-    struct cg_log *reopened;
-    options.snapshot = snapshot;
-    log_model_begin(&world.model);
-    assert_int_equal(cg_log_open_memory(&reopened, &options, NULL), CG_OK);
-    assert_null(world.model.fault);
-    assert_int_equal(world.model.seen_commit, count);
-    assert_int_equal(cg_log_next_position(reopened), world.model.seen_position);
-    assert_int_equal(cg_log_durable_position(reopened), world.model.seen_position);
-    world.model.count = count;
-    assert_null(log_model_compare(&world.model, snapshot));
-    assert_null(log_model_compare(&world.model, reopened));
-    world.model.count = all;
-    cg_log_close(snapshot, NULL);
-    cg_log_abandon(reopened);
-  }
-  assert_null(log_model_compare(&world.model, world.log));
-  free_world(&world);
-}
-
-static void test_a_memory_log_that_is_not_manual_is_durable_at_once(void **state) {
-  (void)state;
-  struct world world = {.sim = sim_fs_new(1), .kind = KIND_MEMORY};
-  world.options = (struct cg_log_options){.progress = count_progress, .progress_arg = &world};
-  assert_int_equal(open_log(&world, NULL), CG_OK);
-  append(&world, 2, 10);
-  assert_int_equal(cg_log_durable_position(world.log), 3);
-  assert_int_equal(world.progress_count, 1);
-  free_world(&world);
-}
-
-/* --- the file kind alone --- */
-
-static void test_the_modes_say_when_a_commit_counts_as_durable(void **state) {
-  (void)state;
-  for (int mode = CG_DURABILITY_FSYNC; mode <= CG_DURABILITY_MEMORY; mode++) {
-    enum kind kind = KIND_FILE;
-    void *file = &kind;
-    struct world world;
-    open_world(&world, &file);
-    cg_log_abandon(world.log);
-    sim_fs_kill(world.sim);
-    world.options.durability = (enum cg_durability)mode;
-    assert_int_equal(open_log(&world, NULL), CG_OK);
-    uint64_t syncs = sim_fs_sync_count(world.sim);
-    append(&world, 1, 100);
-    assert_int_equal(cg_log_durable_position(world.log), mode == CG_DURABILITY_MEMORY ? 2 : 1);
-    assert_true(cg_log_turn(world.log));
-    assert_int_equal(cg_log_durable_position(world.log), 2);
-    assert_int_equal(sim_fs_sync_count(world.sim), syncs + (mode == CG_DURABILITY_FSYNC));
-    cg_clock_virtual_advance(&world.clock, 49);
-    assert_false(cg_log_turn(world.log));
-    cg_clock_virtual_advance(&world.clock, 1);
-    assert_int_equal(cg_log_turn(world.log), mode != CG_DURABILITY_FSYNC);
-    assert_int_equal(sim_fs_sync_count(world.sim), syncs + 1);
-    free_world(&world);
-  }
-}
-
-static void test_an_idle_log_writes_one_mark_after_the_delay(void **state) {
-  (void)state;
-  enum kind kind = KIND_FILE;
-  void *file = &kind;
-  struct world world;
-  open_world(&world, &file);
-  assert_false(cg_log_turn(world.log));
-  append(&world, 1, 100);
-  assert_true(cg_log_turn(world.log));
-  cg_clock_virtual_advance(&world.clock, 99);
-  assert_false(cg_log_turn(world.log));
-  cg_clock_virtual_advance(&world.clock, 1);
-  assert_true(cg_log_turn(world.log));
-  cg_clock_virtual_advance(&world.clock, 10000);
-  assert_false(cg_log_turn(world.log));
-  append(&world, 1, 100); /* Behind a mark it goes on as ever. */
-  assert_true(cg_log_turn(world.log));
-  assert_null(log_model_compare(&world.model, world.log));
-  cg_log_abandon(world.log);
-  sim_fs_crash(world.sim);
-  assert_int_equal(open_log(&world, NULL), CG_OK);
-  assert_null(log_model_settle(&world.model));
-  assert_int_equal(world.model.count, 2);
-  free_world(&world);
-}
-
-#define FOR_EACH_KIND(test)                                                                        \
-  {#test " (file)", test, NULL, NULL, (void *)&file_kind}, {                                       \
-#test " (memory)", test, NULL, NULL, (void *)&memory_kind                                      \
-  }
+#define ON(name, test, kind)                                                                       \
+  { #test " (" name ")", test, NULL, NULL, (void *)&kinds[kind] }
+#define ON_EACH_KIND(test)                                                                         \
+  ON("file", test, KIND_WORLD_FILE), ON("real file", test, KIND_WORLD_FILE_REAL),                  \
+      ON("memory", test, KIND_WORLD_MEMORY), ON("remote", test, KIND_WORLD_REMOTE)
 
 int main(void) {
-  static const enum kind file_kind = KIND_FILE, memory_kind = KIND_MEMORY;
+  static const enum kind_world_kind kinds[] = {KIND_WORLD_FILE, KIND_WORLD_FILE_REAL,
+                                               KIND_WORLD_MEMORY, KIND_WORLD_REMOTE};
   const struct CMUnitTest tests[] = {
-      FOR_EACH_KIND(test_an_empty_log_begins_at_position_1),
-      FOR_EACH_KIND(test_commits_are_durable_after_a_turn_and_not_before),
-      FOR_EACH_KIND(test_another_tail_is_a_conflict),
-      FOR_EACH_KIND(test_bytes_that_are_no_records_are_refused),
-      FOR_EACH_KIND(test_a_commit_that_fits_no_segment_is_refused),
-      FOR_EACH_KIND(test_pending_bytes_are_bounded),
-      FOR_EACH_KIND(test_everything_appended_can_be_read),
-      FOR_EACH_KIND(test_a_cursor_begins_after_any_position_and_stops_at_any),
-      FOR_EACH_KIND(test_a_cursor_follows_the_tail),
-      FOR_EACH_KIND(test_a_place_where_nothing_is_is_not_found),
-      FOR_EACH_KIND(test_statistics_count_commits),
-      cmocka_unit_test(test_a_snapshot_holds_the_whole_commits_below_a_position),
-      cmocka_unit_test(test_a_memory_log_that_is_not_manual_is_durable_at_once),
-      cmocka_unit_test(test_the_modes_say_when_a_commit_counts_as_durable),
-      cmocka_unit_test(test_an_idle_log_writes_one_mark_after_the_delay),
+      ON_EACH_KIND(test_an_empty_log_begins_at_position_1),
+      ON_EACH_KIND(test_commits_are_durable_after_a_turn_and_not_before),
+      ON_EACH_KIND(test_another_tail_is_a_conflict),
+      ON_EACH_KIND(test_bytes_that_are_no_records_are_refused),
+      ON_EACH_KIND(test_a_commit_is_bounded_by_what_the_kind_can_hold),
+      ON_EACH_KIND(test_the_bound_of_a_commit_can_be_set_lower),
+      ON_EACH_KIND(test_pending_bytes_are_bounded),
+      ON_EACH_KIND(test_acknowledgement_order_is_commit_order),
+      ON_EACH_KIND(test_closing_makes_everything_durable),
+      ON("file", test_a_log_has_one_owner,
+         KIND_WORLD_FILE), /* Nobody else reaches one in memory. */
+      ON("real file", test_a_log_has_one_owner, KIND_WORLD_FILE_REAL),
+      ON("remote", test_a_log_has_one_owner, KIND_WORLD_REMOTE),
+      ON("file", test_what_a_failed_log_still_answers, KIND_WORLD_FILE),
+      ON("remote", test_what_a_failed_log_still_answers, KIND_WORLD_REMOTE),
+      ON_EACH_KIND(test_everything_appended_can_be_read),
+      ON_EACH_KIND(test_a_cursor_begins_after_any_position_and_stops_at_any),
+      ON_EACH_KIND(test_a_cursor_follows_the_tail),
+      ON_EACH_KIND(test_a_place_where_nothing_is_is_not_found),
+      ON_EACH_KIND(test_statistics_count_commits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

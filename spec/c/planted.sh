@@ -3,15 +3,17 @@
 # named test to fail; and without any, to pass.
 #
 # Usage: [CC=gcc] spec/c/planted.sh, from anywhere. Builds in a temporary directory.
-# The bugs stand in src/log behind #ifdef CG_PLANT_*; no other build defines these.
+# The bugs stand in src/log, and for the remote kind in spec/c/support, behind #ifdef CG_PLANT_*; no
+# other build defines these.
 # Last line: "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 CC="${CC:-cc}"
 flags=(-std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra -Werror -Isrc -Ispec/c)
-support=(spec/c/support/sim_fs.c spec/c/support/sim_file.c spec/c/support/log_model.c
-  spec/c/support/log_world.c)
+support=(
+  spec/c/support/{sim_fs,sim_file,log_model,log_world,kind_world,remote_server,remote_log}.c
+)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CATGA_SEEDS=300
@@ -50,6 +52,10 @@ try() {
 prefix=test_a_crash_leaves_a_prefix_with_all_acknowledged_commits
 final=test_a_failed_sync_is_final
 flip=test_a_flipped_bit_below_the_mark_is_refused_with_file_and_offset
+tail=test_another_tail_is_a_conflict
+pending=test_pending_bytes_are_bounded
+owner=test_a_log_has_one_owner
+story=test_a_kind_keeps_the_contract_in_any_story
 bits=test_a_commit_comes_back_and_every_bit_counts
 
 try "" log_crash_test ""
@@ -61,6 +67,17 @@ try CG_PLANT_EARLY_ACK log_fault_test "$final"
 try CG_PLANT_SKIP_CRC log_crash_test "$prefix"
 try CG_PLANT_SKIP_CRC log_torn_test "$flip"
 try CG_PLANT_SKIP_CRC record_test "$bits"
+
+try "" log_contract_test ""
+try "" log_contract_crash_test ""
+try CG_PLANT_NO_TAIL_CHECK log_contract_test "$tail"
+try CG_PLANT_NO_PENDING_BOUND log_contract_test "$pending"
+try CG_PLANT_ACK_ORDER log_contract_crash_test "$story (file)"
+try CG_PLANT_REMOTE_ACK_ORDER log_contract_crash_test "$story (remote)"
+try CG_PLANT_REMOTE_FENCE_IGNORED log_contract_test "$owner (remote)"
+try CG_PLANT_REMOTE_FENCE_IGNORED log_contract_crash_test "$story (remote)"
+try CG_PLANT_REMOTE_NO_TAIL_CHECK log_contract_crash_test "$story (remote)"
+try CG_PLANT_REMOTE_NUMBER_ONLY log_contract_crash_test "$story (remote)"
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -90,11 +90,12 @@ enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t si
                            struct cg_err *err) {
   if (atomic_load_explicit(&log->is_failed, memory_order_relaxed))
     return cg_log_failed(log, err);
-#ifndef CG_PLANT_NO_TAIL_CHECK /* A planted bug: proves that the tests would notice. */
+#ifdef CG_PLANT_NO_TAIL_CHECK /* A planted bug: proves that the tests would notice. */
+  expected_tail = log->next_position;
+#endif
   if (expected_tail != log->next_position)
     return cg_err_set(err, CG_ECONFLICT, "append at position %" PRIu64 ", but the tail is %" PRIu64,
                       expected_tail, log->next_position);
-#endif
   if (size > log->commit_bytes_max)
     return cg_err_set(
         err, CG_ELIMIT,
@@ -112,15 +113,14 @@ enum cg_code cg_log_append(struct cg_log *log, const uint8_t *records, size_t si
 
 enum cg_code cg_log_check_pending(const struct cg_log *log, uint64_t pending_bytes, size_t size,
                                   struct cg_err *err) {
-#ifndef CG_PLANT_NO_PENDING_BOUND /* A planted bug. */
+#ifdef CG_PLANT_NO_PENDING_BOUND /* A planted bug. */
+  pending_bytes = 0;
+#endif
   if (pending_bytes > 0 && pending_bytes + size > log->options.pending_bytes_max)
     return cg_err_set(err, CG_ELIMIT,
                       "%" PRIu64 " bytes wait to be durable and %zu more would pass "
                       "pending_bytes_max = %" PRIu64,
                       pending_bytes, size, log->options.pending_bytes_max);
-#else
-  (void)log, (void)pending_bytes, (void)size, (void)err;
-#endif
   return CG_OK;
 }
 
