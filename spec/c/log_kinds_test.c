@@ -1,5 +1,5 @@
-/* log_kinds_test.c - what only one kind of log does: snapshots of the memory kind, modes of durability
- * and marks of the file kind. What all have in common is in log_contract_test.c. */
+/* log_kinds_test.c - what only one kind of log does: snapshots of the memory kind, modes of
+ * durability and marks of the file kind. What all have in common is in log_contract_test.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -1,9 +1,9 @@
 /* kind_world.h - a log of any kind, and everything around it that may go wrong, for contract tests.
  *
- * How to use: kind_world_init, kind_world_open, append through the model, kind_world_settle or single
- * turns, kind_world_crash or kind_world_close, open again, kind_world_deinit. Every opening replays
- * into the model; log_model_settle then compares. A new kind is one value of enum kind_world_kind
- * and a line in each switch; all contract tests run on it from then on.
+ * How to use: kind_world_init, kind_world_open, append through the model, kind_world_settle or
+ * single turns, kind_world_crash or kind_world_close, open again, kind_world_deinit. Every opening
+ * replays into the model; log_model_settle then compares. A new kind is one value of enum
+ * kind_world_kind and a line in each switch; all contract tests run on it from then on.
  * Owns: the log, the model, the disk or server. Thread: one. */
 #ifndef SPEC_KIND_WORLD_H
 #define SPEC_KIND_WORLD_H
