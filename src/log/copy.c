@@ -46,6 +46,14 @@ enum cg_code cg_copy_from(struct cg_copy *copy, int from, uint64_t offset, uint6
   return CG_OK;
 }
 
+enum cg_code cg_copy_whole(struct cg_copy *copy, int from, struct cg_err *err) {
+  int64_t size = cg_io_size(copy->fs, from);
+  if (size < 0)
+    return cg_err_set(err, CG_EIO, "copy to %s: asking for the size: %s", copy->path,
+                      strerror((int)-size));
+  return cg_copy_from(copy, from, 0, (uint64_t)size, err);
+}
+
 enum cg_code cg_copy_bytes(struct cg_copy *copy, const void *bytes, size_t size,
                            struct cg_err *err) {
   int result = cg_io_write(copy->fs, copy->handle, bytes, size, copy->size);

@@ -30,6 +30,8 @@ enum cg_code cg_copy_begin(struct cg_copy *copy, const struct cg_fs *fs, const c
 /* Appends `size` bytes of the file `from` at `offset`. CG_EIO also when it is shorter. */
 enum cg_code cg_copy_from(struct cg_copy *copy, int from, uint64_t offset, uint64_t size,
                           struct cg_err *err);
+/* Appends all of the file `from`. */
+enum cg_code cg_copy_whole(struct cg_copy *copy, int from, struct cg_err *err);
 /* Appends bytes. */
 enum cg_code cg_copy_bytes(struct cg_copy *copy, const void *bytes, size_t size,
                            struct cg_err *err);

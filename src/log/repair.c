@@ -90,30 +90,43 @@ static enum cg_code note_damage(struct work *work, uint64_t number, uint64_t off
   return CG_OK;
 }
 
+/* Notes that segment `number` is missing or wrong as a whole. A rewritten one before it cannot be
+ * the last of a log (it says what must come behind it), so it is written anew as well: `kept_end`
+ * is where its commits end, or 0. */
+static enum cg_code note_whole(struct work *work, uint64_t number, uint64_t kept_end,
+                               const struct cg_err *fault, struct cg_err *err) {
+  return kept_end > 0 ? note_damage(work, number - 1, kept_end, fault, err)
+                      : note_damage(work, number, 0, fault, err);
+}
+
 /* Finds the first damage and notes it. CG_OK also when there is none. */
 static enum cg_code find_damage(struct work *work, struct cg_walk *walk, struct cg_err *err) {
   const struct cg_listing_numbers *segments = &work->files.segments;
+  uint64_t kept_end = 0; /* Of the segment before when it is a rewritten one. */
   for (size_t index = 0; index < segments->count; index++) {
     struct cg_err fault;
     if (segments->items[index] != index) {
       cg_walk_corrupt(walk, index, 0, &fault, "the file is missing, but later segments are there");
-      return note_damage(work, index, 0, &fault, err);
+      return note_whole(work, index, kept_end, &fault, err);
     }
     struct cg_segment *segment;
     enum cg_code code = cg_segment_open_to_read(&segment, work->fs, work->directory, index, &fault);
-    uint64_t offset = 0;
+    uint64_t offset = 0, next_end = 0;
     if (code == CG_OK) {
       code = cg_walk_segment(walk, segment, index + 1 == segments->count, &fault);
       offset = walk->offset;
+      next_end = segment->header.is_rewritten ? offset : 0;
       cg_segment_free(segment);
     }
     if (code == CG_ECORRUPT)
-      return note_damage(work, index, offset, &fault, err);
+      return offset > 0 ? note_damage(work, index, offset, &fault, err)
+                        : note_whole(work, index, kept_end, &fault, err);
     if (code != CG_OK)
       return cg_err_set(err, code,
                         "%s; this cannot be repaired here: if the disk is failing, copy "
                         "its files to another one first",
                         fault.message);
+    kept_end = next_end;
   }
   return CG_OK;
 }
@@ -283,8 +296,8 @@ static char *path_of(const struct work *work, const char *directory, uint64_t nu
   return cg_segment_path(directory ? directory : work->directory, name);
 }
 
-/* Writes the good part of the damaged segment into `copy`. */
-static enum cg_code write_good_part(const struct work *work, const struct cg_segment *segment,
+/* Writes the good part of the damaged segment into `copy`, as one that was never rewritten. */
+static enum cg_code write_good_part(const struct work *work, struct cg_segment *segment,
                                     struct cg_copy *copy, struct cg_err *err) {
   struct cg_segment_header header = {.number = segment->header.number,
                                      .first_position = segment->header.first_position,
@@ -296,9 +309,23 @@ static enum cg_code write_good_part(const struct work *work, const struct cg_seg
   uint8_t bytes[CG_SEGMENT_HEADER_BYTES];
   cg_segment_header_encode(&header, bytes);
   enum cg_code code = cg_copy_bytes(copy, bytes, sizeof(bytes), err);
-  if (code == CG_OK)
-    code = cg_copy_from(copy, segment->handle, CG_SEGMENT_HEADER_BYTES,
-                        work->repair->offset - CG_SEGMENT_HEADER_BYTES, err);
+
+  struct cg_reader reader; /* Gives the bytes as they are without compression. */
+  cg_reader_init(&reader, WINDOW_BYTES);
+  cg_reader_turn(&reader, segment, work->repair->offset);
+  uint64_t offset = CG_SEGMENT_HEADER_BYTES;
+  while (code == CG_OK && offset < work->repair->offset) {
+    const uint8_t *part;
+    size_t available;
+    code = cg_reader_bytes(&reader, offset, WINDOW_BYTES, &part, &available, err);
+    if (code == CG_OK && available == 0)
+      code = cg_err_set(err, CG_EIO, "%s: segment %" PRIu64 " became shorter", work->directory,
+                        header.number);
+    if (code == CG_OK)
+      code = cg_copy_bytes(copy, part, available, err);
+    offset += available;
+  }
+  cg_reader_deinit(&reader);
   return code;
 }
 
@@ -316,7 +343,7 @@ static enum cg_code copy_damaged(const struct work *work, struct cg_err *err) {
     code = cg_copy_begin(&copy, work->fs, part == 0 ? aside : temp, err);
     if (code != CG_OK)
       break;
-    code = part == 0 ? cg_copy_from(&copy, segment->handle, 0, segment->file_bytes, err)
+    code = part == 0 ? cg_copy_whole(&copy, segment->handle, err)
                      : write_good_part(work, segment, &copy, err);
     if (code == CG_OK)
       code = cg_copy_end(&copy, err);
