@@ -4,60 +4,20 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
----   GET /streams/{name}[?from=&max=&backward=1&wait=5s]    GET /livez
+---   GET /livez    and those of lua/catga/http/streams.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
-local duration = require "catga.duration"
-local events = require "catga.events"
+local answers = require "catga.http.answer"
+local streams = require "catga.http.streams"
 
 local M = {}
 
-local JSON = "application/json"
-local PROBLEM = "application/problem+json"
+local problem, refuse, answer = answers.problem, answers.refuse, answers.answer
+local number_of, is_set, waiting = answers.number_of, answers.is_set, answers.waiting
+
 local KEY_BYTES_MAX = 255     -- Of an Idempotency-Key.
-local LIST_MAX = 10000        -- Processes or events in one answer.
-local WAIT_MS_MAX = 60000     -- How long a read of a stream may wait for events.
-local POLL_MS = 20            -- How often it looks.
-
-local STATUS_OF = {
-  not_found = 404, validation = 422, invalid = 422, conflict = 409, exists = 409,
-  timeout = 504, closed = 503, failed = 503, fenced = 503, disk_full = 507, no_memory = 503,
-  error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
-  permission = 500,
-}
-
-local TITLES = {
-  [400] = "bad request", [404] = "not found", [405] = "method not allowed", [409] = "conflict",
-  [413] = "too large", [422] = "refused", [500] = "failed", [503] = "unavailable",
-  [504] = "not done in time", [507] = "no space left",
-}
-
-local function status_of(err)
-  if err.code:find("^unknown_") then return 404 end
-  if err.code == "limit" then return err.retryable and 503 or 422 end
-  return STATUS_OF[err.code] or 422
-end
-
-local function problem(status, code, message, more)
-  local document = { type = "about:blank", title = TITLES[status] or "failed", status = status,
-    code = code, detail = message }
-  for name, value in pairs(more or {}) do document[name] = value end
-  return status, PROBLEM, assert(codec.encode(document))
-end
-
-local function refuse(err, more)
-  err = errors.from(err)
-  more = more or {}
-  more.retryable = err.retryable == true
-  return problem(status_of(err), err.code, tostring(err.message), more)
-end
-
-local function answer(status, value, ...)
-  local text, err = codec.encode(value)
-  if not text then return refuse(errors.new("error", "the answer: " .. err.message)) end
-  return status, JSON, text, ...
-end
+local LIST_MAX = 10000        -- Processes in one answer.
 
 -- The data of a message, or nothing and what to answer. No body is an empty object.
 local function read_body(body)
@@ -94,46 +54,16 @@ local function publish(app, name, request)
   return answer(200, true)
 end
 
-local function is_set(value)
-  return value ~= nil and value ~= "0" and value ~= "false"
-end
-
-local function escape(text)
-  return (text:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
-end
-
--- Calls fn, which may wait for long: a graceful stop does not wait for that.
-local function waiting(app, fn, ...)
-  app.handling = app.handling - 1
-  local function finish(ok, ...)
-    app.handling = app.handling + 1
-    if not ok then error((...), 0) end
-    return ...
-  end
-  return finish(pcall(fn, ...))
-end
-
 local function start_process(app, name, request)
   local id, err, instance = app.engine:start(name, request.data)
   if not id then return refuse(err) end
   if not is_set(request.query.wait) then
-    return answer(instance and 201 or 200, { id = id }, "Location", "/processes/" .. escape(id))
+    return answer(instance and 201 or 200, { id = id }, "Location",
+      "/processes/" .. answers.escape(id))
   end
   local status, result, failure = waiting(app, app.engine.wait, app.engine, id)
   if failure ~= nil then return refuse(failure, { id = id, process_status = status }) end
   return answer(200, { id = id, status = status, result = result })
-end
-
--- A whole number of the query, or nothing and what to answer.
-local function number_of(query, name, least, most)
-  local text = query[name]
-  if text == nil then return true, nil end
-  local number = text:find("^%d+$") and tonumber(text)
-  if not number or number < least or number > most then
-    return false, problem(400, "invalid",
-      ("%s must be a whole number from %d to %.0f, got \"%s\""):format(name, least, most, text))
-  end
-  return true, number
 end
 
 local function list_processes(app, _, request)
@@ -151,39 +81,6 @@ local function show_process(app, id)
   return answer(200, process)
 end
 
--- Waits until the stream has a record of version `from`, or the time is over.
-local function wait_for(app, name, from, ms)
-  local deadline = app.clock:mono() + ms
-  while app.clock:mono() < deadline and not app.is_draining do
-    local stream = app.store:stream(name)
-    if stream and app.store:count(stream) > from then return end
-    app.clock:sleep(POLL_MS)
-  end
-end
-
-local function read_stream(app, name, request)
-  local query = request.query
-  local ok, from, kind, text = number_of(query, "from", 0, 2 ^ 53)
-  if not ok then return from, kind, text end
-  local max
-  ok, max, kind, text = number_of(query, "max", 1, LIST_MAX)
-  if not ok then return max, kind, text end
-  if query.wait then
-    local known, ms = pcall(duration.ms, query.wait, "wait")
-    if not known or ms > WAIT_MS_MAX then
-      return problem(400, "invalid", "wait must be a duration of at most 60s, such as \"5s\"")
-    end
-    waiting(app, wait_for, app, name, from or 0, ms)
-  end
-  if not app.store:stream(name) and not query.wait then
-    return problem(404, "not_found", ("there is no stream %s"):format(name))
-  end
-  local list, err = events.read(name,
-    { from = from, max = max or 100, backward = is_set(query.backward) })
-  if not list then return refuse(err) end
-  return answer(200, codec.array(list))
-end
-
 local function live(app)
   if app.is_failed then return problem(503, "failed", "the event log stopped") end
   return answer(200, { status = app.is_draining and "stopping" or "ok" })
@@ -195,7 +92,12 @@ local ROUTES = {
   queries = { POST = { send "query" } },
   events = { POST = { publish } },
   processes = { POST = { start_process }, GET = { show_process, list_processes } },
-  streams = { GET = { read_stream } },
+  streams = { GET = { streams.read, streams.list }, POST = { streams.append },
+    DELETE = { streams.delete } },
+  ["stream-info"] = { GET = { streams.info } },
+  metadata = { GET = { streams.metadata }, PUT = { streams.set_metadata } },
+  ["category-metadata"] = { GET = { streams.category_metadata },
+    PUT = { streams.set_category_metadata } },
   livez = { GET = { nil, live } },
 }
 
@@ -252,7 +154,7 @@ function M.handle(app, method, path, query, headers, body)
     return problem(503, "closed", "the app is stopping; try again later", { retryable = true })
   end
   local request = { query = query, headers = headers }
-  if method == "POST" then
+  if method == "POST" or method == "PUT" then
     local ok, data, fault_kind, fault = read_body(body)
     if not ok then return data, fault_kind, fault end
     request.data = data

@@ -25,20 +25,6 @@ function Order:execute(input)
 end'
 app catga.lua <<<'return { message_size_max = "64KiB" }'
 
-# http NAME STATUS PATTERN CURL_ARGUMENTS...: status, headers and body of one request.
-http() {
-  local name=$1 status=$2 pattern=$3 text
-  shift 3
-  text=$(curl -s -i -m "$seconds_max" --unix-socket "$CATGA_DATA/catga.sock" "$@" | tr -d '\r')
-  if ! grep -q -E "^HTTP/1.1 $status " <<<"$text"; then
-    fail "$name: not status $status: $text"
-  elif ! grep -q -E -- "$pattern" <<<"$text"; then
-    fail "$name: no /$pattern/ in: $text"
-  else
-    pass
-  fi
-}
-
 start_app
 at=http://catga
 http "alive" 200 '^\{"status":"ok"\}$' "$at/livez"

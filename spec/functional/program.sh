@@ -4,7 +4,8 @@
 # the app in $tmp/app), start_app [OPTIONS] (runs it with its data in $tmp/data, its output in
 # $tmp/run.log, its process in $pid, and waits until it serves), stop_app, wait_line TEXT (waits for
 # a line of its output), check NAME CODE PATTERN COMMAND... (runs it; its exit code and output must
-# fit), is NAME COMMAND... (must succeed), and finish, which prints the summary line.
+# fit), http NAME STATUS PATTERN CURL_ARGUMENTS... (one request), is NAME COMMAND... (must succeed),
+# and finish, which prints the summary line.
 set -uo pipefail
 
 program="${CATGA_PROGRAM:?CATGA_PROGRAM names the program}"
@@ -103,6 +104,20 @@ check() {
   got=$?
   if [ "$got" -ne "$code" ]; then
     fail "$name: exit code $got, not $code; output: $text"
+  elif ! grep -q -E -- "$pattern" <<<"$text"; then
+    fail "$name: no /$pattern/ in: $text"
+  else
+    pass
+  fi
+}
+
+# http NAME STATUS PATTERN CURL_ARGUMENTS...: status, headers and body of one request.
+http() {
+  local name=$1 status=$2 pattern=$3 text
+  shift 3
+  text=$(curl -s -i -m "$seconds_max" --unix-socket "$CATGA_DATA/catga.sock" "$@" | tr -d '\r')
+  if ! grep -q -E "^HTTP/1.1 $status " <<<"$text"; then
+    fail "$name: not status $status: $text"
   elif ! grep -q -E -- "$pattern" <<<"$text"; then
     fail "$name: no /$pattern/ in: $text"
   else

@@ -5,17 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/cli_stream_edit.h"
 #include "cli/print.h"
 #include "cli/remote.h"
 
 #define TAIL_WAIT "30s" /* One request of tail waits so long for events. */
 
 static const char read_usage[] =
-    "Usage: catga stream read STREAM [--from N] [--max N] [--backward] [-o json] [--data D]\n"
+    "Usage: catga stream read STREAM [--from N] [--to N] [--until TIME] [--max N] [--backward]\n"
+    "                         [--types A,B] [--type-prefix P] [-o json] [--data D]\n"
     "Prints events of a stream.\n"
     "  --from N     from this version on (default 0; backward: the last)\n"
+    "  --to N       up to this version\n"
+    "  --until TIME nothing later, such as 2026-01-01T00:00:00Z\n"
     "  --max N      at most so many, up to 10000 (default 100)\n"
     "  --backward   newest first\n"
+    "  --types A,B  only events of these types\n"
+    "  --type-prefix P  only events whose type begins so\n"
     "  -o json      one document a line\n"
     "  --data D     data directory of the instance (default $CATGA_DATA, else .catga)\n"
     "Exit code: 0 printed, 3 there is no such stream, or nothing runs there.\n"
@@ -29,7 +35,7 @@ static const char tail_usage[] =
     "  --data D   data directory of the instance (default $CATGA_DATA, else .catga)\n"
     "Example: catga stream tail Order-42 --from 0\n";
 
-const char cg_cli_stream_usage[] = "Usage: catga stream read|tail ... (--help after each)\n"
+const char cg_cli_stream_usage[] = "Usage: catga stream VERB ... (--help after each)\n"
                                    "Example: catga stream read Order-42\n";
 
 static const struct cg_print_column COLUMNS[] = {{"VERSION", "version", false},
@@ -46,25 +52,23 @@ struct range {
   const char *from;                /* Text of a number, or NULL. */
   const char *max;                 /* The same. */
   const char *wait;                /* A duration, or NULL. */
+  const char *to;                  /* Text of a number, or NULL. */
+  const char *until_time;          /* A time, or NULL. */
+  const char *types;               /* Types with commas between, or NULL. */
+  const char *type_prefix;         /* What a type begins with, or NULL. */
   bool is_backward;                /* Newest first. */
 };
 
 static int get(struct cg_client *client, const struct range *range, const struct cg_buf **answer) {
-  struct cg_buf *target = cg_buf_take(NULL, 256);
-  const char *names[] = {"from", "max", "wait", "backward"};
-  const char *values[] = {range->from, range->max, range->wait, range->is_backward ? "1" : NULL};
-  cg_buf_append(target, "/streams/", 9);
-  cg_client_escape(target, range->stream);
-  char separator = '?';
-  for (int i = 0; i < 4; i++) {
-    if (values[i] == NULL)
-      continue;
-    cg_buf_append(target, &separator, 1);
-    cg_buf_append(target, names[i], strlen(names[i]));
-    cg_buf_append(target, "=", 1);
-    cg_client_escape(target, values[i]);
-    separator = '&';
-  }
+  struct cg_buf *target = cg_remote_target("/streams/", range->stream);
+  cg_remote_query(target, "from", range->from);
+  cg_remote_query(target, "to", range->to);
+  cg_remote_query(target, "until_time", range->until_time);
+  cg_remote_query(target, "max", range->max);
+  cg_remote_query(target, "wait", range->wait);
+  cg_remote_query(target, "types", range->types);
+  cg_remote_query(target, "type_prefix", range->type_prefix);
+  cg_remote_query(target, "backward", range->is_backward ? "1" : NULL);
   cg_buf_append(target, "", 1);
   struct cg_client_request request = {.method = "GET", .target = (const char *)target->data};
   int code = cg_remote_call(client, &request, answer);
@@ -75,9 +79,11 @@ static int get(struct cg_client *client, const struct range *range, const struct
 /* -1: go on; else the exit code. */
 static int parse(const struct cg_cli_verb *verb, int argc, char **argv, struct range *range) {
   static const struct option options[] = {
-      {"data", required_argument, NULL, 'd'}, {"from", required_argument, NULL, 'f'},
-      {"max", required_argument, NULL, 'm'},  {"backward", no_argument, NULL, 'b'},
-      {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+      {"data", required_argument, NULL, 'd'},  {"from", required_argument, NULL, 'f'},
+      {"to", required_argument, NULL, 't'},    {"until", required_argument, NULL, 'u'},
+      {"max", required_argument, NULL, 'm'},   {"backward", no_argument, NULL, 'b'},
+      {"types", required_argument, NULL, 'T'}, {"type-prefix", required_argument, NULL, 'p'},
+      {"help", no_argument, NULL, 'h'},        {NULL, 0, NULL, 0}};
   cg_remote_init(&range->remote);
   int option;
   while ((option = cg_cli_option(verb, argc, argv, options)) != -1) {
@@ -85,6 +91,14 @@ static int parse(const struct cg_cli_verb *verb, int argc, char **argv, struct r
       range->from = optarg;
     else if (option == 'm')
       range->max = optarg;
+    else if (option == 't')
+      range->to = optarg;
+    else if (option == 'u')
+      range->until_time = optarg;
+    else if (option == 'T')
+      range->types = optarg;
+    else if (option == 'p')
+      range->type_prefix = optarg;
     else if (option == 'b')
       range->is_backward = true;
     else if (!cg_remote_option(verb, &range->remote, option))
@@ -131,8 +145,9 @@ static int stream_tail(const struct cg_cli_verb *verb, int argc, char **argv) {
   int code = parse(verb, argc, argv, &range);
   if (code >= 0)
     return code;
-  if (range.is_backward || range.max != NULL)
-    return cg_cli_wrong(verb, "--backward and --max make no sense here");
+  if (range.is_backward || range.max != NULL || range.to != NULL || range.until_time != NULL ||
+      range.types != NULL || range.type_prefix != NULL)
+    return cg_cli_wrong(verb, "of the options of read only --from makes sense here");
   struct cg_client *client = cg_remote_open(&range.remote, &code);
   if (client == NULL)
     return code;
@@ -164,6 +179,12 @@ int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
       {"read", "print events of a stream", read_usage, stream_read},
       {"tail", "print events as they come", tail_usage, stream_tail},
+      {"list", "list streams", cg_cli_stream_list_usage, cg_cli_stream_list},
+      {"info", "tell what is known of a stream", cg_cli_stream_info_usage, cg_cli_stream_info},
+      {"append", "append an event", cg_cli_stream_append_usage, cg_cli_stream_append},
+      {"delete", "hide a stream's events, or end it", cg_cli_stream_delete_usage,
+       cg_cli_stream_delete},
+      {"metadata", "print or set retention", cg_cli_stream_metadata_usage, cg_cli_stream_metadata},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

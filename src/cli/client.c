@@ -165,7 +165,9 @@ static void set_request(struct cg_client *client, const struct cg_client_request
   client->setopt(curl, CURLOPT_HTTPHEADER, headers);
   client->setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
   client->setopt(curl, CURLOPT_WRITEDATA, client->answer);
-  if (strcmp(request->method, "POST") == 0) {
+  bool has_body = strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0;
+  client->setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
+  if (has_body) {
     client->setopt(curl, CURLOPT_POST, 1L);
     client->setopt(curl, CURLOPT_POSTFIELDS, request->body != NULL ? request->body : "");
     client->setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE,

@@ -15,9 +15,9 @@ struct cg_client;
 
 /* One request. */
 struct cg_client_request {
-  const char *method; /* "GET" or "POST". */
+  const char *method; /* "GET", "POST", "PUT" or "DELETE". */
   const char *target; /* Path and query, encoded: see cg_client_escape. */
-  const char *body;   /* Of a POST; may be NULL. */
+  const char *body;   /* Of a POST or PUT; may be NULL. */
   size_t body_size;   /* Bytes of it. */
   const char *key;    /* Idempotency-Key, or NULL. */
 };

@@ -71,6 +71,41 @@ int cg_remote_call(struct cg_client *client, const struct cg_client_request *req
   return status == 404 ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
 }
 
+struct cg_buf *cg_remote_target(const char *path, const char *name) {
+  struct cg_buf *target = cg_buf_take(NULL, 256);
+  cg_buf_append(target, path, strlen(path));
+  if (name != NULL)
+    cg_client_escape(target, name);
+  return target;
+}
+
+void cg_remote_query(struct cg_buf *target, const char *name, const char *value) {
+  if (value == NULL)
+    return;
+  bool is_first = memchr(target->data, '?', target->size) == NULL;
+  cg_buf_append(target, is_first ? "?" : "&", 1);
+  cg_buf_append(target, name, strlen(name));
+  cg_buf_append(target, "=", 1);
+  cg_client_escape(target, value);
+}
+
+int cg_remote_send(const struct cg_remote_options *options, const char *method,
+                   struct cg_buf *target, const struct cg_buf *data, struct cg_client **client,
+                   const struct cg_buf **answer) {
+  int code = CG_CLI_FAILED;
+  *client = cg_remote_open(options, &code);
+  if (*client != NULL) {
+    cg_buf_append(target, "", 1);
+    struct cg_client_request request = {.method = method,
+                                        .target = (const char *)target->data,
+                                        .body = data != NULL ? (const char *)data->data : NULL,
+                                        .body_size = data != NULL ? data->size : 0};
+    code = cg_remote_call(*client, &request, answer);
+  }
+  cg_buf_unref(target);
+  return code;
+}
+
 struct cg_buf *cg_remote_data(const char *argument) {
   struct cg_buf *data = cg_buf_take(NULL, 4096);
   if (strcmp(argument, "-") != 0) {

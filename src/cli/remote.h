@@ -29,6 +29,17 @@ struct cg_client *cg_remote_open(const struct cg_remote_options *options, int *c
 /* Calls; a failure or an error document is reported. CG_CLI_FINE: *answer is the document. */
 int cg_remote_call(struct cg_client *client, const struct cg_client_request *request,
                    const struct cg_buf **answer);
+/* Path of a request: `path`, and `name` (NULL: none) encoded behind it. Not zero-terminated;
+ * release it by cg_buf_unref. */
+struct cg_buf *cg_remote_target(const char *path, const char *name);
+/* Adds name=value to the query of a path; a value that is NULL adds nothing. */
+void cg_remote_query(struct cg_buf *target, const char *name, const char *value);
+/* Opens a client in *client, calls `method` on the target, which is released, with `data` (may be
+ * NULL) as the body. CG_CLI_FINE: *answer is the document. The client is closed by the caller, also
+ * after a failure; NULL is fine. */
+int cg_remote_send(const struct cg_remote_options *options, const char *method,
+                   struct cg_buf *target, const struct cg_buf *data, struct cg_client **client,
+                   const struct cg_buf **answer);
 /* The text of an argument: itself, or, when it is "-", what stdin gives. Release it by
  * cg_buf_unref. NULL, after a complaint, when stdin is too large. */
 struct cg_buf *cg_remote_data(const char *argument);

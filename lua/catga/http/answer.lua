@@ -1,0 +1,121 @@
+--- What the handlers of HTTP requests share: answers, problem documents (RFC 9457), arguments.
+---
+--- A handler is called with the app, the name behind the folder of the path (or nothing) and the
+--- request, { query, headers, data }; it gives status, content type, body and at most one header.
+local errors = require "catga.error"
+local codec = require "catga.native.json"
+
+local M = {}
+
+local JSON = "application/json"
+local PROBLEM = "application/problem+json"
+
+local STATUS_OF = {
+  not_found = 404, validation = 422, invalid = 422, conflict = 409, exists = 409,
+  timeout = 504, closed = 503, failed = 503, fenced = 503, disk_full = 507, no_memory = 503,
+  error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
+  permission = 500, deleted = 410,
+}
+
+local TITLES = {
+  [400] = "bad request", [404] = "not found", [405] = "method not allowed", [409] = "conflict",
+  [410] = "gone",
+  [413] = "too large", [422] = "refused", [500] = "failed", [503] = "unavailable",
+  [504] = "not done in time", [507] = "no space left",
+}
+
+local function status_of(err)
+  if err.code:find("^unknown_") then return 404 end
+  if err.code == "limit" then return err.retryable and 503 or 422 end
+  return STATUS_OF[err.code] or 422
+end
+
+--- A problem document.
+---@return integer status
+---@return string content_type
+---@return string body
+function M.problem(status, code, message, more)
+  local document = { type = "about:blank", title = TITLES[status] or "failed", status = status,
+    code = code, detail = message }
+  for name, value in pairs(more or {}) do document[name] = value end
+  return status, PROBLEM, assert(codec.encode(document))
+end
+
+--- The problem document of an error.
+function M.refuse(err, more)
+  err = errors.from(err)
+  more = more or {}
+  more.retryable = err.retryable == true
+  return M.problem(status_of(err), err.code, tostring(err.message), more)
+end
+
+--- The answer that is a value; more results are a header.
+function M.answer(status, value, ...)
+  local text, err = codec.encode(value)
+  if not text then return M.refuse(errors.new("error", "the answer: " .. err.message)) end
+  return status, JSON, text, ...
+end
+
+--- Is a flag of the query set?
+function M.is_set(value)
+  return value ~= nil and value ~= "0" and value ~= "false"
+end
+
+--- Percent-encodes a name for a path.
+function M.escape(text)
+  return (text:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
+end
+
+--- Calls fn, which may wait for long: a graceful stop does not wait for that.
+function M.waiting(app, fn, ...)
+  app.handling = app.handling - 1
+  local function finish(ok, ...)
+    app.handling = app.handling + 1
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return finish(pcall(fn, ...))
+end
+
+--- A whole number of the query, or nothing and what to answer.
+function M.number_of(query, name, least, most)
+  local text = query[name]
+  if text == nil then return true, nil end
+  local number = text:find("^%d+$") and tonumber(text)
+  if not number or number < least or number > most then
+    return false, M.problem(400, "invalid",
+      ("%s must be a whole number from %d to %.0f, got \"%s\""):format(name, least, most, text))
+  end
+  return true, number
+end
+
+--- Several whole numbers of the query, { name = { least, most } }, or nothing and what to answer.
+---@return table<string, number>? values
+function M.numbers_of(query, wanted)
+  local values = {}
+  for name, range in pairs(wanted) do
+    local ok, value, kind, text = M.number_of(query, name, range[1], range[2])
+    if not ok then return nil, value, kind, text end
+    values[name] = value
+  end
+  return values
+end
+
+--- What is expected of a stream, as a query says it.
+---@param text string?
+---@return integer|string|nil
+function M.expect_of(text)
+  return text and text:find("^%d+$") and tonumber(text) or text
+end
+
+--- The list of types in a query, separated by commas.
+---@param text string?
+---@return string[]?
+function M.types_of(text)
+  if not text then return nil end
+  local list = {}
+  for name in text:gmatch("[^,]+") do list[#list + 1] = name end
+  return list
+end
+
+return M
