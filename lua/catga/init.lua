@@ -8,38 +8,15 @@ local class = require "catga.process.class"
 local host = require "catga.native.host"
 local json = require "catga.native.json"
 local projection = require "catga.projection"
-local registries = require "catga.registry"
+local aggregate = require "catga.aggregate"
+local snapshot_stores = require "catga.aggregate.snapshot_store"
 local upcast = require "catga.upcast"
+local face = require "catga.face"
 
+local loading, running = face.loading, face.running
 local MAP_MAX = 100 -- How many functions of catga.map run at the same time by default.
 
 local catga = { null = json.null, json = json, error = errors.new, dropped = upcast.dropped }
-
-local function loading(what)
-  local registry = state.loading
-  if not registry then
-    error(("%s: %s registers things and belongs at the top level of a script: it cannot be "
-      .. "called while the app runs"):format(registries.caller(), what), 0)
-  end
-  return registry
-end
-
--- The app of the running task; refused in the body of a process, where it would run on each replay.
-local function running(what, instead)
-  local task = state[1]
-  if not task or not task.app or state.loading then
-    error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
-  end
-  if task.pure then
-    error(("%s in %s, which runs on every read and must not have effects"):format(what, task.pure),
-      3)
-  end
-  if task.flow then
-    error(("%s in the body of a process would run again on every replay; %s"):format(what,
-      instead), 3)
-  end
-  return task.app
-end
 
 local function define_handler(kind, first, second)
   local spec = first
@@ -92,6 +69,16 @@ function catga.process(name) return class.define(loading("catga.process"), name)
 ---@param name string
 ---@return table projection
 function catga.projection(name) return projection.define(loading("catga.projection"), name) end
+
+--- Defines an aggregate: fill in initial, apply.<EventType> and commands, and snapshot = { ... }.
+---@class catga.AggregateFace
+---@overload fun(name: string): table
+catga.aggregate = setmetatable({
+  --- A store of snapshots in memory, for `snapshot.store`.
+  memory_snapshots = snapshot_stores.memory,
+}, {
+  __call = function(_, name) return aggregate.define(loading("catga.aggregate"), name) end,
+})
 
 --- Sets the function that runs once as a task, after recovery.
 ---@param fn fun()

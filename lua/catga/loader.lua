@@ -127,6 +127,7 @@ function M.load(app, dir)
   end
   into.source_of = function(path) return texts[path] end
   into.hash = manifest_hash(files, lib)
+  into.lib_hash = manifest_hash({}, lib)
   return M.finish(app, into, function() return run_files(files, lib, into) end)
 end
 

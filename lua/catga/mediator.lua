@@ -135,12 +135,16 @@ local function run_outermost(task, entry, data, ctx)
     task.in_unit = nil
     local unit = task.unit
     task.unit = nil
-    if not ok then return nil, value end
-    if value == nil and err ~= nil then return nil, errors.from(err) end
-    if not unit then return value end
-    local committed, fault = unit:commit()
-    if committed then return value end
-    if fault.code ~= "conflict" then return nil, fault end
+    if not ok then value, err = nil, value end
+    if value == nil and err ~= nil then
+      -- The unit itself met the conflict that it would have met at its commit.
+      if not (unit and unit.conflict == err) then return nil, errors.from(err) end
+    else
+      if not unit then return value end
+      local committed, fault = unit:commit()
+      if committed then return value end
+      if fault.code ~= "conflict" then return nil, fault end
+    end
   end
   return nil, errors.new("conflict", ("%s met a conflicting change %d times in a row")
     :format(entry.name, CONFLICT_RUNS_MAX), { retryable = true })

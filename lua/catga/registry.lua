@@ -23,16 +23,19 @@ local M = {}
 ---@field behaviors table[]
 ---@field processes table<string, catga.ProcessClass>
 ---@field projections table<string, table>
+---@field aggregates table<string, catga.AggregateClass>
 ---@field upcasts catga.Upcasts?               nil: there are none
 ---@field main function?
 ---@field hash string       of all files, set by the loader
+---@field lib_hash string?  of the modules, set by the loader; nil: there are none
+---@field source_of fun(path: string): string?  the text of a script, set by the loader
 local Registry = {}
 Registry.__index = Registry
 
 ---@return catga.Registry
 function M.new()
   return setmetatable({ handlers = {}, events = {}, behaviors = {}, processes = {},
-    projections = {}, places = {} }, Registry)
+    projections = {}, aggregates = {}, places = {} }, Registry)
 end
 
 -- file:line of the script that called into the public face.
@@ -46,6 +49,9 @@ local function caller()
   return "the C program"
 end
 M.caller = caller
+
+-- Where the named things are.
+local LISTS = { process = "processes", projection = "projections", aggregate = "aggregates" }
 
 local HANDLER_FIELDS = { name = true, input = true, handle = true, idempotent = true }
 
@@ -117,15 +123,16 @@ function Registry:upcast(kind, from, fn)
 end
 
 --- Remembers a named thing of which there may be one.
----@param kind string   "process", "projection"
+---@param kind "process"|"projection"|"aggregate"
 ---@param name string
 ---@param value table
 function Registry:named(kind, name, value)
   local at = caller()
   if type(name) ~= "string" or name == "" then
-    error(("%s: a %s needs a name (a string that is not empty)"):format(at, kind), 0)
+    error(("%s: %s %s needs a name (a string that is not empty)"):format(at,
+      kind == "aggregate" and "an" or "a", kind), 0)
   end
-  local list = self[kind == "process" and "processes" or "projections"]
+  local list = self[LISTS[kind]]
   local taken = self.places[kind .. " " .. name]
   if taken then error(("%s: %s %s is defined already, at %s"):format(at, kind, name, taken), 0) end
   self.places[kind .. " " .. name] = at
@@ -224,6 +231,10 @@ function Registry:compose(app)
     for _, entry in ipairs(list) do compose(entry) end
   end
   if self.upcasts then self.upcasts:finish() end
+  for _, name in ipairs(M.sorted_names(self.aggregates)) do
+    local class = self.aggregates[name]
+    at_place(self.places["aggregate " .. name], class.finish, class, self)
+  end
   for _, name in ipairs(M.sorted_names(self.processes)) do
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)

@@ -22,13 +22,18 @@ M.KNOWN = {
   step_timeout = { "duration", "30s" },
   step_attempts = { "count", 3, 1, 1000000 },
   step_backoff = { "duration", "1s" },
+  update_attempts = { "count", 10, 1, 1000 },  -- of an aggregate's update that meets conflicts
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
 }
 
 local UNITS = { B = 1, KiB = 1024, MiB = 1024 ^ 2, GiB = 1024 ^ 3, KB = 1e3, MB = 1e6, GB = 1e9 }
 
-local function size(text, name)
+--- Bytes of a size with a unit. Raises when it is none.
+---@param text string   "256MiB"
+---@param name string   what it is for, for the message
+---@return number bytes
+function M.size(text, name)
   local digits, unit = tostring(text):match("^(%d+)%s*(%a+)$")
   if type(text) ~= "string" or not UNITS[unit or ""] then
     error(("%s must be a size with a unit such as \"256MiB\", got %s"):format(name,
@@ -44,7 +49,7 @@ local function convert(name, known, value)
     if not ms then error(fault, 0) end
     return ms
   end
-  if kind == "size" then return size(value, name) end
+  if kind == "size" then return M.size(value, name) end
   if kind == "count" then
     local low, high = known[3], known[4]
     if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then

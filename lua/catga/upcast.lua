@@ -9,8 +9,8 @@
 --- An event's schema version is `schema` in its metadata, 1 when it is missing; new events are
 --- written with the newest version. What an upcaster renames goes on as version 1 of the new type.
 --- Upcasters run on every read: they change nothing that is stored and must have no effects.
-local state = require "catga.state"
 local errors = require "catga.error"
+local pure = require "catga.pure"
 
 local M = {}
 
@@ -123,11 +123,7 @@ end
 
 -- Calls one upcaster, outside of what may have effects.
 local function call(upcaster, event, schema)
-  local task = state[1]
-  local before = task and task.pure
-  if task then task.pure = "an upcaster" end
-  local ok, data, kind = xpcall(upcaster.fn, errors.catch, event.data, event)
-  if task then task.pure = before end
+  local ok, data, kind = pure.call("an upcaster", upcaster.fn, event.data, event)
   if not ok then
     refuse(event, upcaster.at, schema, "the upcaster failed: %s",
       (tostring(data.message):gsub("%%", "%%%%")))

@@ -1,0 +1,129 @@
+--- Reading an aggregate back: its newest snapshot, then the events after it.
+local state = require "catga.state"
+local errors = require "catga.error"
+local json = require "catga.native.json"
+local native_task = require "catga.native.task"
+local presenter = require "catga.event"
+local fold = require "catga.aggregate.fold"
+local snapshots = require "catga.aggregate.snapshot"
+
+local M = {}
+
+local PAGE = 500 -- Events read and applied before other tasks get their turn.
+
+--- How far to read.
+---@class catga.Until
+---@field version integer?  up to this version
+---@field at number?        Unix ms: up to the last event that is not later
+
+--- What was read.
+---@class catga.Walk
+---@field class catga.AggregateClass
+---@field id string
+---@field stream string
+---@field state table
+---@field version integer        of the last event seen; -1: none
+---@field base integer           version of the snapshot that it began with; -1: none
+---@field base_time number?      time of that snapshot, else of the first event
+---@field bytes integer          of the events since; counted only when a snapshot rule asks for it
+---@field event_id string?       id of the last stored event
+---@field is_staged boolean?     events were applied that the open unit has staged
+
+-- Applies one page of stored events; true: the end that was asked for is reached.
+local function take(app, walk, ctx, events, until_ms)
+  local is_end = false
+  for i, event in ipairs(events) do
+    if until_ms and event.time > until_ms then
+      for last = #events, i, -1 do events[last] = nil end
+      is_end = true
+      break
+    end
+    if event.version ~= walk.version + 1 then
+      error(errors.new("truncated", ("stream %s has no event of version %d any more, and no "
+        .. "snapshot stands in for it: the state of %s %s cannot be made"):format(walk.stream,
+        walk.version + 1, walk.class.name, walk.id)), 0)
+    end
+    walk.version, walk.event_id = event.version, event.id
+    walk.base_time = walk.base_time or event.time
+  end
+  presenter.present_all(app, events)
+  local rules = walk.class.snapshots
+  if rules and rules.bytes then
+    for _, event in ipairs(events) do walk.bytes = walk.bytes + #(json.encode(event.data) or "") end
+  end
+  fold.apply(walk.class, walk.state, ctx, events)
+  return is_end
+end
+
+-- Applies the stored events behind walk.version.
+local function read_stored(app, walk, ctx, upto)
+  local last = upto and upto.version or math.huge
+  while walk.version < last do
+    local number = app.store:stream(walk.stream)
+    if not number or walk.version + 1 >= app.store:count(number) then return true end
+    local events, err = app.store:read(number, walk.version + 1,
+      math.min(PAGE, last - walk.version))
+    if not events then return nil, err end
+    local count = #events
+    if count == 0 or take(app, walk, ctx, events, upto and upto.at) then return true end
+    if count == PAGE and native_task.can_park() then native_task.yield() end
+  end
+  return true
+end
+
+-- Applies what the open unit of work has staged for the stream.
+local function take_staged(app, walk, ctx)
+  local unit = state[1].unit
+  local number = unit and unit.n > 0 and app.store:stream(walk.stream)
+  if not number then return end
+  local events = {}
+  for i = 1, unit.n do
+    local op = unit.ops[i]
+    if op.stream == number then
+      walk.version, walk.is_staged = walk.version + 1, true
+      events[#events + 1] = { stream = walk.stream, type = op.type, data = json.decode(op.data),
+        version = walk.version, metadata = op.schema and { schema = op.schema } or nil }
+    end
+  end
+  presenter.present_all(app, events)
+  fold.apply(walk.class, walk.state, ctx, events)
+end
+
+-- Begins with the newest snapshot that fits, else with the initial state.
+local function begin(app, class, id, upto)
+  local walk = { class = class, id = id, stream = class.name .. "-" .. id, version = -1, base = -1,
+    bytes = 0 }
+  local snapshot = class.snapshots and snapshots.find(app, class, id, upto)
+  if not snapshot then
+    walk.state = fold.initial(class, id)
+    return walk
+  end
+  walk.state, walk.version, walk.base = json.decode(snapshot.state), snapshot.version,
+    snapshot.version
+  walk.base_time, walk.event_id = snapshot.time, snapshot.event
+  return walk
+end
+
+--- Reads the events of an aggregate and makes its state. Raises for faults of the scripts. May
+--- yield.
+---@param app catga.App
+---@param class catga.AggregateClass
+---@param id string
+---@param upto catga.Until?  default: all, with what the open unit of work has staged
+---@return catga.Walk? walk
+---@return catga.Error? err  "not_found": there is no such version; "corrupt", "io_error", ...
+function M.read(app, class, id, upto)
+  local walk = begin(app, class, id, upto)
+  local ctx = fold.ctx(id, walk.stream)
+  local ok, err = read_stored(app, walk, ctx, upto)
+  if not ok then return nil, err end
+  if not upto then take_staged(app, walk, ctx) end
+  if upto and upto.version and walk.version ~= upto.version then
+    return nil, errors.new("not_found", ("stream %s has no version %d; its newest is %s"):format(
+      walk.stream, upto.version, walk.version < 0 and "none" or tostring(walk.version)))
+  end
+  if class.snapshots and not (upto or walk.is_staged) then snapshots.after_load(app, walk) end
+  return walk
+end
+
+return M

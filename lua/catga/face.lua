@@ -1,0 +1,40 @@
+--- What the functions of the public face have in common: when they may be called.
+local state = require "catga.state"
+local registries = require "catga.registry"
+
+local M = {}
+
+--- The generation of scripts that is being loaded; raises when none is.
+---@param what string  the function, for the error
+---@return catga.Registry
+function M.loading(what)
+  local registry = state.loading
+  if not registry then
+    error(("%s: %s registers things and belongs at the top level of a script: it cannot be "
+      .. "called while the app runs"):format(registries.caller(), what), 0)
+  end
+  return registry
+end
+
+--- The app of the running task; raises at the caller of the function that asks, while scripts load,
+--- and where the call would be repeated on every replay or read.
+---@param what string     the function, for the error
+---@param instead string  what to do in the body of a process
+---@return catga.App
+function M.running(what, instead)
+  local task = state[1]
+  if not task or not task.app or state.loading then
+    error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
+  end
+  if task.pure then
+    error(("%s in %s, which runs on every read and must not have effects"):format(what, task.pure),
+      3)
+  end
+  if task.flow then
+    error(("%s in the body of a process would run again on every replay; %s"):format(what,
+      instead), 3)
+  end
+  return task.app
+end
+
+return M
