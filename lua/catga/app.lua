@@ -14,6 +14,7 @@ local mediator = require "catga.mediator"
 local engine = require "catga.process.engine"
 local journal = require "catga.process.journal"
 local projections = require "catga.projection"
+local subscriptions = require "catga.subscription"
 
 local M = {}
 
@@ -26,6 +27,7 @@ local M = {}
 ---@field mediator catga.Mediator
 ---@field engine catga.Engine
 ---@field projections catga.Projections
+---@field subscriptions catga.Subscriptions
 ---@field json table
 ---@field stopping boolean?
 ---@field is_closed boolean?     the store is closed, or about to be
@@ -160,6 +162,7 @@ function M.open(opts)
   app.mediator = mediator.new(app)
   app.engine = engine.new(app)
   app.projections = projections.new(app)
+  app.subscriptions = subscriptions.new(app)
   local generation
   if opts.dir then
     generation, err = loader.load(app, app.dir)
@@ -180,6 +183,7 @@ function App:start()
   self.projections:start()
   local count = self.engine:recover()
   if count > 0 then self:say("info", ("recovering %d unfinished processes"):format(count)) end
+  self.subscriptions:start()
   if self.registry.main then
     tasks.spawn(self, function()
       local ok, failure = xpcall(self.registry.main, errors.catch)
@@ -214,6 +218,7 @@ function App:reload()
   if generation.hash == self.registry.hash then return true end
   self.registry = generation
   self.projections:reloaded()
+  self.subscriptions:reloaded()
   self.engine:recover() -- Processes whose script was missing, or did not fit, may go on.
   self:say("info", "scripts reloaded")
   return true
@@ -238,7 +243,7 @@ function App:failed(err)
 end
 
 local function running_attempts(app)
-  local count = 0
+  local count = app.subscriptions:working()
   for _, p in pairs(app.engine.active) do
     if p.task and p.task.limit then count = count + 1 end
   end
@@ -260,8 +265,10 @@ function App:stop()
   self.stopping = true
   if self.watcher then self.watcher:stop() end
   for _, p in pairs(self.engine.active) do p.halt, p.special = true, true end
+  self.subscriptions:halt()
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
+  self.subscriptions:stop()
   self.projections:stop()
   drop_processes(self)
   self.is_closed = true
@@ -276,6 +283,7 @@ end
 function App:abandon()
   self.stopping, self.is_closed = true, true
   drop_processes(self)
+  self.subscriptions:abandon()
   self.projections:abandon()
   self.store:abandon()
   self.engine:stopped()

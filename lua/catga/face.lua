@@ -20,19 +20,21 @@ end
 --- and where the call would be repeated on every replay or read.
 ---@param what string     the function, for the error
 ---@param instead string  what to do in the body of a process
+---@param level integer?  where it raises, as for error; default 3
 ---@return catga.App
-function M.running(what, instead)
+function M.running(what, instead, level)
+  level = level or 3
   local task = state[1]
   if not task or not task.app or state.loading then
-    error(what .. " can only be called while the app runs; nothing runs while scripts load", 3)
+    error(what .. " can only be called while the app runs; nothing runs while scripts load", level)
   end
   if task.pure then
     error(("%s in %s, which runs on every read and must not have effects"):format(what, task.pure),
-      3)
+      level)
   end
   if task.flow then
     error(("%s in the body of a process would run again on every replay; %s"):format(what,
-      instead), 3)
+      instead), level)
   end
   return task.app
 end

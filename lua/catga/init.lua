@@ -10,6 +10,8 @@ local json = require "catga.native.json"
 local projection = require "catga.projection"
 local aggregate = require "catga.aggregate"
 local snapshot_stores = require "catga.aggregate.snapshot_store"
+local subscription = require "catga.subscription"
+local subscription_face = require "catga.subscription.face"
 local upcast = require "catga.upcast"
 local face = require "catga.face"
 
@@ -37,11 +39,15 @@ function catga.command(spec, handle) define_handler("command", spec, handle) end
 ---@param handle (fun(query: any, ctx: catga.Ctx): any, any)?
 function catga.query(spec, handle) define_handler("query", spec, handle) end
 
---- Registers an event handler; any number a type. Runs after the commit.
+--- Registers an event handler; any number a type. Runs after the commit; with options, from the
+--- log and with a checkpoint: no event is missed when the program is killed.
 ---@param name string
+---@param opts table?  durable = its name, and what catga.events.subscribe takes: attempts, group
 ---@param handle fun(event: any, ctx: catga.Ctx)
-function catga.on(name, handle)
-  loading("catga.on"):on(name, handle)
+function catga.on(name, opts, handle)
+  local registry = loading("catga.on")
+  if type(opts) == "table" then return subscription.define_on(registry, name, opts, handle) end
+  registry:on(name, opts)
 end
 
 --- Registers an upcaster: stored events of the type and schema version become the next version
@@ -275,6 +281,11 @@ for name, fn in pairs(events) do
     return fn(...)
   end
 end
+
+catga.events.subscribe, catga.events.follow = subscription_face.subscribe, subscription_face.follow
+
+--- Subscriptions with a name from outside.
+catga.subscriptions = subscription_face.subscriptions
 
 --- Processes from outside.
 catga.processes = {}

@@ -21,10 +21,12 @@ local M = {}
 ---@field handlers table<string, catga.Entry>    commands and queries
 ---@field events table<string, catga.Entry[]>
 ---@field behaviors table[]
+---@field ordered table[]?  the same, outermost first, once they are composed
 ---@field processes table<string, catga.ProcessClass>
 ---@field projections table<string, table>
 ---@field aggregates table<string, catga.AggregateClass>
 ---@field upcasts catga.Upcasts?               nil: there are none
+---@field subscriptions table<string, table>
 ---@field main function?
 ---@field hash string       of all files, set by the loader
 ---@field lib_hash string?  of the modules, set by the loader; nil: there are none
@@ -35,7 +37,7 @@ Registry.__index = Registry
 ---@return catga.Registry
 function M.new()
   return setmetatable({ handlers = {}, events = {}, behaviors = {}, processes = {},
-    projections = {}, aggregates = {}, places = {} }, Registry)
+    projections = {}, aggregates = {}, subscriptions = {}, places = {} }, Registry)
 end
 
 -- file:line of the script that called into the public face.
@@ -139,6 +141,17 @@ function Registry:named(kind, name, value)
   list[name] = value
 end
 
+--- Registers a subscription with a name.
+---@param definition table  name, at, entry
+function Registry:subscription(definition)
+  local name, at = definition.name, definition.at
+  local taken = self.subscriptions[name]
+  if taken then
+    error(("%s: there is a subscription %s already, at %s"):format(at, name, taken.at), 0)
+  end
+  self.subscriptions[name] = definition
+end
+
 --- Sets the function that runs once after recovery.
 ---@param fn function
 function Registry:set_main(fn)
@@ -217,15 +230,20 @@ function M.sorted_names(list)
   return names
 end
 
+--- Composes one handler; the order of the behaviors is known.
+---@param entry catga.Entry
+---@param app catga.App
+function Registry:compose_one(entry, app)
+  entry.app, entry.registry = app, self
+  local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
+  entry.run = behaviors.compose(app, entry, self.ordered, check)
+end
+
 --- Composes all handlers. Called once when every file is loaded; raises on contradictions.
 ---@param app catga.App
 function Registry:compose(app)
-  local ordered = behaviors.order(self.behaviors)
-  local function compose(entry)
-    entry.app, entry.registry = app, self
-    local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
-    entry.run = behaviors.compose(app, entry, ordered, check)
-  end
+  self.ordered = behaviors.order(self.behaviors)
+  local function compose(entry) self:compose_one(entry, app) end
   for _, name in ipairs(M.sorted_names(self.handlers)) do compose(self.handlers[name]) end
   for _, list in pairs(self.events) do
     for _, entry in ipairs(list) do compose(entry) end
@@ -235,6 +253,7 @@ function Registry:compose(app)
     local class = self.aggregates[name]
     at_place(self.places["aggregate " .. name], class.finish, class, self)
   end
+  for _, definition in pairs(self.subscriptions) do compose(definition.entry) end
   for _, name in ipairs(M.sorted_names(self.processes)) do
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)
