@@ -50,8 +50,9 @@ SUPPORT_SOURCES := $(wildcard spec/c/support/*.c)
 FUZZ_SOURCES    := $(wildcard spec/fuzz/*_fuzz.c)
 STORE_CRASH     := $(wildcard spec/crash/store/*.c)
 BENCH_SOURCES   := $(wildcard bench/c/*.c)
+PEER_SOURCES    := $(wildcard bench/c/peers/*.c)
 FORMATTED       := $(wildcard src/*.c src/*/*.[ch] include/*.h spec/c/*.[ch] spec/c/*/*.[ch] \
-	spec/fuzz/*.[ch] spec/crash/*/*.[ch] bench/c/*.[ch] examples/*/*.[ch])
+	spec/fuzz/*.[ch] spec/crash/*/*.[ch] bench/c/*.[ch] bench/c/*/*.[ch] examples/*/*.[ch])
 
 comma := ,
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -158,11 +159,11 @@ fuzz:
 fuzz-programs: $(FUZZ_PROGRAMS)
 
 bench:
-	$(Q)scripts/setup test
+	$(Q)scripts/setup bench
 	$(SUBMAKE) all bench-programs
 	$(Q)BUILD=$(BUILD) ONLY=$(ONLY) RUNS=$(RUNS) scripts/bench
 
-bench-programs: $(BENCH_PROGRAMS)
+bench-programs: $(BENCH_PROGRAMS) $(BUILD)/bench/peer_bench
 
 # Compiling. Objects also depend on the flags they were made with.
 
@@ -230,6 +231,9 @@ $(BUILD)/test/store_crash: $(call object,$(STORE_CRASH)) $(LIBRARY)
 $(BUILD)/fuzz/%_fuzz: $(BUILD)/obj/spec/fuzz/%_fuzz.o $(SUPPORT_LIBRARY) $(LIBRARY)
 	$(call link,-fsanitize=fuzzer)
 
+$(BUILD)/bench/peer_bench: $(call object,$(PEER_SOURCES)) $(LIBRARY)
+	$(call link,) -llmdb -lhiredis
+
 $(BUILD)/bench/%: $(BUILD)/obj/bench/c/%.o $(SUPPORT_LIBRARY) $(LIBRARY)
 	$(call link,)
 
@@ -251,4 +255,4 @@ clean:
 	rm -rf $(BUILD)
 
 -include $(patsubst %.o,%.d,$(call object,$(LIB_SOURCES) $(PROGRAM_SOURCES) $(TEST_SOURCES) \
-	$(SUPPORT_SOURCES) $(FUZZ_SOURCES) $(STORE_CRASH) $(BENCH_SOURCES) spec/fuzz/replay_main.c) $(EMBEDDED_OBJECT))
+	$(SUPPORT_SOURCES) $(FUZZ_SOURCES) $(STORE_CRASH) $(BENCH_SOURCES) $(PEER_SOURCES) spec/fuzz/replay_main.c) $(EMBEDDED_OBJECT))
