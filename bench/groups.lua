@@ -7,6 +7,7 @@
 --- One group.
 ---@class bench.Group
 ---@field name string
+---@field is_long boolean?   run only when it is named
 ---@field commands bench.Command[]  run in turn, so that both sides of a ratio see the same machine
 ---@field rows bench.Row[]
 
@@ -72,7 +73,38 @@ local function json()
   return group
 end
 
+local PEERS = { "sqlite", "lmdb", "redis" }
+local LARGE_EVENTS, LARGE_STREAMS = 10000000, 1000000
+
+-- The same work for our store and each of the others; one row a peer.
+local function peers(name, arguments, lines)
+  local group = { name = name, commands = {}, rows = {}, is_long = name == "large" }
+  for _, peer in ipairs { "catga", unpack(PEERS) } do
+    local run = ("$BUILD/bench/peer_bench %s $DATA%s"):format(peer, arguments)
+    group.commands[#group.commands + 1] = { run = run }
+  end
+  for _, line in ipairs(lines) do
+    for _, peer in ipairs(PEERS) do
+      group.rows[#group.rows + 1] = { what = "catga " .. line[1], floor = peer .. " " .. line[1],
+        better = line[2], budget = line[3] }
+    end
+  end
+  return group
+end
+
 return {
+  peers("peers", "", {
+    { "appends of one writer", "more" },
+    { "appends of 64 writers", "more" },
+    { "events in batches of 100", "more" },
+    { "events read by stream", "more" },
+    { "events read over all", "more", 5000000 },
+  }),
+  peers("large", (" %d %d"):format(LARGE_EVENTS, LARGE_STREAMS), {
+    { "events loaded", "more" },
+    { ("open with %d events"):format(LARGE_EVENTS), "less", 1000 },
+    { ("memory with %d events"):format(LARGE_EVENTS), "less" },
+  }),
   {
     name = "dispatch",
     commands = {

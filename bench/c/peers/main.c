@@ -105,10 +105,12 @@ static void appends_and_reads(const struct peer *peer, const char *directory) {
   peer->close();
 }
 
-/* Resident memory of this process, MiB. */
-static double resident_mib(void) {
+/* Resident memory of the peer's process, MiB. */
+static double resident_mib(const struct peer *peer) {
   long pages = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
+  char path[64];
+  snprintf(path, sizeof(path), "/proc/%d/statm", peer->process ? peer->process() : (int)getpid());
+  FILE *file = fopen(path, "r");
   if (!file || fscanf(file, "%*d %ld", &pages) != 1)
     peer_fail("memory", "cannot be read");
   fclose(file);
@@ -151,7 +153,7 @@ static void open_large(const struct peer *peer, const char *directory, uint32_t 
   peer->open(directory);
   uint64_t found = peer->read_stream(streams / 2);
   printf("%s open with %u events: %.1f ms\n", peer->name, count, (now_s() - begin_s) * 1000);
-  printf("%s memory with %u events: %.1f MiB\n", peer->name, count, resident_mib());
+  printf("%s memory with %u events: %.1f MiB\n", peer->name, count, resident_mib(peer));
   if (found != count / streams)
     peer_fail(peer->name, "reading a stream gives another number of events");
   peer->close();

@@ -28,6 +28,8 @@ struct peer {
   uint64_t (*read_stream)(uint32_t stream);
   /* Reads all in the order of commits; how many events. */
   uint64_t (*read_all)(void);
+  /* The process whose memory counts; NULL: this one. */
+  int (*process)(void);
   /* Closes it; all is durable. */
   void (*close)(void);
 };

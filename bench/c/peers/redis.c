@@ -1,5 +1,5 @@
-/* redis.c - an event store as one would make it on Redis Streams with appendfsync always: each event
- * in the stream of its own and in one of all events, in one transaction.
+/* redis.c - an event store as one would make it on Redis Streams with appendfsync always: each
+ * event in the stream of its own and in one of all events, in one transaction.
  *
  * The server is started on a Unix socket in the directory and ended with the connection. 64 writers
  * are 64 connections whose requests are under way at a time.
@@ -154,6 +154,10 @@ static void redis_close(void) {
   waitpid(state.server, NULL, 0);
 }
 
+static int redis_process(void) {
+  return state.server;
+}
+
 const struct peer peer_redis = {.name = "redis",
                                 .open = redis_open,
                                 .append = redis_append,
@@ -161,4 +165,5 @@ const struct peer peer_redis = {.name = "redis",
                                 .load = redis_load,
                                 .read_stream = redis_read_stream,
                                 .read_all = redis_read_all,
+                                .process = redis_process,
                                 .close = redis_close};
