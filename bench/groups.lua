@@ -20,6 +20,7 @@
 --- One row of the table.
 ---@class bench.Row
 ---@field what string    the line that is shown
+---@field title string?  what to call it; default `what`
 ---@field floor string?  the line that it is compared with
 ---@field budget number?
 ---@field better "more"|"less"
@@ -86,7 +87,7 @@ local function peers(name, arguments, lines)
   for _, line in ipairs(lines) do
     for _, peer in ipairs(PEERS) do
       group.rows[#group.rows + 1] = { what = "catga " .. line[1], floor = peer .. " " .. line[1],
-        better = line[2], budget = line[3] }
+        title = line[1] .. ", " .. peer, better = line[2], budget = line[3] }
     end
   end
   return group
