@@ -79,7 +79,7 @@ local LARGE_EVENTS, LARGE_STREAMS = 10000000, 1000000
 
 -- The same work for our store and each of the others; one row a peer.
 local function peers(name, arguments, lines)
-  local group = { name = name, commands = {}, rows = {}, is_long = name == "large" }
+  local group = { name = name, is_long = name == "large", commands = {}, rows = {} }
   for _, peer in ipairs { "catga", unpack(PEERS) } do
     local run = ("$BUILD/bench/peer_bench %s $DATA%s"):format(peer, arguments)
     group.commands[#group.commands + 1] = { run = run }

@@ -86,9 +86,10 @@ local function print_group(group, values, units)
     local ours, lowest, highest = median(values[row.what])
     local floor = row.floor and median(values[row.floor])
     local ratio = ratio_of(values[row.what], row.floor and values[row.floor])
-    print(FORMAT:format(row.title or row.what, show(ours), show(floor), show(ratio), show(row.budget),
+    local title = row.title or row.what
+    print(FORMAT:format(title, show(ours), show(floor), show(ratio), show(row.budget),
       units[row.what] or "not measured", verdict(row, ours)))
-    local fields = { "bench", group.name, row.title or row.what, units[row.what] or "-", ours or "-",
+    local fields = { "bench", group.name, title, units[row.what] or "-", ours or "-",
       floor or "-", ratio or "-", row.budget or "-", #(values[row.what] or {}), lowest or "-",
       highest or "-" }
     for i = 1, #fields do fields[i] = tostring(fields[i]) end
