@@ -7,7 +7,7 @@
  * the commits must be there, in order, none twice, and at least all that were acknowledged; and in
  * the end, on a good network, everything becomes durable.
  * Power lost in the middle of a file call is in log_crash_test.c.
- * CATGA_SEEDS=n runs n stories a kind instead of 500; CATGA_SEED=n runs one of each and tells it. */
+ * CATGA_SEEDS=n runs n stories a kind instead of 500; CATGA_SEED=n plays and tells one of each. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -153,16 +153,18 @@ bool kind_world_settle(struct kind_world *world, struct cg_log *log) {
   return false;
 }
 
-void kind_world_end(struct kind_world *world, struct cg_log *log, bool is_power_lost) {
-  if (world->kind == KIND_WORLD_MEMORY) {
-    uint64_t durable = cg_log_durable_position(log), next = cg_log_next_position(log);
-    uint64_t until = durable + kind_world_random(world, next - durable + 1);
-    struct cg_log *remains = cg_log_memory_snapshot(log, until);
-    if (world->remains)
-      cg_log_abandon(world->remains);
-    world->remains = remains;
-  }
-  cg_log_abandon(log);
+void kind_world_keep(struct kind_world *world, const struct cg_log *log, bool is_whole) {
+  if (world->kind != KIND_WORLD_MEMORY)
+    return;
+  uint64_t durable = cg_log_durable_position(log), next = cg_log_next_position(log);
+  uint64_t until = is_whole ? next : durable + kind_world_random(world, next - durable + 1);
+  struct cg_log *remains = cg_log_memory_snapshot(log, until);
+  if (world->remains)
+    cg_log_abandon(world->remains);
+  world->remains = remains;
+}
+
+void kind_world_lose(struct kind_world *world, bool is_power_lost) {
   if (world->kind == KIND_WORLD_FILE && is_power_lost)
     sim_fs_crash(world->sim);
   else if (world->kind == KIND_WORLD_FILE)
@@ -170,19 +172,15 @@ void kind_world_end(struct kind_world *world, struct cg_log *log, bool is_power_
 }
 
 void kind_world_crash(struct kind_world *world, bool is_power_lost) {
-  struct cg_log *log = world->log;
+  kind_world_keep(world, world->log, false);
+  cg_log_abandon(world->log);
   world->log = NULL;
-  kind_world_end(world, log, is_power_lost);
+  kind_world_lose(world, is_power_lost);
 }
 
 enum cg_code kind_world_close(struct kind_world *world, struct cg_err *err) {
-  struct cg_log *log = world->log;
-  if (world->kind == KIND_WORLD_MEMORY) { /* What it held is all there is to find. */
-    if (world->remains)
-      cg_log_abandon(world->remains);
-    world->remains = cg_log_memory_snapshot(log, UINT64_MAX);
-  }
-  enum cg_code code = cg_log_close(log, err);
+  kind_world_keep(world, world->log, true);
+  enum cg_code code = cg_log_close(world->log, err);
   world->log = NULL;
   return code;
 }

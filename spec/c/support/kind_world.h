@@ -62,12 +62,16 @@ const char *kind_world_check(struct kind_world *world);
 /* A random number below `bound`. */
 uint64_t kind_world_random(struct kind_world *world, uint64_t bound);
 
-/* Ends the program that has `log` open, with no chance to do anything, and frees the log. Power is
- * lost as well when `is_power_lost` and the kind has a disk that can lose. */
-void kind_world_end(struct kind_world *world, struct cg_log *log, bool is_power_lost);
-/* The same for world->log. */
+/* Ends the program that has world->log open, with no chance to do anything; the log is freed. Power
+ * is lost as well when `is_power_lost` and the kind has a disk that can lose. */
 void kind_world_crash(struct kind_world *world, bool is_power_lost);
 /* Closes world->log; what cg_log_close returns. */
 enum cg_code kind_world_close(struct kind_world *world, struct cg_err *err);
+
+/* What is around the end of a log that the test ends itself: before it, the memory kind keeps what
+ * the next opening finds, all of it or what a crash may have left; */
+void kind_world_keep(struct kind_world *world, const struct cg_log *log, bool is_whole);
+/* after it, the disk loses what it may lose. */
+void kind_world_lose(struct kind_world *world, bool is_power_lost);
 
 #endif
