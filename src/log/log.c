@@ -171,6 +171,13 @@ void cg_log_waypoints(struct cg_log *log, uint64_t number, const struct cg_log_w
     log->kind->waypoints(log, number, waypoints, count);
 }
 
+enum cg_code cg_log_replace(struct cg_log *log, const struct cg_log_seal *seal,
+                            struct cg_err *err) {
+  if (!log->kind->replace)
+    return cg_err_set(err, CG_EINVAL, "a log of this kind has no segments to replace");
+  return log->kind->replace(log, seal, err);
+}
+
 bool cg_log_turn(struct cg_log *log) {
   assert(log->options.manual);
   return log->kind->turn(log);

@@ -238,14 +238,20 @@ enum cg_code cg_log_scan(const char *path, const struct cg_fs *fs, const struct 
  * open, writes a new file beside the old one, without the records that `keep` (NULL: all are kept)
  * answers false for, and with `compress` in zstd blocks. Records keep their positions; the segment
  * keeps its range of positions and the chain it ended with. *seal gets the seal of the new file,
- * which cg_log_scan can read already when `seal->nonce` is the new one.
+ * which cg_log_scan can read already when `seal->nonce` is the new one. Only one rewriting of a
+ * segment at a time; nothing is left behind when it fails.
  * cg_log_replace, on the loop thread, makes it the segment's file; places in that segment are
- * other ones from then on. A file that was never made the segment's is removed by the next open.
- * CG_ECORRUPT, CG_EIO, CG_EFULL, CG_ENOTFOUND. */
+ * other ones from then on, and given waypoints are forgotten. A crash leaves the old file or the
+ * new one. A file that was never made the segment's is removed by the next open.
+ * Both: CG_ECORRUPT, CG_EIO, CG_EFULL, CG_ENOTFOUND (no such segment or file). Replace: CG_EINVAL
+ * not sealed, or the file does not fit the segment; CG_EIO also when the directory cannot be
+ * synced: then the new file is in use (see cg_log_seals), but a crash may bring back the old. */
 struct cg_log_rewrite {
   bool (*keep)(void *arg, const struct cg_record *record); /* May be NULL. */
   void *arg;                                               /* Passed to keep. */
   bool compress;                                           /* Write zstd blocks. */
+  int level;                                               /* Of zstd, 1..19; 0: 3. */
+  uint64_t nonce_seed; /* 0: the nonce from the system's randomness. */
 };
 enum cg_code cg_log_rewrite(const char *path, const struct cg_fs *fs, struct cg_log_seal *seal,
                             const struct cg_log_rewrite *rewrite, struct cg_err *err);

@@ -9,32 +9,16 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/mem.h"
 #include "log/io.h"
 #include "log/log_file.h"
+#include "log/nonce.h"
 #include "log/recovery.h"
 
 static const struct cg_log_kind file_kind;
 
 /* --- segments --- */
-
-/* 64 well-mixed bits from the seed and a count, or from the system when there is no seed. */
-static enum cg_code draw(const struct cg_log_file *file, uint64_t count, uint64_t *value,
-                         struct cg_err *err) {
-  uint64_t seed = file->log.options.nonce_seed;
-  if (seed == 0) {
-    if (getrandom(value, sizeof(*value), 0) != sizeof(*value))
-      return cg_err_set(err, CG_EIO, "getrandom: %s", strerror(errno));
-    return CG_OK;
-  }
-  uint64_t mixed = seed + (count + 1) * UINT64_C(0x9e3779b97f4a7c15); /* SplitMix64. */
-  mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-  mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94d049bb133111eb);
-  *value = mixed ^ mixed >> 31;
-  return CG_OK;
-}
 
 /* Puts a segment at the end of the table. */
 static void add_segment(struct cg_log_file *file, struct cg_segment *segment) {
@@ -52,7 +36,8 @@ static enum cg_code make_segment(struct cg_log_file *file, struct cg_segment **s
   if (file->segment_count == UINT32_MAX)
     return cg_err_set(err, CG_ELIMIT, "%s: no more segment numbers", file->directory);
   uint64_t nonce;
-  enum cg_code code = draw(file, 2 + (uint64_t)file->segment_count, &nonce, err);
+  enum cg_code code =
+      cg_nonce_draw(file->log.options.nonce_seed, 2 + (uint64_t)file->segment_count, &nonce, err);
   if (code != CG_OK)
     return code;
   struct cg_segment_header header = {
@@ -70,9 +55,10 @@ static enum cg_code make_segment(struct cg_log_file *file, struct cg_segment **s
 static enum cg_code make_first(struct cg_log_file *file, struct cg_writer_tail *tail,
                                struct cg_err *err) {
   uint64_t halves[2];
-  enum cg_code code = draw(file, 0, &halves[0], err);
+  uint64_t seed = file->log.options.nonce_seed;
+  enum cg_code code = cg_nonce_draw(seed, 0, &halves[0], err);
   if (code == CG_OK)
-    code = draw(file, 1, &halves[1], err);
+    code = cg_nonce_draw(seed, 1, &halves[1], err);
   if (code != CG_OK)
     return code;
   memcpy(file->log_id, halves, sizeof(file->log_id));
@@ -282,6 +268,7 @@ static const struct cg_log_kind file_kind = {
     .seals = cg_file_seal_list,
     .id = cg_file_seal_id,
     .waypoints = cg_file_seal_waypoints,
+    .replace = cg_file_seal_replace,
     .flush = file_flush,
     .turn = file_turn,
     .stats = file_stats,

@@ -43,6 +43,8 @@ uint32_t cg_file_seal_list(struct cg_log *log, const struct cg_log_seal **seals)
 void cg_file_seal_id(const struct cg_log *log, uint8_t log_id[16]);
 void cg_file_seal_waypoints(struct cg_log *log, uint64_t number,
                             const struct cg_log_waypoint *waypoints, uint32_t count);
+enum cg_code cg_file_seal_replace(struct cg_log *log, const struct cg_log_seal *seal,
+                                  struct cg_err *err);
 
 /* Puts the files of newly sealed segments under the bound of open ones. */
 void cg_file_seal_bound(struct cg_log_file *file);

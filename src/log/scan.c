@@ -18,19 +18,44 @@ static enum cg_code failed_at(const struct cg_scan *scan, enum cg_code code, uin
   return code;
 }
 
+/* Opens the segment's file, or the rewritten one beside it, whichever has the seal's nonce. */
+static enum cg_code find_file(struct cg_scan *scan, const char *path, const struct cg_fs *fs,
+                              struct cg_err *err) {
+  for (int attempt = 0; attempt < 3; attempt++) {
+    /* Looked for twice under its own name: it may be given that name between the first looks. */
+    bool is_beside = attempt == 1;
+    enum cg_code code =
+        is_beside ? cg_segment_open_rewritten(&scan->segment, fs, path, scan->seal.number, NULL)
+                  : cg_segment_open_to_read(&scan->segment, fs, path, scan->seal.number, err);
+    if (code == CG_OK && scan->segment->header.nonce == scan->seal.nonce)
+      return CG_OK;
+    if (code == CG_OK)
+      cg_segment_free(scan->segment);
+    else if (!is_beside)
+      return code;
+  }
+  return cg_err_set(err, CG_ENOTFOUND,
+                    "segment %" PRIu64 " in %s has been rewritten: no file has nonce %08x",
+                    scan->seal.number, path, scan->seal.nonce);
+}
+
 enum cg_code cg_scan_open(struct cg_scan *scan, const char *path, const struct cg_fs *fs,
                           const struct cg_log_seal *seal, struct cg_err *err) {
   *scan = (struct cg_scan){.seal = *seal};
-  enum cg_code code = cg_segment_open_to_read(&scan->segment, fs, path, seal->number, err);
+  enum cg_code code = find_file(scan, path, fs, err);
   if (code != CG_OK)
     return code;
   const struct cg_segment_header *header = &scan->segment->header;
-  if (header->nonce != seal->nonce)
-    code = cg_err_set(err, CG_ENOTFOUND, "the segment has been rewritten");
-  else if (header->first_position != seal->first_position)
+  if (header->first_position != seal->first_position)
     code = cg_err_set(err, CG_ECORRUPT,
                       "the segment begins at position %" PRIu64 ", expected %" PRIu64,
                       header->first_position, seal->first_position);
+  else if (header->is_rewritten &&
+           (header->end_position != seal->end_position || header->end_chain != seal->chain))
+    code = cg_err_set(err, CG_ECORRUPT,
+                      "the segment does not end where the next one begins: before position %" PRIu64
+                      ", expected %" PRIu64,
+                      header->end_position, seal->end_position);
   if (code != CG_OK) {
     failed_at(scan, code, 0, err);
     cg_segment_free(scan->segment);
@@ -59,7 +84,8 @@ static enum cg_code check_end(struct cg_scan *scan, struct cg_err *err) {
     code = cg_err_set(err, CG_ECORRUPT,
                       "the segment ends before position %" PRIu64 ", expected %" PRIu64,
                       scan->position, scan->seal.end_position);
-  if (code == CG_OK && scan->chain != scan->seal.chain)
+  /* Of a rewritten one the header says what the chain was; its own commits are chained anew. */
+  if (code == CG_OK && !scan->segment->header.is_rewritten && scan->chain != scan->seal.chain)
     code = cg_err_set(err, CG_ECORRUPT, "the next segment is not chained to the last commit");
   return code == CG_OK ? CG_END : failed_at(scan, code, scan->next_offset, err);
 }
