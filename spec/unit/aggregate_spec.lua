@@ -150,6 +150,7 @@ describe("an aggregate", function()
       local line = { sku = "A", amount = 1 }
       order:raise("LineAdded", line)
       line.sku = "changed"
+      assert.equal("A", order.state.lines[1].sku)
       order.state.lines[1].amount = 99
       order:uncommitted()[2].data.sku = "changed too"
       assert(order:save())

@@ -2,6 +2,8 @@
 --- and this shape.
 local testing = require "catga.testing"
 local app_dir = dofile "spec/support/app_dir.lua"
+local tasks = require "catga.task"
+local native_task = require "catga.native.task"
 local catga = require "catga"
 
 local app, Counter, applied
@@ -148,6 +150,7 @@ describe("a snapshot", function()
           c:count()
           c:count()
         end))
+        assert(Counter.load("1").version == 1)
         if cmd.fail then return nil, catga.error "no" end
         return true
       end)
@@ -253,6 +256,15 @@ describe("a snapshot is passed over and made again", function()
     app = nil
   end)
 
+  it("when its store gives a newer one than was asked for", function()
+    local store = catga.aggregate.memory_snapshots()
+    open(define { every = 3, store = { put = store.put, drop = store.drop,
+      get = function(name, id) return store.get(name, id, math.huge) end } })
+    count("1", 4)
+    assert.equal(1, select(2, load "1"))
+    assert.equal(2, load("1", { version = 1 }).state.n)
+  end)
+
   it("when it is another aggregate's", function()
     local store = catga.aggregate.memory_snapshots()
     local swapped = { get = function(name, _, max) return store.get(name, "1", max) end,
@@ -272,9 +284,10 @@ describe("a snapshot is passed over and made again", function()
     app = assert(app:crash(4)) -- Three events are left.
     assert.equal(3, load("1").state.n)
     for _ = 1, 3 do
-      assert(run(Counter.update, "1", function(c) return c:count(100) end))
+      run(catga.events.append, "Counter-1", { { type = "Counted", data = { by = 100 } } })
     end
     -- The stream has a version 4 again, but it is not the one of the snapshot.
+    assert.equal(4, store.get("Counter", "1", 9).version)
     assert.equal(303, load("1").state.n)
   end)
 
@@ -347,6 +360,26 @@ describe("a snapshot that cannot be taken", function()
     app:settle()
     assert.equal(1, said "the snapshot of 1 cannot be taken")
     assert.equal(0, load("1").version)
+  end)
+end)
+
+describe("a snapshot that a load takes", function()
+  it("is not put anywhere before its events are durable", function()
+    local puts = 0
+    open(define { every = 2, store = { get = function() end, drop = function() end,
+      put = function(_, _, snapshot) puts = puts + snapshot.version end } }, { manual = true })
+    local events = {}
+    for i = 1, 4 do events[i] = { type = "Counted", data = { by = 1 } } end
+    tasks.spawn(app.app, function() catga.events.append("Counter-1", events) end)
+    native_task.yield()
+    local one
+    tasks.spawn(app.app, function() one = Counter.load "1" end)
+    for _ = 1, 5 do native_task.yield() end
+    assert.equal(4, one.state.n)
+    assert.equal(0, puts)
+    while app.app.store:turn() do native_task.yield() end
+    for _ = 1, 5 do native_task.yield() end
+    assert.equal(3, puts)
   end)
 end)
 
