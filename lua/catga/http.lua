@@ -4,12 +4,13 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
----   GET /livez    and those of lua/catga/http/streams.lua
+---   GET /livez    and those of lua/catga/http/streams.lua and aggregates.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
 local answers = require "catga.http.answer"
 local streams = require "catga.http.streams"
+local aggregates = require "catga.http.aggregates"
 
 local M = {}
 
@@ -98,6 +99,8 @@ local ROUTES = {
   metadata = { GET = { streams.metadata }, PUT = { streams.set_metadata } },
   ["category-metadata"] = { GET = { streams.category_metadata },
     PUT = { streams.set_category_metadata } },
+  aggregates = { GET = { aggregates.show } },
+  ["aggregate-changes"] = { GET = { aggregates.changes } },
   livez = { GET = { nil, live } },
 }
 

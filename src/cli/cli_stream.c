@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli_stream_edit.h"
+#include "cli/cli_stream_show.h"
 #include "cli/print.h"
 #include "cli/remote.h"
 
@@ -179,6 +180,8 @@ int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
       {"read", "print events of a stream", read_usage, stream_read},
       {"tail", "print events as they come", tail_usage, stream_tail},
+      {"show", "print the state that its events make", cg_cli_stream_show_usage,
+       cg_cli_stream_show},
       {"list", "list streams", cg_cli_stream_list_usage, cg_cli_stream_list},
       {"info", "tell what is known of a stream", cg_cli_stream_info_usage, cg_cli_stream_info},
       {"append", "append an event", cg_cli_stream_append_usage, cg_cli_stream_append},

@@ -4,6 +4,7 @@
 --- request, { query, headers, data }; it gives status, content type, body and at most one header.
 local errors = require "catga.error"
 local codec = require "catga.native.json"
+local times = require "catga.time"
 
 local M = {}
 
@@ -14,7 +15,7 @@ local STATUS_OF = {
   not_found = 404, validation = 422, invalid = 422, conflict = 409, exists = 409,
   timeout = 504, closed = 503, failed = 503, fenced = 503, disk_full = 507, no_memory = 503,
   error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
-  permission = 500, deleted = 410,
+  permission = 500, apply_failed = 500, upcast_failed = 500, deleted = 410, truncated = 410,
 }
 
 local TITLES = {
@@ -87,6 +88,16 @@ function M.number_of(query, name, least, most)
       ("%s must be a whole number from %d to %.0f, got \"%s\""):format(name, least, most, text))
   end
   return true, number
+end
+
+--- A point in time of the query as Unix ms, or nothing; and what is wrong with it.
+---@return number? ms
+---@return string? fault
+function M.time_of(query, name)
+  local text = query[name]
+  if text == nil then return nil end
+  -- Four digits would be a year.
+  return times.parse(text:find("^%d+$") and #text ~= 4 and tonumber(text) or text, name)
 end
 
 --- Several whole numbers of the query, { name = { least, most } }, or nothing and what to answer.

@@ -8,7 +8,6 @@
 ---   GET, PUT /metadata/{name}[?expect=]        GET, PUT /category-metadata/{category}[?expect=]
 local codec = require "catga.native.json"
 local duration = require "catga.duration"
-local times = require "catga.time"
 local events = require "catga.events"
 local answers = require "catga.http.answer"
 
@@ -32,19 +31,13 @@ end
 
 local function bad(text) return answers.problem(400, "invalid", text) end
 
--- A point in time of the query, or nothing and what is wrong with it.
-local function time_of(text)
-  if not text then return nil end
-  return times.parse(text:find("^%d+$") and #text ~= 4 and tonumber(text) or text, "until_time")
-end
-
 --- Reads events of a stream.
 function M.read(app, name, request)
   local query = request.query
   local numbers, status, kind, text = answers.numbers_of(query, { from = { 0, NUMBER_MAX },
     to = { 0, NUMBER_MAX }, max = { 1, LIST_MAX } })
   if not numbers then return status, kind, text end
-  local until_time, fault = time_of(query.until_time)
+  local until_time, fault = answers.time_of(query, "until_time")
   if fault then return bad(fault) end
   if query.wait then
     local known, ms = pcall(duration.ms, query.wait, "wait")
