@@ -72,7 +72,8 @@ static uint64_t pop(struct remote_log *remote, size_t count) {
     cg_buf_unref(remote->queue[index].bytes);
   }
   remote->queue_count -= count;
-  memmove(remote->queue, remote->queue + count, remote->queue_count * sizeof(*remote->queue));
+  if (remote->queue_count > 0)
+    memmove(remote->queue, remote->queue + count, remote->queue_count * sizeof(*remote->queue));
   remote->sent_count -= count < remote->sent_count ? count : remote->sent_count;
   remote->stored_end += count;
   return records;
