@@ -20,6 +20,7 @@
 #include "support/log_model.h"
 
 #define WAIT_SECONDS_MAX 60 /* A wait that takes longer is a failure. */
+#define SEEN_MAX 4096
 
 /* A log in a temporary directory. */
 struct world {
@@ -28,14 +29,17 @@ struct world {
   struct log_model model;        /* What was appended. */
   struct cg_log_options options; /* How to open. */
   struct cg_log *log;            /* The log. */
-  pthread_mutex_t mutex;         /* Guards progress_count. */
+  pthread_mutex_t mutex;         /* Guards the next fields. */
   pthread_cond_t progressed;     /* Signalled with it. */
   uint64_t progress_count;       /* Calls of progress. */
+  uint64_t seen[SEEN_MAX];       /* Durable positions that progress has told of first. */
 };
 
 static void on_progress(void *arg) {
   struct world *world = arg;
   pthread_mutex_lock(&world->mutex);
+  if (world->log && world->progress_count < SEEN_MAX)
+    world->seen[world->progress_count] = cg_log_durable_position(world->log);
   world->progress_count++;
   pthread_cond_signal(&world->progressed);
   pthread_mutex_unlock(&world->mutex);
@@ -162,6 +166,65 @@ static void test_gathered_commits_share_syncs_and_are_never_left_behind(void **s
   free_world(&world);
 }
 
+/* Appends a commit; when too much is pending, waits until anything has happened. Returns how often
+ * it had to. */
+static unsigned append_when_possible(struct world *world, uint32_t record_count) {
+  struct timespec limit;
+  struct cg_err err;
+  unsigned waits = 0;
+  clock_gettime(CLOCK_REALTIME, &limit);
+  limit.tv_sec += WAIT_SECONDS_MAX;
+  for (;;) {
+    pthread_mutex_lock(&world->mutex);
+    uint64_t before = world->progress_count;
+    pthread_mutex_unlock(&world->mutex);
+    enum cg_code code = log_model_append(&world->model, world->log, record_count, 900, &err);
+    if (code == CG_OK)
+      return waits;
+    assert_int_equal(code, CG_ELIMIT);
+    waits++;
+    int error = 0;
+    pthread_mutex_lock(&world->mutex);
+    while (world->progress_count == before && error == 0)
+      error = pthread_cond_timedwait(&world->progressed, &world->mutex, &limit);
+    pthread_mutex_unlock(&world->mutex);
+    assert_int_equal(error, 0);
+  }
+}
+
+/* In every mode what is told to be durable only grows and ends with a whole commit, and whoever
+ * meets the bound of what is pending is told when to go on. */
+static void test_acknowledgement_order_is_commit_order(void **state) {
+  (void)state;
+  for (int mode = CG_DURABILITY_FSYNC; mode <= CG_DURABILITY_MEMORY; mode++) {
+    struct world world;
+    open_world(&world, (enum cg_durability)mode);
+    assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
+    world.log = NULL;
+    world.options.pending_bytes_max = 8000;
+    world.options.segment_bytes = 64 << 10; /* Batches go over the ends of segments. */
+    open_log(&world);
+    unsigned waits = 0;
+    for (int count = 0; count < 1000; count++)
+      waits += append_when_possible(&world, 1 + (uint32_t)count % 4);
+    wait_durable(&world, cg_log_next_position(world.log));
+    assert_true(waits > 0);
+    pthread_mutex_lock(&world.mutex);
+    uint64_t last = 1;
+    for (uint64_t index = 0; index < world.progress_count && index < SEEN_MAX; index++) {
+      uint64_t position = world.seen[index];
+      assert_true(position >= last);
+      last = position;
+      const struct log_model_commit *commit = log_model_find(&world.model, position - 1);
+      assert_true(position == 1 ||
+                  (commit && commit->first_position + commit->record_count == position));
+    }
+    pthread_mutex_unlock(&world.mutex);
+    assert_true(last > 1);
+    free_world(&world);
+  }
+}
+
 /* The loop thread appends and reads without pause while the writer works, over many segments. */
 static void test_reading_and_writing_at_the_same_time(void **state) {
   (void)state;
@@ -255,6 +318,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_commits_become_durable_without_being_asked),
       cmocka_unit_test(test_gathered_commits_share_syncs_and_are_never_left_behind),
+      cmocka_unit_test(test_acknowledgement_order_is_commit_order),
       cmocka_unit_test(test_reading_and_writing_at_the_same_time),
       cmocka_unit_test(test_closing_makes_all_durable),
       cmocka_unit_test(test_abandoning_leaves_a_prefix),

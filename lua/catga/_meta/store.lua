@@ -105,7 +105,7 @@ function Cursor:close() end
 --- May yield.
 ---@param position integer
 ---@return boolean? ok     nothing when the wait was interrupted
----@return catga.Error? err  "failed", "closed"
+---@return catga.Error? err  "failed", "fenced", "closed"
 function Store:wait_growth(position) end
 
 --- Starts a commit. Raises when one is being built.
@@ -133,7 +133,7 @@ function Store:expect(stream_name, expected) end
 --- Ends the commit: all of its records or none. Durable after wait(after - 1).
 ---@return integer? first     position of the first record
 ---@return integer|catga.Error after  position after the last, or "limit" (much is pending, or the
----  commit is too large), "failed", "disk_full"
+---  commit is too large), "failed", "fenced", "disk_full"
 function Store:commit() end
 
 --- Forgets the commit that is being built, if there is one.
@@ -142,7 +142,7 @@ function Store:rollback() end
 --- Parks until a position is durable; at once when it is. May yield; cannot be interrupted.
 ---@param position integer
 ---@return boolean ok
----@return catga.Error? err  "failed", "closed"
+---@return catga.Error? err  "failed", "fenced", "closed"
 function Store:wait(position) end
 
 --- Adds one record with the data {<head>"<field>":<value><tail>} to the commit that is being built,
