@@ -248,8 +248,8 @@ end
 
 --- The metadata of a stream or category.
 ---@param target string|{ category: string }
----@return { max_age: string?, max_count: integer?, truncate_before: integer?, tags: string[]?,
----  custom: table?, deleted: true? }? fields  empty when there is none
+---@return { max_age: string?, max_count: integer?, truncate_before: integer?, begins: integer?,
+---  tags: string[]?, custom: table?, deleted: true? }? fields  empty when there is none
 ---@return integer|catga.Error|nil version  of the metadata, for `expect`; nil: there is none
 function M.metadata(target)
   local name, err = metadata_stream("catga.events.metadata", target)
@@ -261,12 +261,13 @@ function M.metadata(target)
 end
 
 --- Sets the metadata of a stream or category, in place of what was set before; only truncate_before
---- stays when it is left out, so that nothing hidden comes back by accident. Reads obey it at once;
---- the files give the space back when they are scavenged. May yield.
+--- and begins stay when they are left out, so that nothing hidden comes back by accident. Reads
+--- obey it at once; the files give the space back when they are scavenged. May yield.
 ---@param target string|{ category: string }
 ---@param fields { max_age: string?, max_count: integer?, truncate_before: integer?,
----  tags: string[]?, custom: table? }  max_age: "30d" or so;
----  truncate_before: the first version that is shown
+---  begins: integer?, tags: string[]?, custom: table? }  max_age: "30d" or so;
+---  truncate_before: the first version that is shown; begins: the version with which an aggregate
+---  begins anew
 ---@param opts { expect: integer|"any"|"none"|"exists"|nil }?  version of the metadata before
 ---@return { version: integer }? result  of the metadata
 ---@return catga.Error? err  "conflict", "deleted", "invalid"

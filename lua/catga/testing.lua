@@ -13,8 +13,11 @@ local duration = require "catga.duration"
 local clocks = require "catga.native.clock"
 local native_task = require "catga.native.task"
 local journal = require "catga.process.journal"
+local scenarios = require "catga.testing.aggregate"
 
 local M = {}
+
+local opened = setmetatable({}, { __mode = "k" }) -- The test apps by their app.
 
 local START_MS = 1767225600000 -- 2026-01-01T00:00:00Z, where virtual clocks start.
 
@@ -36,7 +39,7 @@ local function open(source, opts)
     sink = function(level, text) t.lines[#t.lines + 1] = level .. " " .. text end,
   }
   if not app then return nil, err end
-  t.app = app
+  t.app, opened[app] = app, t
   if not opts.main then app.registry.main = nil end
   local task = state[1]
   local before = task.app
@@ -155,6 +158,22 @@ end
 ---@param key string
 function TestApp:document(name, key)
   return call(self, function() return self.app.projections:model(name):get(key) end)
+end
+
+--- A scenario of an aggregate: app:aggregate("Order"):given{...}:when(fn):expect{...}
+---@param name string
+---@return catga.AggregateScenario
+function TestApp:aggregate(name)
+  return scenarios.new(self.app.registry, name, function(fn, ...) return call(self, fn, ...) end)
+end
+
+--- The same in the app that was opened last.
+---@param name string
+---@return catga.AggregateScenario
+function M.aggregate(name)
+  local t = opened[state[1].app]
+  if not t then error("open an app first: testing.app(...)", 2) end
+  return t:aggregate(name)
 end
 
 --- All records of a process's journal.

@@ -274,6 +274,98 @@ describe("an aggregate", function()
   end)
 end)
 
+describe("an aggregate whose stream was deleted", function()
+  it("begins anew, also when there is a snapshot", function()
+    open(function(O)
+      O.snapshot = { every = 2 }
+      O.shape = 1
+    end)
+    assert(create "1")
+    for n = 1, 5 do add("1", "A", n) end
+    app:settle()
+    assert(run(catga.events.delete, "Order-1"))
+    local order = run(Order.load, "1")
+    assert.same({ status = "none", lines = {}, total = 0 }, order.state)
+    assert.equal(5, order.version)
+    assert(create "1")
+    add("1", "B", 7)
+    app:settle()
+    assert(run(catga.events.set_metadata, "Order-1", { max_count = 100 }))
+    order = run(Order.load, "1")
+    assert.equal(7, order.state.total)
+    assert.equal(7, order.version)
+    assert.equal(7, run(catga.events.read, "$snapshot-Order-1",
+      { backward = true, max = 1 })[1].data.version)
+    local _, err = run(Order.load, "1", { version = 2 })
+    assert.equal("stream Order-1 was deleted behind version 5: what was before that is not shown",
+      err.message)
+    assert.equal("created", run(Order.load, "1", { version = 6 }).state.status)
+  end)
+
+  it("for good is no more", function()
+    open()
+    assert(create "1")
+    assert(run(catga.events.delete, "Order-1", { hard = true }))
+    local order, err = run(Order.load, "1")
+    assert.is_nil(order)
+    assert.equal("deleted", err.code)
+    assert.equal("deleted", select(2, create "1").code)
+  end)
+
+  it("within the unit of work that makes it again", function()
+    open(function()
+      catga.command("Again", function()
+        assert(catga.events.delete "Order-1")
+        return Order.update("1", function(o) return o:create {} end)
+      end)
+    end)
+    assert(create "1")
+    assert.equal("1", app:send "Again")
+    assert.equal(1, run(Order.load, "1").version)
+  end)
+end)
+
+describe("an aggregate whose events retention hides", function()
+  it("is made of all that is stored", function()
+    open()
+    assert(create "1")
+    for n = 1, 5 do add("1", "A", n) end
+    assert(run(catga.events.set_metadata, "Order-1", { max_count = 2, truncate_before = 3 }))
+    assert.equal(2, #run(catga.events.read, "Order-1"))
+    assert.equal(15, run(Order.load, "1").state.total)
+  end)
+
+  it("cannot be made once they are gone, but for a snapshot", function()
+    open(function(O)
+      O.snapshot = { every = 100 }
+      O.shape = 1
+    end)
+    for _, id in ipairs { "1", "2" } do
+      assert(create(id))
+      for n = 1, 5 do add(id, "A", n) end
+    end
+    run(function() -- A snapshot of 2.
+      local order = Order.load "2"
+      for _ = 1, 100 do order:add("B", 0) end
+      assert(order:save())
+    end)
+    app:settle()
+    local real = app.app.store
+    app.app.store = setmetatable({ read = function(_, number, from, max, backward)
+      if real:name(number):find "^Order" then from = math.max(from, 4) end
+      return real:read(number, from, max, backward)
+    end }, { __index = function(_, name)
+      return function(_, ...) return real[name](real, ...) end
+    end })
+    local message = raised(Order.load, "1")
+    local total = run(Order.load, "2").state.total
+    app.app.store = real
+    assert.equal("stream Order-1 has no event of version 0 any more, and no snapshot stands in for "
+      .. "it: the state of Order 1 cannot be made", message)
+    assert.equal(15, total)
+  end)
+end)
+
 describe("time travel", function()
   local function history()
     open()

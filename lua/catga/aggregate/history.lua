@@ -4,6 +4,7 @@ local errors = require "catga.error"
 local json = require "catga.native.json"
 local native_task = require "catga.native.task"
 local presenter = require "catga.event"
+local metadata = require "catga.events.metadata"
 local fold = require "catga.aggregate.fold"
 local snapshots = require "catga.aggregate.snapshot"
 
@@ -23,7 +24,7 @@ local PAGE = 500 -- Events read and applied before other tasks get their turn.
 ---@field stream string
 ---@field state table
 ---@field version integer        of the last event seen; -1: none
----@field base integer           version of the snapshot that it began with; -1: none
+---@field base integer           version that it began with: of the snapshot, or before all events
 ---@field base_time number?      time of that snapshot, else of the first event
 ---@field bytes integer          of the events since; counted only when a snapshot rule asks for it
 ---@field event_id string?       id of the last stored event
@@ -93,15 +94,28 @@ end
 local function begin(app, class, id, upto)
   local walk = { class = class, id = id, stream = class.name .. "-" .. id, version = -1, base = -1,
     bytes = 0 }
+  local first, err = metadata.beginning(app, state[1].unit, walk.stream)
+  if not first then return nil, err end
   local snapshot = class.snapshots and snapshots.find(app, class, id, upto)
-  if not snapshot then
+  if not snapshot or snapshot.version < first then
     walk.state = fold.initial(class, id)
+    walk.version, walk.base = first - 1, first - 1
     return walk
   end
   walk.state, walk.version, walk.base = json.decode(snapshot.state), snapshot.version,
     snapshot.version
   walk.base_time, walk.event_id = snapshot.time, snapshot.event
   return walk
+end
+
+-- The error for a version that the walk did not end at.
+local function no_version(walk, version)
+  if walk.version > version then
+    return errors.new("not_found", ("stream %s was deleted behind version %d: what was before that "
+      .. "is not shown"):format(walk.stream, walk.version))
+  end
+  return errors.new("not_found", ("stream %s has no version %d; its newest is %s"):format(
+    walk.stream, version, walk.version < 0 and "none" or tostring(walk.version)))
 end
 
 --- Reads the events of an aggregate and makes its state. Raises for faults of the scripts. May
@@ -111,16 +125,17 @@ end
 ---@param id string
 ---@param upto catga.Until?  default: all, with what the open unit of work has staged
 ---@return catga.Walk? walk
----@return catga.Error? err  "not_found": there is no such version; "corrupt", "io_error", ...
+---@return catga.Error? err  "not_found": there is no such version; "deleted", "corrupt", ...
 function M.read(app, class, id, upto)
-  local walk = begin(app, class, id, upto)
+  local walk, err = begin(app, class, id, upto)
+  if not walk then return nil, err end
   local ctx = fold.ctx(id, walk.stream)
-  local ok, err = read_stored(app, walk, ctx, upto)
+  local ok
+  ok, err = read_stored(app, walk, ctx, upto)
   if not ok then return nil, err end
   if not upto then take_staged(app, walk, ctx) end
   if upto and upto.version and walk.version ~= upto.version then
-    return nil, errors.new("not_found", ("stream %s has no version %d; its newest is %s"):format(
-      walk.stream, upto.version, walk.version < 0 and "none" or tostring(walk.version)))
+    return nil, no_version(walk, upto.version)
   end
   if class.snapshots and not (upto or walk.is_staged) then snapshots.after_load(app, walk) end
   return walk

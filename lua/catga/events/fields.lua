@@ -7,6 +7,15 @@ local M = {}
 
 local NUMBER_MAX = 2 ^ 53
 
+local function check_version(name)
+  return function(value)
+    if type(value) == "number" and value % 1 == 0 and value >= 0 and value <= NUMBER_MAX then
+      return
+    end
+    return ("%s is a version (0, 1, 2, ...), not %s"):format(name, tostring(value))
+  end
+end
+
 -- What each field may be: nothing, or what is wrong with it.
 local FIELDS = {
   max_age = function(value)
@@ -20,12 +29,8 @@ local FIELDS = {
     end
     return "max_count is a whole number from 1, not " .. tostring(value)
   end,
-  truncate_before = function(value)
-    if type(value) == "number" and value % 1 == 0 and value >= 0 and value <= NUMBER_MAX then
-      return
-    end
-    return "truncate_before is a version (0, 1, 2, ...), not " .. tostring(value)
-  end,
+  truncate_before = check_version "truncate_before",
+  begins = check_version "begins",
   tags = function(value)
     if type(value) ~= "table" then return "tags is a list of strings, not " .. type(value) end
     for key, tag in pairs(value) do

@@ -3,8 +3,9 @@
 --- The metadata of the stream S is the last record of the stream `$metadata-S`, that of the
 --- category C the last of `$metadata-$category-C`; so it has versions and a history like all else.
 ---
----   StreamMetadata  max_age?, max_count?, truncate_before?, tags?, custom?, deleted?
+---   StreamMetadata  max_age?, max_count?, truncate_before?, begins?, tags?, custom?, deleted?
 ---
+--- `begins` is the version with which what the stream stands for begins anew: set by a deletion.
 --- A stream's own max_age, max_count and truncate_before win over its category's. `deleted` is the
 --- tombstone of a stream that was deleted for good. The stream `$metadata` has a record once there
 --- is any metadata at all, so that a store without any pays nothing.
@@ -102,6 +103,20 @@ function M.effective(app, unit, stream)
   local age = own.max_age or shared.max_age
   return { max_age = age and duration.parse(age), max_count = own.max_count or shared.max_count,
     truncate_before = own.truncate_before or shared.truncate_before, deleted = own.deleted }
+end
+
+--- The version with which what a stream stands for begins: 0, unless it was deleted since.
+---@param app catga.App
+---@param unit catga.Unit?
+---@param stream string
+---@return integer? first
+---@return catga.Error? err  "deleted": it takes no event any more
+function M.beginning(app, unit, stream)
+  if not M.is_used(app) then return 0 end
+  local own, err = M.latest(app, unit, M.PREFIX .. stream)
+  if not own then return not err and 0 or nil, err end
+  if own.deleted then return nil, M.tombstone(app, unit, stream) end
+  return own.begins or 0
 end
 
 --- What a read of a stream may show.

@@ -24,7 +24,9 @@ function M.change(unit, name, fields, expect)
   end
   local after = {}
   for key, value in pairs(fields) do after[key] = value end
-  if after.truncate_before == nil then after.truncate_before = before and before.truncate_before end
+  for _, key in ipairs { "truncate_before", "begins" } do
+    if after[key] == nil then after[key] = before and before[key] end
+  end
   return metadata.stage(app, unit, name, after, expect)
 end
 
@@ -63,7 +65,7 @@ function M.delete(unit, name, expect, is_hard)
     return nil, metadata.tombstone(app, unit, name)
   end
   fields = fields or {}
-  fields.truncate_before = last + 1
+  fields.truncate_before, fields.begins = last + 1, last + 1
   if is_hard then fields.deleted = true end
   local staged, fault = metadata.stage(app, unit, metadata.PREFIX .. name, fields, "any")
   if not staged then return nil, fault end
