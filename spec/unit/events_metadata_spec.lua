@@ -151,7 +151,7 @@ describe("metadata", function()
       { "S", { tags = "a" }, "tags is a list of strings" }, { "S", { tags = { 1 } }, "tags is" },
       { "S", { custom = 1 }, "custom is a table" },
       { "S", { max_cuont = 1 }, "no field max_cuont; did you mean max_count?" },
-      { "S", { zzzzzzzz = 1 }, "no field zzzzzzzz; there are custom, max_age, max_count, tags" },
+      { "S", { zzzzzzzz = 1 }, "no field zzzzzzzz; there are begins, custom, max_age, max_count" },
       { "S", { deleted = true }, "no field deleted" },
       { "$outcome-x", {}, "the runtime's own" }, { "Process-1", {}, "the runtime's own" },
       { { category = "Process" }, {}, "the runtime's own" },
