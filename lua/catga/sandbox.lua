@@ -1,6 +1,8 @@
 --- Shims over the standard library, installed before any user file is loaded. In the body of a
 --- process, outside of steps, they make time, randomness and iteration order the same on every
---- replay and refuse effects; everywhere else they are the plain functions.
+--- replay and refuse effects. In what runs on every read (apply functions, upcasters) order is the
+--- same as well, and time and randomness are refused too. Everywhere else they are the plain
+--- functions.
 local host = require "catga.native.host"
 local state = require "catga.state"
 
@@ -26,10 +28,12 @@ local function comes_before(a, b)
   return a < b
 end
 
+local BODY = "the body of a process"
+
 local function check_key(what, key)
   if RANK[type(key)] then return end
-  error(("%s in the body of a process: a key of type %s has no order that is the same on every "
-    .. "replay; use string or number keys"):format(what, type(key)), 4)
+  error(("%s in %s: a key of type %s has no order that is the same on every "
+    .. "replay; use string or number keys"):format(what, state[1].pure or BODY, type(key)), 4)
 end
 
 --- The keys of a table in an order that is the same in every Lua state.
@@ -49,6 +53,21 @@ end
 local function in_flow()
   local task = state[1]
   return task and task.flow and task.process or nil
+end
+
+-- Does code run that must do the same every time: the body of a process, or what is pure?
+local function is_repeated()
+  local task = state[1]
+  return task and (task.pure or task.flow and task.process)
+end
+
+-- Refuses in pure code what gives something else every time.
+local function refuse_in_pure(name)
+  local task = state[1]
+  if task and task.pure then
+    error(("%s in %s, which runs on every read, gives something else every time; what it needs "
+      .. "must be in the event's data"):format(name, task.pure), 3)
+  end
 end
 
 local function ordered_pairs(t)
@@ -80,11 +99,11 @@ end
 
 local function install_iteration()
   function _G.pairs(t)
-    if in_flow() and type(t) == "table" then return ordered_pairs(t) end
+    if is_repeated() and type(t) == "table" then return ordered_pairs(t) end
     return raw.pairs(t)
   end
   function _G.next(t, key)
-    if in_flow() and type(t) == "table" then return ordered_next(t, key) end
+    if is_repeated() and type(t) == "table" then return ordered_next(t, key) end
     return raw.next(t, key)
   end
   function table.foreach(t, fn)
@@ -99,16 +118,19 @@ local function install_time()
   function os.time(t)
     local process = in_flow()
     if process and t == nil then return math.floor(process:time() / 1000) end
+    if t == nil then refuse_in_pure "os.time" end
     return raw.time(t)
   end
   function os.clock()
     local process = in_flow()
     if process then return process:time() / 1000 end
+    refuse_in_pure "os.clock"
     return raw.clock()
   end
   function os.date(format, t)
     local process = in_flow()
     if process and t == nil then t = math.floor(process:time() / 1000) end
+    if t == nil then refuse_in_pure "os.date" end
     return raw.date(format, t)
   end
 end
@@ -116,7 +138,10 @@ end
 local function install_random()
   function math.random(...)
     local process = in_flow()
-    if not process then return raw.random(...) end
+    if not process then
+      refuse_in_pure "math.random"
+      return raw.random(...)
+    end
     local n = select("#", ...)
     if n == 0 then return process:random() end
     local low, high = 1, ...
@@ -128,6 +153,7 @@ local function install_random()
   end
   function math.randomseed(...)
     if in_flow() then return end
+    refuse_in_pure "math.randomseed"
     return raw.randomseed(...)
   end
 end
@@ -138,6 +164,11 @@ local function refuse_in_flow(container, container_name, name)
     if in_flow() then
       error(("%s.%s in the body of a process would run again on every replay; call it in a step: "
         .. "self:step(\"name\", function() ... end)"):format(container_name, name), 2)
+    end
+    local task = state[1]
+    if task and task.pure then
+      error(("%s.%s in %s, which runs on every read and must not have effects"):format(
+        container_name, name, task.pure), 2)
     end
     return plain(...)
   end
@@ -161,7 +192,7 @@ local function install_tostring()
   local HAS_ADDRESS = { table = true, ["function"] = true, thread = true, userdata = true }
   function _G.tostring(value)
     local kind = type(value)
-    if HAS_ADDRESS[kind] and in_flow() then
+    if HAS_ADDRESS[kind] and is_repeated() then
       local mt = getmetatable(value)
       if not (type(mt) == "table" and mt.__tostring) then return kind end
     end
@@ -174,7 +205,7 @@ local function install_tostring()
     return value, described(n - 1, ...)
   end
   function string.format(text, ...)
-    if in_flow() then return plain_format(text, described(select("#", ...), ...)) end
+    if is_repeated() then return plain_format(text, described(select("#", ...), ...)) end
     return plain_format(text, ...)
   end
 end

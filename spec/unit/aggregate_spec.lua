@@ -373,10 +373,22 @@ describe("an aggregate refuses", function()
   it("an apply or initial function that returns or does what it must not", function()
     open(function(O)
       function O.apply.Returns() return {} end
+      function O.apply.Fixed(order)
+        local keys = { os.date("!%Y", 1767225600) }
+        for key in pairs { c = 1, a = 1, b = 1 } do keys[#keys + 1] = key end
+        keys[#keys + 1] = tostring {}
+        order.fixed = table.concat(keys, " ")
+      end
       function O.apply.State(order) return order end
       function O.apply.Time(_, _, ctx) return ctx.time end
       function O.apply.Now() catga.now() end
       function O.apply.Sends() catga.send("X", {}) end
+      function O.apply.Clock() return os.time() and nil end
+      function O.apply.Date() return os.date() and nil end
+      function O.apply.Used() return os.clock() and nil end
+      function O.apply.Chance() return math.random(3) and nil end
+      function O.apply.Reads() io.open("/dev/null") end
+      function O.apply.Key(order) for _ in pairs { [order] = 1 } do order.x = 1 end end
       local Wrong = catga.aggregate "Wrong"
       function Wrong.initial() return 5 end
       O.wrong = function() return Wrong.load "1" end
@@ -384,10 +396,16 @@ describe("an aggregate refuses", function()
     for kind, message in pairs { Returns = "apply changes the state that it is given",
       Time = "no time: what else it needs must be in the event's data",
       Now = "catga.now in an apply function, which runs on every read",
-      Sends = "catga.send in an apply function" } do
+      Sends = "catga.send in an apply function",
+      Clock = "os.time in an apply function, which runs on every read, gives something else",
+      Date = "os.date in an apply", Used = "os.clock in an apply",
+      Chance = "math.random in an apply function", Reads = "io.open in an apply function",
+      Key = "pairs in an apply function: a key of type table has no order" } do
       assert.matches(message, raised(function() Order.load("1"):raise(kind) end))
     end
     assert(run(Order.update, "1", function(o) o:raise "State" end))
+    assert(run(Order.update, "1", function(o) o:raise "Fixed" end))
+    assert.equal("2026 a b c table", run(Order.load, "1").state.fixed)
     assert.matches("initial returns the state, a table, not number", raised(Order.wrong))
     assert.is_nil(state[1].pure)
   end)
