@@ -4,13 +4,14 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
----   GET /livez    and those of lua/catga/http/streams.lua and aggregates.lua
+---   GET /livez    and those of lua/catga/http/streams.lua, aggregates.lua and transfer.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
 local answers = require "catga.http.answer"
 local streams = require "catga.http.streams"
 local aggregates = require "catga.http.aggregates"
+local transfer = require "catga.http.transfer"
 
 local M = {}
 
@@ -101,8 +102,13 @@ local ROUTES = {
     PUT = { streams.set_category_metadata } },
   aggregates = { GET = { aggregates.show } },
   ["aggregate-changes"] = { GET = { aggregates.changes } },
+  export = { GET = { transfer.export, transfer.export } },
+  import = { POST = { nil, transfer.import } },
   livez = { GET = { nil, live } },
 }
+
+-- Their body is no JSON document.
+local RAW = { [transfer.import] = true }
 
 local function methods_of(route, place)
   local list = {}
@@ -156,8 +162,8 @@ function M.handle(app, method, path, query, headers, body)
   if (app.stopping or app.is_draining) and handler ~= live then
     return problem(503, "closed", "the app is stopping; try again later", { retryable = true })
   end
-  local request = { query = query, headers = headers }
-  if method == "POST" or method == "PUT" then
+  local request = { query = query, headers = headers, body = body }
+  if (method == "POST" or method == "PUT") and not RAW[handler] then
     local ok, data, fault_kind, fault = read_body(body)
     if not ok then return data, fault_kind, fault end
     request.data = data

@@ -25,6 +25,7 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field conditions { stream: string, expected: integer }[]?  of the appends that begin with it
 ---@field schema integer?  schema version of the data; nil: 1
 ---@field extra table?     further fields of its metadata
+---@field is_imported boolean?  it has happened before: not delivered to handlers
 ---@field guard (fun(): catga.Error?)?  what must still hold when the unit commits
 
 ---@class catga.Unit
@@ -293,7 +294,8 @@ function Unit:committed(first)
   local app = self.app
   for i = 1, self.n do
     local op = self.ops[i]
-    if op.flags == 0 and (app.registry.events[op.type] or app.registry.upcasts) then
+    if op.flags == 0 and not op.is_imported
+      and (app.registry.events[op.type] or app.registry.upcasts) then
       app.mediator:deliver(op, first and first + i - 1)
     end
   end

@@ -2,6 +2,7 @@
  *
  * Owns: nothing. Thread: the loop thread. */
 #include <lauxlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bind/bind_store.h"
@@ -190,6 +191,18 @@ static int bind_store_positions(lua_State *L) {
   return 2;
 }
 
+/* log_id() -> 32 hexadecimal digits */
+static int bind_store_log_id(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  uint8_t id[16];
+  char text[2 * sizeof(id) + 1];
+  cg_log_id(cg_store_log(store->store), id);
+  for (size_t i = 0; i < sizeof(id); i++)
+    snprintf(text + 2 * i, 3, "%02x", id[i]);
+  lua_pushstring(L, text);
+  return 1;
+}
+
 /* stats() -> table of counters */
 static int bind_store_stats(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
@@ -218,5 +231,6 @@ const luaL_Reg cg_bind_store_read_methods[] = {{"stream", bind_store_stream},
                                                {"unfinished", bind_store_unfinished},
                                                {"stream_count", bind_store_stream_count},
                                                {"positions", bind_store_positions},
+                                               {"log_id", bind_store_log_id},
                                                {"stats", bind_store_stats},
                                                {NULL, NULL}};

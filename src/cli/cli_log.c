@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/cli_log_transfer.h"
 #include "cli/document.h"
 #include "cli/print.h"
 #include "cli/progress.h"
@@ -25,7 +26,7 @@ static const char verify_usage[] =
     "Exit code: 0 no fault, 1 faults were found or it cannot be read, 3 there is no log.\n"
     "Example: catga log verify --data /var/lib/orders\n";
 
-const char cg_cli_log_usage[] = "Usage: catga log verify|repair ... (--help after each)\n"
+const char cg_cli_log_usage[] = "Usage: catga log VERB ... (--help after each)\n"
                                 "Example: catga log verify --data /var/lib/orders\n";
 
 /* A check under way. */
@@ -134,6 +135,8 @@ static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
 int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
       {"verify", "check the files of the log", verify_usage, log_verify},
+      {"export", "print events as CloudEvents", cg_cli_log_export_usage, cg_cli_log_export},
+      {"import", "append CloudEvents", cg_cli_log_import_usage, cg_cli_log_import},
       {"repair", "cut a damaged log so that it opens", cg_cli_log_repair_usage, cg_cli_log_repair},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);

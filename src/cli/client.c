@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "base/mem.h"
@@ -14,6 +15,8 @@
 
 #define LIBRARY "libcurl.so.4"
 #define ANSWER_BYTES_MAX ((size_t)256 << 20) /* A larger answer is cut off. */
+
+#define NEXT_BYTES 32 /* Of the header Catga-Next: a number. */
 
 typedef CURL *(*easy_init_fn)(void);
 typedef CURLcode (*easy_setopt_fn)(CURL *, CURLoption, ...);
@@ -31,6 +34,7 @@ struct cg_client {
   char socket[PATH_MAX];           /* Path, for messages. */
   struct cg_http_socket_name name; /* Address of the socket. */
   struct cg_buf *answer;           /* Body of the last answer. */
+  char next[NEXT_BYTES];           /* Its header Catga-Next, or "". */
   easy_setopt_fn setopt;           /* curl_easy_setopt of the library; the others likewise. */
   easy_perform_fn perform;         /* curl_easy_perform. */
   easy_getinfo_fn getinfo;         /* curl_easy_getinfo. */
@@ -42,6 +46,7 @@ struct cg_client {
 
 static enum cg_code open_library(struct cg_client *client, struct cg_err *err);
 static size_t on_bytes(char *bytes, size_t size, size_t count, void *arg);
+static size_t on_header(char *bytes, size_t size, size_t count, void *arg);
 static void set_request(struct cg_client *client, const struct cg_client_request *request,
                         struct curl_slist *headers, const char *url);
 
@@ -95,6 +100,7 @@ enum cg_code cg_client_call(struct cg_client *client, const struct cg_client_req
     headers = client->slist_append(headers, header);
   }
   client->answer->size = 0;
+  client->next[0] = 0;
   set_request(client, request, headers, (const char *)url->data);
   CURLcode result = client->perform(client->curl);
   client->slist_free(headers);
@@ -109,6 +115,10 @@ enum cg_code cg_client_call(struct cg_client *client, const struct cg_client_req
   *cg_buf_room(client->answer, 1) = 0;
   *answer = client->answer;
   return CG_OK;
+}
+
+const char *cg_client_next(const struct cg_client *client) {
+  return client->next;
 }
 
 void cg_client_escape(struct cg_buf *target, const char *text) {
@@ -155,6 +165,19 @@ static size_t on_bytes(char *bytes, size_t size, size_t count, void *arg) {
   return size * count;
 }
 
+static size_t on_header(char *bytes, size_t size, size_t count, void *arg) {
+  static const char NAME[] = "Catga-Next: ";
+  struct cg_client *client = arg;
+  size_t bytes_count = size * count, name_size = sizeof(NAME) - 1;
+  if (bytes_count < name_size || strncasecmp(bytes, NAME, name_size) != 0)
+    return bytes_count;
+  size_t value_size = 0;
+  while (name_size + value_size < bytes_count && bytes[name_size + value_size] > ' ')
+    value_size++;
+  snprintf(client->next, sizeof(client->next), "%.*s", (int)value_size, bytes + name_size);
+  return bytes_count;
+}
+
 static void set_request(struct cg_client *client, const struct cg_client_request *request,
                         struct curl_slist *headers, const char *url) {
   CURL *curl = client->curl;
@@ -165,6 +188,8 @@ static void set_request(struct cg_client *client, const struct cg_client_request
   client->setopt(curl, CURLOPT_HTTPHEADER, headers);
   client->setopt(curl, CURLOPT_WRITEFUNCTION, on_bytes);
   client->setopt(curl, CURLOPT_WRITEDATA, client->answer);
+  client->setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+  client->setopt(curl, CURLOPT_HEADERDATA, client);
   bool has_body = strcmp(request->method, "POST") == 0 || strcmp(request->method, "PUT") == 0;
   client->setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
   if (has_body) {

@@ -34,6 +34,10 @@ void cg_client_close(struct cg_client *client);
 enum cg_code cg_client_call(struct cg_client *client, const struct cg_client_request *request,
                             long *status, const struct cg_buf **answer, struct cg_err *err);
 
+/* The header Catga-Next of the last answer, where the next page begins; "" when it had none. Valid
+ * until the next call. */
+const char *cg_client_next(const struct cg_client *client);
+
 /* Appends `text` to `target`, percent-encoded. */
 void cg_client_escape(struct cg_buf *target, const char *text);
 

@@ -113,6 +113,23 @@ void cg_print_field(const struct cg_buf *json, const char *field, char *text, si
   lua_close(L);
 }
 
+bool cg_print_item(const struct cg_buf *json, const char *list, int index, const char *field,
+                   char *text, size_t size) {
+  text[0] = 0;
+  lua_State *L = decode(json);
+  if (L == NULL)
+    return false;
+  lua_getfield(L, -1, list);
+  bool is_there = lua_istable(L, -1) && index < (int)lua_objlen(L, -1);
+  if (is_there) {
+    lua_rawgeti(L, -1, index + 1);
+    struct cg_print_column column = {.field = field};
+    format_cell(L, &column, text, size);
+  }
+  lua_close(L);
+  return is_there;
+}
+
 /* A state with the decoded table on top, or NULL; close it. */
 static lua_State *decode(const struct cg_buf *text) {
   lua_State *L = luaL_newstate();

@@ -37,6 +37,10 @@ double cg_print_number(const struct cg_buf *text, int index, const char *field);
 void cg_print_problem(const struct cg_buf *text);
 /* Prints a field of a JSON document as JSON in one line: null when there is none. */
 void cg_print_part(const struct cg_buf *json, const char *field);
+/* Copies the field of the document at `index` (0 is the first) of the list in the field `list` of a
+ * JSON document, as cg_print_field does. False when there is no such document. */
+bool cg_print_item(const struct cg_buf *json, const char *list, int index, const char *field,
+                   char *text, size_t size);
 /* Copies the text field of a JSON document into `text`, "" when there is none; a longer one is cut
  * and ends in "...". */
 void cg_print_field(const struct cg_buf *json, const char *field, char *text, size_t size);

@@ -14,19 +14,33 @@ void cg_progress_init(struct cg_progress *progress, const char *doing) {
   progress->told_ns = cg_clock_mono_ns(&progress->clock);
 }
 
-void cg_progress_bytes(void *arg, uint64_t done_bytes, uint64_t total_bytes) {
-  struct cg_progress *progress = arg;
+/* Is it time to write the line? */
+static bool is_due(struct cg_progress *progress) {
   if (!progress->is_shown)
-    return;
+    return false;
   uint64_t now_ns = cg_clock_mono_ns(&progress->clock);
   if (now_ns - progress->told_ns < PACE_NS)
-    return;
+    return false;
   progress->told_ns = now_ns;
   progress->has_line = true;
-  double part = total_bytes > 0 ? (double)done_bytes / (double)total_bytes : 0;
-  fprintf(stderr, "\r%s: %3.0f %% (%.0f of %.0f MiB)\033[K", progress->doing,
-          part < 1 ? part * 100 : 100, (double)done_bytes / (1 << 20),
-          (double)total_bytes / (1 << 20));
+  return true;
+}
+
+static double percent_of(uint64_t done, uint64_t total) {
+  return done < total ? (double)done / (double)total * 100 : 100;
+}
+
+void cg_progress_bytes(void *arg, uint64_t done_bytes, uint64_t total_bytes) {
+  struct cg_progress *progress = arg;
+  if (is_due(progress))
+    fprintf(stderr, "\r%s: %3.0f %% (%.0f of %.0f MiB)\033[K", progress->doing,
+            percent_of(done_bytes, total_bytes), (double)done_bytes / (1 << 20),
+            (double)total_bytes / (1 << 20));
+}
+
+void cg_progress_part(struct cg_progress *progress, uint64_t done, uint64_t total) {
+  if (is_due(progress))
+    fprintf(stderr, "\r%s: %3.0f %%\033[K", progress->doing, percent_of(done, total));
 }
 
 void cg_progress_end(struct cg_progress *progress) {

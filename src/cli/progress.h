@@ -25,6 +25,8 @@ struct cg_progress {
 void cg_progress_init(struct cg_progress *progress, const char *doing);
 /* Tells it; a cg_log_progress_bytes_fn. */
 void cg_progress_bytes(void *progress, uint64_t done_bytes, uint64_t total_bytes);
+/* Tells it in parts of what is no bytes. */
+void cg_progress_part(struct cg_progress *progress, uint64_t done, uint64_t total);
 /* Takes the line away. */
 void cg_progress_end(struct cg_progress *progress);
 

@@ -183,6 +183,10 @@ function Store:encode_args(...) end
 ---@return integer durable   all below it is durable
 function Store:positions() end
 
+--- The id of the log, the same for all its life; only zeros for a log in memory.
+---@return string id  32 hexadecimal digits
+function Store:log_id() end
+
 --- Counters.
 ---@return { commit_count: integer, sync_count: integer, write_bytes: integer,
 ---  segment_count: integer, cut_bytes: integer }

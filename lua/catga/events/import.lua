@@ -1,0 +1,118 @@
+--- Importing events: a batch of lines is one unit of work, and each event is stored once.
+---
+--- That an event was imported is kept like the outcome of a command: a stream of its own,
+--- `$import-<hash of source and id>`, which is expected to be new. So a file may be imported again
+--- from its beginning, also after a kill in the middle; two imports at the same time do no harm.
+---
+--- Handlers registered by catga.on are not called: what is imported has happened before. Readers by
+--- position (projections, subscriptions) see it.
+local errors = require "catga.error"
+local host = require "catga.native.host"
+local cloud = require "catga.events.cloud"
+local metadata = require "catga.events.metadata"
+local stage = require "catga.events.stage".run
+
+local M = {}
+
+M.PREFIX = "$import-"
+
+local INTERNAL = 8         -- Record flag: bookkeeping.
+local RACES_MAX = 10       -- How often a batch is tried again that met one of its own events.
+local HASH_CHARS = 40      -- Of the SHA-256 in a stream's name: 160 bits.
+local FAULTS_MAX = 100     -- Bad lines that are told of a batch.
+
+-- The stream into which an event goes, or nothing and what is wrong.
+local function stream_of(event, from)
+  local stream = from.stream or event[from.field or "subject"]
+  if not stream or stream == "" then
+    return nil, ("it has no %s that could name a stream; name one for all"):format(from.field
+      or "subject")
+  end
+  if #stream > 1024 then return nil, "a stream name has 1 to 1024 bytes" end
+  if metadata.is_runtimes(stream) then
+    return nil, ("stream %s: names that begin with $ or Process- are the runtime's own"):format(
+      stream)
+  end
+  return stream
+end
+
+-- Reads the lines; bad ones are left out and told.
+local function parse(lines, from)
+  local list, faults = {}, {}
+  for number, line in ipairs(lines) do
+    if line:find("%S") then
+      local event, err = cloud.parse(line)
+      local stream, fault
+      if event then stream, fault = stream_of(event, from) end
+      if not stream then
+        faults[#faults + 1] = { line = number, message = fault or err.message }
+      else
+        event.stream = stream
+        event.marker = M.PREFIX
+          .. host.sha256(event.source .. "\0" .. event.id):sub(1, HASH_CHARS)
+        list[#list + 1] = event
+      end
+    end
+  end
+  return list, faults
+end
+
+local function is_known(app, unit, marker)
+  local stream = app.store:stream(marker)
+  return stream and (app.store:count(stream) > 0 or unit:staged_count(stream) > 0)
+end
+
+-- Stages one event and its marker.
+local function add(unit, event)
+  local version, err = unit:append(event.stream,
+    { { type = event.type, data = event.data, schema = 1 } }, "any")
+  if not version then return nil, err end
+  local op = unit.ops[unit.n]
+  op.extra, op.schema, op.is_imported = event.metadata, event.metadata.schema, true
+  return unit:append(event.marker, { { type = "EventImported", data = {} } }, "none", INTERNAL)
+end
+
+local function add_all(unit, list, result)
+  for _, event in ipairs(list) do
+    if is_known(unit.app, unit, event.marker) then
+      result.repeated = result.repeated + 1
+    else
+      local version, err = add(unit, event)
+      if not version then
+        return nil, errors.new(err.code, ("event %s of %s: %s"):format(event.id, event.source,
+          err.message), { retryable = err.retryable })
+      end
+      result.imported = result.imported + 1
+    end
+  end
+  return result
+end
+
+--- Imports lines as one commit. May yield.
+---@param app catga.App
+---@param lines string[]
+---@param opts { stream: string?, field: "subject"|"type"|"source"|nil, skip_bad: boolean? }
+---  stream: all go there; field: the attribute that names the stream
+---@return { imported: integer, repeated: integer, bad: { line: integer, message: string }[],
+---  bad_count: integer }? result
+---@return catga.Error? err  "invalid": a bad line, whose number within the batch is err.line
+function M.batch(app, lines, opts)
+  local list, faults = parse(lines, opts)
+  if faults[1] and not opts.skip_bad then
+    return nil, errors.new("invalid", faults[1].message, { line = faults[1].line })
+  end
+  local result, err
+  for _ = 1, RACES_MAX do
+    result = { imported = 0, repeated = 0, bad_count = #faults, bad = app.json.array {} }
+    local done
+    done, err = stage(function(unit) return add_all(unit, list, result) end)
+    if done or err.code ~= "conflict" then break end
+  end
+  if err then return nil, err end
+  for i = 1, math.min(#faults, FAULTS_MAX) do result.bad[i] = faults[i] end
+  local ok, fault = app:flushed() -- What is repeated may not be durable yet.
+  if not ok then return nil, fault end
+  return result
+end
+
+return M
