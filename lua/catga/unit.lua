@@ -98,6 +98,14 @@ local function check_condition(store, unit, name, expect)
   return wanted
 end
 
+-- The generation of scripts whose code runs in a task: of the handler, of the process whose step
+-- runs, or the newest.
+local function generation_of(task)
+  local entry = task.ctx and task.ctx.entry
+  local process = task.process
+  return entry and entry.registry or process and process.class.registry or task.app.registry
+end
+
 --- The schema version of a new event: what it says, or the newest that the generation of scripts
 --- knows whose code makes it.
 ---@param task catga.Task
@@ -105,7 +113,8 @@ end
 ---@return integer? schema
 ---@return catga.Error? err  the event names a version that nobody knows
 function M.schema_of(task, event)
-  local upcasts = (task.ctx and task.ctx.entry.registry or task.app.registry).upcasts
+  local upcasts = generation_of(task).upcasts
+  if not upcasts and event.schema == nil then return 1 end
   local newest = upcasts and upcasts:schema(event.type) or 1
   local schema = event.schema or newest
   if not is_schema(schema) or schema > newest then

@@ -245,6 +245,32 @@ describe("a snapshot is passed over and made again", function()
     app = nil
   end)
 
+  it("when any bit of it is flipped", function()
+    local store = catga.aggregate.memory_snapshots()
+    local damaged
+    open(define { every = 3, store = { put = store.put, drop = store.drop,
+      get = function() return damaged end } })
+    count("1", 3)
+    local whole = catga.json.encode(store.get("Counter", "1", 9))
+    assert(run(catga.events.append, "Counter-1", { { type = "Counted", data = { by = 1 } } }))
+    local used = 0
+    run(function()
+      for at = 1, #whole do
+        for bit = 0, 7 do
+          local byte = string.char(require "bit".bxor(whole:byte(at), 2 ^ bit))
+          damaged = catga.json.decode(whole:sub(1, at - 1) .. byte .. whole:sub(at + 1))
+          applied = 0
+          local one = Counter.load "1"
+          assert(one.state.n == 4 and one.version == 3 and one.state.last == 1, byte)
+          if applied == 1 then used = used + 1 end
+        end
+      end
+    end)
+    assert.equal(0, used)
+    damaged = catga.json.decode(whole)
+    assert.equal(1, select(2, load "1"))
+  end)
+
   it("when it is no snapshot at all", function()
     for _, thing in ipairs { 5, "text", {}, { version = 1 }, { version = "x", state = {} } } do
       open(define { every = 100, store = { get = function() return thing end,

@@ -333,6 +333,37 @@ describe("an upcaster that fails", function()
   end)
 end)
 
+describe("scripts that change while a process runs", function()
+  it("leave its steps writing the version that they know", function()
+    local source = [[
+      local catga = require "catga"
+      %s
+      local P = catga.process "P"
+      function P:execute() self:note(1) self:sleep("1h") self:note(2) return true end
+      function P:note(n)
+        catga.events.append("S-1", { { type = "A", data = { n = n } } })
+        return true
+      end
+      catga.command("Note", function()
+        return catga.events.append("S-1", { { type = "A", data = { n = 3, is_new = true } } })
+      end)
+    ]]
+    local dir = app_dir.new { ["main.lua"] = source:format "" }
+    open(dir)
+    app:start("P", "p")
+    app:settle()
+    app_dir.write(dir, "main.lua", source:format [[
+      catga.upcast("A", 1, function(data) return { n = data.n, is_new = true } end)]])
+    assert(app:call(function() return app.app:reload() end))
+    assert.equal("completed", (app:wait "p"))
+    assert(app:send "Note")
+    local events = read "S-1"
+    for n = 1, 3 do assert.same({ n = n, is_new = true }, events[n].data) end
+    assert.is_nil(events[2].metadata.schema)
+    assert.equal(2, events[3].metadata.schema)
+  end)
+end)
+
 describe("scripts that change while a unit is under way", function()
   it("give their handlers the event in the newest version", function()
     local source = [[

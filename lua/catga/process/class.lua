@@ -34,6 +34,7 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field implicit_count integer
 ---@field self table                     the `self` of bodies and steps
 ---@field defaults table
+---@field registry catga.Registry        the generation that it belongs to
 local Class = {}
 Class.__index = Class
 
@@ -193,6 +194,7 @@ function Class:finish(app)
     check_setting(("process %s: settings.%s"):format(self.name, tostring(name)), settings)
   end
   self.defaults = app.settings.process
+  self.registry = app.registry
   self.source_of = app.registry.source_of
   for _, name in ipairs(step_names(self)) do
     local step = self:make_step(name, face[name])
