@@ -4,7 +4,8 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
----   GET /livez    and those of lua/catga/http/streams.lua, aggregates.lua and transfer.lua
+---   GET /livez    and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua and
+---   subscriptions.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -12,6 +13,7 @@ local answers = require "catga.http.answer"
 local streams = require "catga.http.streams"
 local aggregates = require "catga.http.aggregates"
 local transfer = require "catga.http.transfer"
+local subscriptions = require "catga.http.subscriptions"
 
 local M = {}
 
@@ -104,6 +106,8 @@ local ROUTES = {
   ["aggregate-changes"] = { GET = { aggregates.changes } },
   export = { GET = { transfer.export, transfer.export } },
   import = { POST = { nil, transfer.import } },
+  subscriptions = { GET = { subscriptions.show, subscriptions.list },
+    POST = { subscriptions.act } },
   livez = { GET = { nil, live } },
 }
 

@@ -189,11 +189,13 @@ local function describe(runner)
   local position = runner.window:position()
   return { name = runner.name, status = runner.status, position = position,
     lag = math.max(0, durable - 1 - position), rate = runner:rate(), handled = runner.handled,
-    in_flight = runner.window.out_count, parked = runner.parked_count, error = runner.error }
+    in_flight = runner.window.out_count, parked = runner.parked_count, error = runner.error,
+    last_error = runner.last_error }
 end
 
 --- Those with a name, by name.
----@return table[] list  { name, status, position, lag, rate, handled, in_flight, parked, error? }
+---@return table[] list  { name, status, position, lag, rate, handled, in_flight, parked, error?,
+---  last_error? }
 function Subscriptions:list()
   local list = {}
   for _, name in ipairs(registries.sorted_names(self.runners)) do

@@ -189,6 +189,7 @@ function M.failed(runner, entry, err)
   local pause = not err.is_decision and pause_after(err)
   if pause then return runner:delay(entry, pause) end -- It says nothing about the event.
   entry.attempts = entry.attempts + 1
+  if not err.is_decision then runner:note_error(entry, err) end
   if entry.is_replay then runner.attempts[entry.position] = entry.attempts end
   if err.is_parked or not err.retryable or entry.attempts >= runner.definition.attempts then
     return give_up(runner, entry, err)

@@ -130,6 +130,9 @@ function M.load(store, name)
   for position in pairs(state.done) do -- What was parked may stand below.
     if position <= state.to then state.done[position] = nil end
   end
+  for position in pairs(state.attempts) do
+    if position <= state.to and not state.parked[position] then state.attempts[position] = nil end
+  end
   return state
 end
 

@@ -29,6 +29,8 @@ M.KNOWN = {
   parked_max = { "count", 1000, 1, 100000 },       -- parked events; then the subscription stops
   checkpoint_events = { "count", 100, 1, 100000 }, -- events that need no commit of their own
   checkpoint_delay = { "duration", "1s" },         -- or this long, before they are recorded
+  checkpoint_records = { "count", 100, 1, 100000 }, -- records, and one more for each event in
+  -- the window and parked one, before the whole state is recorded
 }
 
 --- Options of `group`; those that are also above go before them.

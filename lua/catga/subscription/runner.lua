@@ -10,6 +10,7 @@ local native_task = require "catga.native.task"
 local options = require "catga.subscription.options"
 local windows = require "catga.subscription.window"
 local journal = require "catga.subscription.journal"
+local saving = require "catga.subscription.saving"
 local deliveries = require "catga.subscription.delivery"
 local parked_events = require "catga.subscription.parked"
 
@@ -18,7 +19,6 @@ local M = {}
 local BATCH_MAX = 1000       -- Events read at once.
 local SLICE_COUNT = 100      -- Deliveries of a worker before other tasks get their turn.
 local SKIPPED_MAX = 10000    -- Positions of other events before the checkpoint moves.
-local INCREMENTS_MAX = 100   -- Records before a whole checkpoint, and one for each thing in it.
 local LOOK_MS = 1000         -- When a handler that cannot be interrupted now is looked at again.
 local RATE_SECONDS = 10      -- The rate is that of so many seconds.
 
@@ -28,6 +28,7 @@ local RATE_SECONDS = 10      -- The rate is that of so many seconds.
 ---@field name string?                 nil: it leaves nothing behind
 ---@field status "running"|"paused"|"failed"|"stopped"
 ---@field error table?                 why it failed
+---@field last_error table?            the last failure of a delivery since the start
 ---@field window catga.Window
 ---@field parked table<integer, { at: integer, replaying: boolean? }>
 ---@field parked_count integer
@@ -59,14 +60,6 @@ function M.new(app, definition)
     status = "stopped", parked = {}, parked_count = 0, workers = {}, working = 0, out = {},
     tokens = {}, delayed = {}, unsaved = {}, saved_to = 0, increments = 0, changes = {},
     handled = 0, rates = {}, window = windows.new(0) }, Runner)
-end
-
--- Runs fn after some time, as a task of the app.
-local function after(self, ms, fn)
-  return self.app.clock:after(ms, function()
-    state[1].app = self.app
-    fn()
-  end)
 end
 
 local function cancel(self, timer)
@@ -154,6 +147,7 @@ local function read_batch(self)
     local event = events[i]
     if self.was_done[event.position] then
       self.was_done[event.position] = nil
+      window:add_done(event.position)
     else
       local entry = self:entry(event)
       entry.event = event
@@ -164,7 +158,9 @@ local function read_batch(self)
   local moved = position > window.read_to
   window.read_to = position
   if #events > 0 then self:pump() end
-  if self.name and window:position() - self.saved_to >= SKIPPED_MAX then self:save_soon() end
+  if self.name and window:position() - self.saved_to >= SKIPPED_MAX then
+    saving.soon(self)
+  end
   return moved
 end
 
@@ -245,6 +241,17 @@ function Runner:drop()
   if self.status ~= "failed" then self.status = "stopped" end
 end
 
+--- Runs fn after some time, as a task of the app.
+---@param ms number
+---@param fn fun()
+---@return catga.Timer
+function Runner:after(ms, fn)
+  return self.app.clock:after(ms, function()
+    state[1].app = self.app
+    fn()
+  end)
+end
+
 --- Something of it is being committed: a checkpoint made meanwhile must not hide it.
 ---@return table mark
 function Runner:begin_change()
@@ -315,7 +322,7 @@ end
 function Runner:watch(deadline)
   if self.sweep then return end -- It is armed for an earlier one.
   local ms = math.ceil(math.max(deadline - self.app.clock:mono(), 0))
-  self.sweep = after(self, ms, function() look_at_deadlines(self) end)
+  self.sweep = self:after(ms, function() look_at_deadlines(self) end)
 end
 
 --- An event waits before its next attempt.
@@ -325,7 +332,7 @@ function Runner:delay(entry, ms)
   self.window:delay(entry)
   if self.is_halting then return end
   self.delayed[entry] = true
-  entry.timer = after(self, ms, function()
+  entry.timer = self:after(ms, function()
     self.delayed[entry], entry.timer = nil, nil
     self.window:again(entry)
     self:pump()
@@ -354,16 +361,7 @@ end
 
 -- The window has moved on: records that, and reads more.
 local function moved(self)
-  if self.name then
-    if #self.unsaved >= self.definition.checkpoint_events then
-      self:save_soon()
-    elseif #self.unsaved > 0 and not self.save_timer and not self.is_halting then
-      self.save_timer = after(self, self.definition.checkpoint_delay, function()
-        self.save_timer = nil
-        self:save()
-      end)
-    end
-  end
+  if self.name then saving.moved(self) end
   if self.window:count() <= self.definition.buffer / 2 then wake_reader(self) end
   self:pump()
 end
@@ -381,9 +379,7 @@ function Runner:done(entry)
   elseif self.name then
     self.saved_to = math.max(self.saved_to, entry.saved_to)
     if #self.unsaved > 0 and self.window:position() <= self.saved_to then self.unsaved = {} end
-    if self.increments > INCREMENTS_MAX + self.parked_count + self.window:count() then
-      self:save_soon()
-    end
+    if saving.is_due(self) then saving.soon(self) end
   end
   moved(self)
 end
@@ -405,85 +401,20 @@ function Runner:parked_now(entry, at)
     self.parked_count = self.parked_count + 1
     if self.definition.park_blocks then self.window:block(entry.key) end
   end
-  self.parked[entry.position] = { at = at }
+  self.parked[entry.position], self.attempts[entry.position] = { at = at }, nil
   self.window:finish(entry)
   moved(self)
 end
 
--- The whole state, as a checkpoint has it.
-local function checkpoint_data(self, to)
-  local from = journal.count(self.app.store, self.name)
-  for mark in pairs(self.changes) do from = math.min(from, mark.at) end
-  local attempts, parked = {}, {}
-  for position, count in pairs(self.attempts) do attempts[#attempts + 1] = { position, count } end
-  for i = self.window.first, self.window.last do
-    local entry = self.window.list[i]
-    if entry.attempts > 0 and entry.state ~= "done" then
-      attempts[#attempts + 1] = { entry.position, entry.attempts }
-    end
-  end
-  for position, one in pairs(self.parked) do
-    parked[#parked + 1] = { position, one.at, one.replaying }
-  end
-  table.sort(parked, function(a, b) return a[1] < b[1] end)
-  local done = self.window:done_above()
-  for position in pairs(self.was_done) do done[#done + 1] = position end
-  return { from = from, to = to, done = done, attempts = attempts, parked = parked,
-    paused = self.status == "paused" }
-end
-
--- The record of what is done and not recorded, and what remains to be done when it fails.
-local function next_record(self)
-  local to = self.window:position()
-  if self.increments > INCREMENTS_MAX + self.parked_count + self.window:count() then
-    return "SubscriptionCheckpoint", checkpoint_data(self, to), to
-  end
-  local done = {}
-  for _, entry in ipairs(self.unsaved) do
-    if entry.position > to then done[#done + 1] = entry.position end
-  end
-  if #done == 0 and to <= self.saved_to then return nil end
-  return "SubscriptionMoved", { to = to, done = #done > 0 and done or nil }, to
-end
-
 --- Records what is done. May yield.
-function Runner:save()
-  if self.is_saving then return end
-  self.is_saving = true
-  cancel(self, self.save_timer)
-  self.save_timer = nil
-  local kind, data, to = next_record(self)
-  local unsaved = self.unsaved
-  self.unsaved = {}
-  local ok, err = true, nil
-  if kind then
-    ok, err = journal.commit(self.app, function(add)
-      add(journal.PREFIX .. self.name, kind, data)
-    end)
-  end
-  self.is_saving = nil
-  if ok and kind then
-    self.saved_to = math.max(self.saved_to, to)
-    self.increments = kind == "SubscriptionCheckpoint" and 0 or self.increments + 1
-  elseif not ok then
-    for _, entry in ipairs(self.unsaved) do unsaved[#unsaved + 1] = entry end
-    self.unsaved = unsaved
-    if not self.app.is_closed and not self.is_halting then
-      self.app:say("warn", ("subscription %s: its checkpoint waits: %s"):format(self.name,
-        err.message))
-    end
-  end
-  if self.idle and self.working == 0 then self.idle:set() end
-end
+function Runner:save() saving.save(self) end
 
---- Records what is done in a task of its own.
-function Runner:save_soon()
-  if self.is_saving or self.saves_soon or self.is_halting then return end
-  self.saves_soon = true
-  tasks.spawn(self.app, function()
-    self.saves_soon = nil
-    self:save()
-  end)
+--- Remembers the last failure of a delivery.
+---@param entry catga.Delivery
+---@param err catga.Error
+function Runner:note_error(entry, err)
+  self.last_error = { code = err.code, message = tostring(err.message), position = entry.position,
+    type = entry.type, time = self.app.clock:now() }
 end
 
 --- Ends with an error: what is not done is delivered again when it is resumed.

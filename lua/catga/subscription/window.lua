@@ -28,7 +28,7 @@ local M = {}
 ---@field list catga.Delivery[]    in order of positions, from `first` to `last`
 ---@field first integer
 ---@field last integer
----@field keys table<any, table>   { active?, first, last, [i] }: the held ones of a key
+---@field keys table<any, table>   { active?, first, last, [i], replays }: the held ones of a key
 ---@field blocked table<any, integer>  how many events of a key are parked
 ---@field ready catga.Delivery[]   from `ready_first` to `ready_last`
 ---@field out_count integer        deliveries under way
@@ -52,25 +52,40 @@ end
 local function queue_of(self, key)
   local queue = self.keys[key]
   if not queue then
-    queue = { first = 1, last = 0 }
+    queue = { first = 1, last = 0, replays = { first = 1, last = 0 } }
     self.keys[key] = queue
   end
   return queue
 end
 
--- Makes the next one of a key active when it may be.
+local function push(list, entry)
+  list.last = list.last + 1
+  list[list.last] = entry
+  entry.state = "held"
+end
+
+local function shift(list)
+  local entry = list[list.first]
+  list[list.first] = nil
+  list.first = list.first + 1
+  return entry
+end
+
+-- Makes the next one of a key active when it may be: what was parked goes before the others.
 local function release(self, key)
   local queue = self.keys[key]
   if not queue or queue.active then return end
-  local entry = queue[queue.first]
-  if not entry then
+  local entry
+  if queue.replays[queue.replays.first] then
+    entry = shift(queue.replays)
+  elseif not queue[queue.first] then
     self.keys[key] = nil
-  elseif entry.is_replay or not self.blocked[key] then
-    queue[queue.first] = nil
-    queue.first = queue.first + 1
-    queue.active = entry
-    make_ready(self, entry)
+  elseif not self.blocked[key] then
+    entry = shift(queue)
   end
+  if not entry then return end
+  queue.active = entry
+  make_ready(self, entry)
 end
 
 --- Adds an event that was read.
@@ -80,11 +95,17 @@ function Window:add(entry)
   self.list[self.last] = entry
   local key = entry.key
   if key == nil then return make_ready(self, entry) end
-  local queue = queue_of(self, key)
-  queue.last = queue.last + 1
-  queue[queue.last] = entry
-  entry.state = "held"
+  push(queue_of(self, key), entry)
   release(self, key)
+end
+
+--- Adds an event that was done before: it stands above the position as long as others before it are
+--- not done.
+---@param position integer
+function Window:add_done(position)
+  if self.first > self.last then return end
+  self.last = self.last + 1
+  self.list[self.last] = { position = position, state = "done", attempts = 0 }
 end
 
 --- Adds a parked event that is delivered again: before those of its key that wait.
@@ -93,13 +114,7 @@ function Window:add_replay(entry)
   entry.is_replay = true
   local key = entry.key
   if key == nil then return make_ready(self, entry) end
-  local queue = queue_of(self, key)
-  local place = queue.first -- Behind other replays, which were parked before it.
-  while queue[place] and queue[place].is_replay do place = place + 1 end
-  queue.first = queue.first - 1
-  for i = queue.first, place - 2 do queue[i] = queue[i + 1] end
-  queue[place - 1] = entry
-  entry.state = "held"
+  push(queue_of(self, key).replays, entry)
   release(self, key)
 end
 
