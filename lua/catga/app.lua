@@ -13,6 +13,7 @@ local settings = require "catga.settings"
 local mediator = require "catga.mediator"
 local engine = require "catga.process.engine"
 local journal = require "catga.process.journal"
+local personal = require "catga.personal"
 local projections = require "catga.projection"
 local subscriptions = require "catga.subscription"
 
@@ -28,6 +29,8 @@ local M = {}
 ---@field engine catga.Engine
 ---@field projections catga.Projections
 ---@field subscriptions catga.Subscriptions
+---@field personal catga.PersonalKeys?  open when scripts declare personal data, or have done so
+---@field forgotten_keys table<string, true>  keys that are missing, and were to be destroyed
 ---@field json table
 ---@field stopping boolean?
 ---@field is_closed boolean?     the store is closed, or about to be
@@ -174,7 +177,11 @@ function M.open(opts)
   if not app.store then return nil, err end
   app.registry = generation
   if opts.data then app.data = opts.data end
-  return app
+  local is_open
+  is_open, err = personal.open(app, generation, opts.keys)
+  if is_open then return app end
+  app.store:close()
+  return nil, err
 end
 
 --- Recovers unfinished processes, starts projections, then main. Must run in a task. May yield.
@@ -216,6 +223,12 @@ function App:reload()
     return false, err
   end
   if generation.hash == self.registry.hash then return true end
+  local is_open
+  is_open, err = personal.open(self, generation)
+  if not is_open then
+    self:say("error", "reload failed, the scripts before go on serving: " .. err.message)
+    return false, err
+  end
   self.registry = generation
   self.projections:reloaded()
   self.subscriptions:reloaded()
@@ -273,6 +286,7 @@ function App:stop()
   drop_processes(self)
   self.is_closed = true
   local ok, err = self.store:close()
+  personal.close(self)
   native_task.yield() -- Who waited for the disk ends first.
   self.engine:stopped()
   self.clock:close()
@@ -285,6 +299,7 @@ function App:abandon()
   drop_processes(self)
   self.subscriptions:abandon()
   self.projections:abandon()
+  if self.data then personal.close(self) end -- In memory they belong to the app that comes after.
   self.store:abandon()
   self.engine:stopped()
 end

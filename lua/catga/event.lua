@@ -1,7 +1,9 @@
 --- How stored events look to scripts: the one place through which all of them go.
 ---
---- Presenting an event raises an error value, which names the event, when an upcaster fails.
+--- Presenting an event raises an error value, which names the event, when its personal fields
+--- cannot be decrypted or an upcaster fails.
 local errors = require "catga.error"
+local personal = require "catga.personal"
 
 local M = {}
 
@@ -11,6 +13,7 @@ local M = {}
 ---@param event table  as the store gives it: stream, version, position, type, data, metadata, ...
 ---@return table? event  the same table, with stored_type when it was renamed; nil: it was dropped
 function M.present(app, event)
+  if event.personal then personal.unseal(app, event) end
   local upcasts = app.registry.upcasts
   if upcasts then return upcasts:apply(event) end
   return event
@@ -26,13 +29,22 @@ function M.present_all(app, events)
   return list
 end
 
+-- Is there anything to do for events as they are stored?
+local function is_needed(app, events)
+  if app.registry.upcasts then return true end
+  for i = 1, #events do
+    if events[i].personal then return true end
+  end
+  return false
+end
+
 --- Presents a list of events, in place, up to the first that cannot be presented.
 ---@param app catga.App
 ---@param events table[]
 ---@return table[] events        the same list, with those before it only
 ---@return catga.Error? failure  with the position and type of the event
 function M.present_until(app, events)
-  if not app.registry.upcasts then return events end
+  if not is_needed(app, events) then return events end
   local count, kept, failure = #events, 0, nil
   for i = 1, count do
     local ok, event = pcall(M.present, app, events[i])

@@ -5,6 +5,7 @@ local duration = require "catga.duration"
 local tasks = require "catga.task"
 local events = require "catga.events"
 local class = require "catga.process.class"
+local personal = require "catga.personal"
 local host = require "catga.native.host"
 local json = require "catga.native.json"
 local projection = require "catga.projection"
@@ -14,6 +15,7 @@ local subscription = require "catga.subscription"
 local subscription_face = require "catga.subscription.face"
 local upcast = require "catga.upcast"
 local face = require "catga.face"
+local caller = require "catga.registry".caller
 
 local loading, running = face.loading, face.running
 local MAP_MAX = 100 -- How many functions of catga.map run at the same time by default.
@@ -85,6 +87,19 @@ catga.aggregate = setmetatable({
 }, {
   __call = function(_, name) return aggregate.define(loading("catga.aggregate"), name) end,
 })
+
+--- Declares fields of events that are encrypted with a key of the person they are about:
+---   catga.personal("OrderCreated", { subject = "customer_id",
+---     fields = { "name", "address.street", "contacts[].phone" } })
+--- or several types at once: catga.personal { OrderCreated = { ... }, OrderPaid = { ... } }.
+---@param name string|table<string, table>  an event type, or declarations by type
+---@param spec { subject: string|fun(data: any): any, fields: string[] }?
+function catga.personal(name, spec)
+  local registry = loading("catga.personal")
+  local at = caller()
+  if type(name) ~= "table" or spec ~= nil then return personal.define(registry, at, name, spec) end
+  for event_type, one in pairs(name) do personal.define(registry, at, event_type, one) end
+end
 
 --- Sets the function that runs once as a task, after recovery.
 ---@param fn fun()
@@ -246,6 +261,35 @@ function catga.map(items, fn, opts)
   idle:wait()
   if failure then error(failure, 0) end
   return results
+end
+
+--- Destroys the key of a person: all personal fields of events about them are catga.null from now
+--- on, for ever. Durable when this returns, also when the unit of work it is called in fails.
+--- Read models that hold such fields in plain must be rebuilt. May yield.
+---@param subject string|integer
+---@return { key: string, digest: string, projections: string[] }? result  projections: those to
+---  rebuild
+---@return catga.Error? err  "not_found": nothing personal of this subject was ever stored
+function catga.forget(subject)
+  return personal.forget(running("catga.forget", "forget in a step"), subject)
+end
+
+--- Persons of whom there is a key, in the order in which they got it.
+---@param opts { prefix: string?, after: integer?, max: integer?, forgotten: boolean? }?
+---@return { key: string, time: integer, forgotten: boolean, subject: string? }[]? list
+---@return integer|catga.Error? after  for the next call; nil: that was all
+function catga.subjects(opts)
+  return personal.subjects(running("catga.subjects", "look in a step"), opts)
+end
+
+--- Events that hold personal data of a person, decrypted, in the order of positions. Looks through
+--- the whole log. May yield.
+---@param subject string|integer
+---@param opts { after: integer?, max: integer? }?  max: 1 to 10,000, default 100
+---@return table[]? events
+---@return integer|catga.Error? after  for the next call; nil: that was all
+function catga.subject_events(subject, opts)
+  return personal.events(running("catga.subject_events", "look in a step"), subject, opts)
 end
 
 --- Reads a document of a projection: catga.model("Name"):get(key).

@@ -19,6 +19,9 @@ M.KNOWN = {
   append_window = { "count", 1000, 1, 1000000 },       -- newest events whose ids are known
   event_ids_max = { "count", 100000, 1000, 1e8 }, -- ids of events kept in memory
   node = { "count", 0, 0, 1023 },                      -- number of this program in the ids it makes
+  keys_cached_max = { "count", 10000, 16, 10000000 },  -- keys of persons kept in memory
+  -- What happens to new personal data of a person who was forgotten.
+  forgotten_subjects = { "choice", "refuse", { "refuse", "allow" } },
   step_timeout = { "duration", "30s" },
   step_attempts = { "count", 3, 1, 1000000 },
   step_backoff = { "duration", "1s" },

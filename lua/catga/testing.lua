@@ -34,7 +34,7 @@ local function open(source, opts)
   local app, err = apps.open {
     dir = type(source) == "string" and source or nil,
     define = type(source) == "function" and source or nil,
-    clock = t.clock, memory = opts.memory, manual = opts.manual, data = opts.data,
+    clock = t.clock, memory = opts.memory, keys = opts.keys, manual = opts.manual, data = opts.data,
     settings = opts.settings, stubs = opts.stubs,
     sink = function(level, text) t.lines[#t.lines + 1] = level .. " " .. text end,
   }
@@ -201,6 +201,7 @@ function TestApp:crash(position, source)
   local opts = {}
   for key, value in pairs(self.opts) do opts[key] = value end
   opts.memory, opts.clock, opts.lines = snapshot, self.clock, self.lines
+  opts.keys = self.app.personal
   return open(source or self.source, opts)
 end
 

@@ -8,10 +8,12 @@ local metadata = require "catga.events.metadata"
 local guard_ids = require "catga.events.ids".guard
 local is_behind = require "catga.process.journal".is_behind
 local is_schema = require "catga.upcast".is_schema
+local personal = require "catga.personal"
 
 local M = {}
 
 local ANY, NONE, EXISTS = -1, -2, -3
+local PERSONAL = personal.FLAG
 local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 
 --- One staged record.
@@ -19,8 +21,10 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field stream integer   stream number
 ---@field expected integer version it must follow, or ANY
 ---@field type string
----@field data string      JSON
----@field flags integer    other than 0: the runtime's own, not delivered to handlers
+---@field data string      JSON, as it is stored
+---@field plain string?    JSON before its personal fields were encrypted
+---@field key string?      with which they were
+---@field flags integer    other than 0 and PERSONAL: the runtime's own, not delivered to handlers
 ---@field ctx catga.Ctx?   envelope of the message whose handler staged it
 ---@field conditions { stream: string, expected: integer }[]?  of the appends that begin with it
 ---@field schema integer?  schema version of the data; nil: 1
@@ -34,6 +38,7 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field ops catga.Staged[]
 ---@field has_conditions boolean?   some record carries conditions
 ---@field after (fun())[]           run once the commit is durable
+---@field keys integer?             change of keys that must be durable before the commit
 ---@field conflict catga.Error?     the unit read or expected something that is no longer so
 local Unit = {}
 Unit.__index = Unit
@@ -124,6 +129,16 @@ function M.schema_of(task, event)
   return schema
 end
 
+-- Encodes an event: as it is stored, before its personal fields were encrypted (nil: it has none),
+-- the change of keys that must be durable first, and the key. Or nil and an error.
+local function encode(app, stream_name, event)
+  local declared = app.registry.personal and app.registry.personal[event.type]
+  if declared then return personal.seal(app, stream_name, declared, event.data) end
+  local data, err = app.store:encode(event.data, event.type)
+  if not data then return nil, err end
+  return data, nil
+end
+
 --- Stages events of one stream.
 ---@param stream_name string
 ---@param events { type: string, data: any, id: string?, schema: integer? }[]  schema: of data that
@@ -142,19 +157,20 @@ function Unit:append(stream_name, events, expect, flags)
   if gone then return nil, gone end
   local expected, err = check_expected(store, self, stream, expect or "any")
   if err then return nil, err end
-  local staged, ctx, has_ids = {}, state[1].ctx, false
+  local staged, ctx, has_ids, keys = {}, state[1].ctx, false, nil
   for i, event in ipairs(events) do
     if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
       return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i,
         stream_name))
     end
-    local data, fault = store:encode(event.data, event.type)
-    if not data then return nil, fault end
-    local schema
-    schema, fault = M.schema_of(state[1], event)
+    local data, plain, change, key = encode(self.app, stream_name, event)
+    if not data then return nil, plain end
+    keys = change or keys
+    local schema, fault = M.schema_of(state[1], event)
     if not schema then return nil, fault end
     staged[i] = { stream = stream, expected = expected, type = event.type, data = data,
-      flags = flags or 0, ctx = ctx, schema = schema > 1 and schema or nil,
+      plain = plain, key = key, flags = (flags or 0) + (change and PERSONAL or 0), ctx = ctx,
+      schema = schema > 1 and schema or nil,
       extra = event.id and { event_id = event.id } }
     has_ids = has_ids or event.id ~= nil
     if expected ~= ANY then
@@ -162,6 +178,7 @@ function Unit:append(stream_name, events, expect, flags)
     end
   end
   if has_ids then staged[1].guard = guard_ids(self.app, stream_name, stream, staged) end
+  self.keys = keys or self.keys -- The last change: they become durable in order.
   for i = 1, #staged do self.ops[self.n + i] = staged[i] end
   self.n = self.n + #staged
   return store:count(stream) + self:staged_count(stream) - 1
@@ -243,6 +260,9 @@ function M.metadata(task, ctx, schema, extra)
   return (task.app.store:encode(fields, "metadata"))
 end
 
+-- Is it an event of the scripts?
+local function is_event(op) return op.flags == 0 or op.flags == PERSONAL end
+
 --- Looks whether what was staged may still be committed, before the store builds the commit.
 ---@return boolean ok
 ---@return catga.Error? err  code "conflict": run the unit again; "deleted"
@@ -252,7 +272,7 @@ function Unit:verify()
   for i = 1, self.n do
     local op = self.ops[i]
     local err = op.guard and op.guard()
-      or is_marked and op.flags == 0 and metadata.tombstone(app, nil, app.store:name(op.stream))
+      or is_marked and is_event(op) and metadata.tombstone(app, nil, app.store:name(op.stream))
     if err then return false, err end
   end
   return true
@@ -303,11 +323,20 @@ function Unit:committed(first)
   local app = self.app
   for i = 1, self.n do
     local op = self.ops[i]
-    if op.flags == 0 and not op.is_imported
+    if is_event(op) and not op.is_imported
       and (app.registry.events[op.type] or app.registry.upcasts) then
       app.mediator:deliver(op, first and first + i - 1)
     end
   end
+end
+
+--- Waits until the keys with which the unit's events are encrypted are durable: no event may be
+--- that cannot be read. May yield.
+---@return boolean ok
+---@return catga.Error? err
+function Unit:await_keys()
+  if not self.keys or not self.app.personal then return true end
+  return self.app.personal:wait(self.keys)
 end
 
 --- Commits the unit of the running task alone and parks until it is durable. May yield.
@@ -319,6 +348,8 @@ function Unit:commit()
     self:committed()
     return true
   end
+  local ok, err = self:await_keys()
+  if not ok then return false, err end
   if self.app.is_closed then return false, errors.new("closed", "the app was stopped") end
   local store = self.app.store
   local holds, changed = self:verify()
@@ -335,7 +366,7 @@ function Unit:commit()
     self.app.clock:sleep(1)
     return self:commit()
   end
-  local ok, err = store:wait(after - 1)
+  ok, err = store:wait(after - 1)
   if not ok then return false, err end
   self:committed(first)
   return true

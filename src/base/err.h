@@ -31,7 +31,8 @@
   X(CG_ECLOSED, -16, "closed", "already stopped")                                                  \
   X(CG_EPERM, -17, "permission", "not allowed by the system")                                      \
   X(CG_EFENCED, -18, "fenced", "another owner has taken over the log")                             \
-  X(CG_EDELETED, -19, "deleted", "the stream was deleted for good")
+  X(CG_EDELETED, -19, "deleted", "the stream was deleted for good")                                \
+  X(CG_EFORGOTTEN, -20, "forgotten", "the key of this person was destroyed")
 
 /* Error codes: 0 or negative. */
 enum cg_code {

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FILE_MODE 0640
+#define PRIVATE_MODE 0600
 #define DIRECTORY_MODE 0750
 
 static int system_open(void *arg, const char *path, enum cg_fs_mode mode);
@@ -67,10 +68,11 @@ static int system_open(void *arg, const char *path, enum cg_fs_mode mode) {
     flags |= O_RDWR | O_CREAT | O_EXCL;
     break;
   case CG_FS_OPEN_ALWAYS:
+  case CG_FS_OPEN_PRIVATE:
     flags |= O_RDWR | O_CREAT;
     break;
   }
-  return (int)checked(open(path, flags, FILE_MODE));
+  return (int)checked(open(path, flags, mode == CG_FS_OPEN_PRIVATE ? PRIVATE_MODE : FILE_MODE));
 }
 
 static int system_close(void *arg, int handle) {

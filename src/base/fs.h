@@ -12,10 +12,11 @@
 
 /* How to open a file. */
 enum cg_fs_mode {
-  CG_FS_READ,       /* Must exist; read only. */
-  CG_FS_WRITE,      /* Must exist; read and write. */
-  CG_FS_CREATE,     /* Must not exist; read and write; mode 0640. */
-  CG_FS_OPEN_ALWAYS /* Made when missing; read and write. */
+  CG_FS_READ,        /* Must exist; read only. */
+  CG_FS_WRITE,       /* Must exist; read and write. */
+  CG_FS_CREATE,      /* Must not exist; read and write; mode 0640. */
+  CG_FS_OPEN_ALWAYS, /* Made when missing; read and write. */
+  CG_FS_OPEN_PRIVATE /* The same, and a new one has mode 0600. */
 };
 
 /* Called by list for each name except "." and ".."; a non-zero return ends the walk. */

@@ -20,7 +20,7 @@ static struct cg_bind_store *check_reading(lua_State *L) {
 
 enum cg_code cg_bind_push_event(lua_State *L, const struct cg_record *record, struct cg_err *err) {
   luaL_checkstack(L, 8, "too many values");
-  lua_createtable(L, 0, 8);
+  lua_createtable(L, 0, 8); /* A ninth field is rare. */
   lua_pushnumber(L, (lua_Number)record->position);
   lua_setfield(L, -2, "position");
   lua_pushnumber(L, (lua_Number)record->version);
@@ -42,6 +42,10 @@ enum cg_code cg_bind_push_event(lua_State *L, const struct cg_record *record, st
                         err) != CG_OK)
       goto fail;
     lua_setfield(L, -2, "metadata");
+  }
+  if ((record->flags & CG_RECORD_PERSONAL) != 0) {
+    lua_pushboolean(L, 1);
+    lua_setfield(L, -2, "personal");
   }
   return CG_OK;
 

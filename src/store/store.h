@@ -23,6 +23,7 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "log/log.h"
+#include "store/keys.h"  /* Keys of persons: behind the same door. */
 #include "store/model.h" /* Read models: behind the same door. */
 
 struct cg_store;

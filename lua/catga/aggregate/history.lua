@@ -28,6 +28,7 @@ local PAGE = 500 -- Events read and applied before other tasks get their turn.
 ---@field base_time number?      time of that snapshot, else of the first event
 ---@field bytes integer          of the events since; counted only when a snapshot rule asks for it
 ---@field event_id string?       id of the last stored event
+---@field key string|false|nil    of the person whose data is in the state; false: of several
 ---@field is_staged boolean?     events were applied that the open unit has staged
 
 -- Applies one page of stored events; true: the end that was asked for is reached.
@@ -48,6 +49,9 @@ local function take(app, walk, ctx, events, until_ms)
     walk.base_time = walk.base_time or event.time
   end
   presenter.present_all(app, events)
+  for _, event in ipairs(events) do
+    if event.personal and not event.forgotten then snapshots.saw_key(walk, event.personal) end
+  end
   local rules = walk.class.snapshots
   if rules and rules.bytes then
     for _, event in ipairs(events) do walk.bytes = walk.bytes + #(json.encode(event.data) or "") end
@@ -82,8 +86,10 @@ local function take_staged(app, walk, ctx)
     local op = unit.ops[i]
     if op.stream == number then
       walk.version, walk.is_staged = walk.version + 1, true
-      events[#events + 1] = { stream = walk.stream, type = op.type, data = json.decode(op.data),
-        version = walk.version, metadata = op.schema and { schema = op.schema } or nil }
+      snapshots.saw_key(walk, op.key)
+      events[#events + 1] = { stream = walk.stream, type = op.type, version = walk.version,
+        data = json.decode(op.plain or op.data),
+        metadata = op.schema and { schema = op.schema } or nil }
     end
   end
   presenter.present_all(app, events)
@@ -96,14 +102,16 @@ local function begin(app, class, id, upto)
     bytes = 0 }
   local first, err = metadata.beginning(app, state[1].unit, walk.stream)
   if not first then return nil, err end
-  local snapshot = class.snapshots and snapshots.find(app, class, id, upto)
+  local snapshot, text
+  if class.snapshots then snapshot, text = snapshots.find(app, class, id, upto) end
   if not snapshot or snapshot.version < first then
     walk.state = fold.initial(class, id)
     walk.version, walk.base = first - 1, first - 1
     return walk
   end
-  walk.state, walk.version, walk.base = json.decode(snapshot.state), snapshot.version,
+  walk.state, walk.version, walk.base = json.decode(text), snapshot.version,
     snapshot.version
+  walk.key = snapshot.key
   walk.base_time, walk.event_id = snapshot.time, snapshot.event
   return walk
 end

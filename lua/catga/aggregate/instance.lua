@@ -133,11 +133,12 @@ local function stage(self, own, app, unit)
   if walk.class.snapshots then
     for _, event in ipairs(raised) do walk.bytes = walk.bytes + #event.data end
     walk.base_time = walk.base_time or app.clock:now()
+    for i = unit.n - #raised + 1, unit.n do snapshots.saw_key(walk, unit.ops[i].key) end
     local text, last = snapshots.due_text(app, walk), unit.ops[unit.n]
     if text then
       unit:on_commit(function()
         walk.base, walk.bytes, walk.base_time = version, 0, app.clock:now()
-        snapshots.write(app, walk.class, self.id, version, last.id, text)
+        snapshots.write(app, walk.class, self.id, version, last.id, text, walk.key)
       end)
     end
   end

@@ -3,11 +3,15 @@
 ---
 --- A snapshot is derived: it is written after the commit that it is of, by a task of its own, and
 --- one that is missing, damaged, of another shape, or not of this history is passed over.
+---
+--- A state that was made of a person's encrypted fields is encrypted with the same key; of one with
+--- data of several persons no snapshot is taken: it could not be forgotten in part.
 local errors = require "catga.error"
 local host = require "catga.native.host"
 local tasks = require "catga.task"
 local json = require "catga.native.json"
 local duration = require "catga.duration"
+local personal = require "catga.personal"
 local size_of = require "catga.settings".size
 local stores = require "catga.aggregate.snapshot_store"
 
@@ -21,7 +25,8 @@ local DEPTH_MAX = 200   -- Of tables in a state.
 ---@class catga.Snapshot
 ---@field version integer  of the last event in it
 ---@field event string     id of that event: a log that lost its end has another one there
----@field state string     JSON
+---@field state string     JSON; encrypted if there is a key
+---@field key string?      of the person whose data is in it
 ---@field shape string     what initial and apply were when it was taken
 ---@field time number      Unix ms, not before its last event
 ---@field check string     hash of all this, and of the aggregate's name and id
@@ -107,6 +112,17 @@ local function is_whole(class, id, snapshot)
     and snapshot.check == check_of(class, id, snapshot)
 end
 
+local function bound_to(class, id) return "snapshot\0" .. class.name .. "\0" .. id end
+
+-- The state in plain; nil, after a complaint, when it cannot be had.
+local function open_state(app, class, id, snapshot)
+  if not snapshot.key then return snapshot.state end
+  local text, err = personal.open_text(app, tostring(snapshot.key), bound_to(class, id),
+    snapshot.state)
+  if text then return text end
+  if err.code ~= "forgotten" then complain(app, class, id, "is passed over", err) end
+end
+
 -- Is the event that the snapshot ends with the one that the stream has there? An event that
 -- retention took away cannot be asked.
 local function is_of_history(app, class, id, snapshot)
@@ -130,6 +146,7 @@ end
 ---@param id string
 ---@param upto catga.Until?
 ---@return catga.Snapshot?
+---@return string? text  JSON of its state, decrypted
 function M.find(app, class, id, upto)
   local max_version = upto and upto.version or math.huge
   for _ = 1, FIND_MAX do
@@ -141,7 +158,8 @@ function M.find(app, class, id, upto)
     elseif snapshot.version <= max_version and snapshot.shape == class.shape
       and not (upto and upto.at and snapshot.time > upto.at)
       and is_of_history(app, class, id, snapshot) then
-      return snapshot
+      local text = open_state(app, class, id, snapshot)
+      if text then return snapshot, text end
     end
     local version = type(snapshot) == "table" and tonumber(snapshot.version)
     if not version or version < 1 or version > max_version then return nil end
@@ -186,9 +204,22 @@ end
 -- The state as text, unless a snapshot is being written or that is not possible.
 local function text_of(app, walk)
   if walk.class.snapshots.writing[walk.id] then return nil end
+  if walk.key == false then
+    complain(app, walk.class, walk.id, "cannot be taken", errors.new("invalid",
+      "it would hold personal data of several persons"))
+    return nil
+  end
   local text, err = encode(app, walk.state)
   if not text then complain(app, walk.class, walk.id, "cannot be taken", err) end
   return text
+end
+
+--- Tells that the state was made of data that a key has encrypted.
+---@param walk catga.Walk
+---@param key string?  nil: it was not
+function M.saw_key(walk, key)
+  if not key or walk.key == key then return end
+  if walk.key == nil then walk.key = key else walk.key = false end
 end
 
 --- The state as text when a snapshot of it is due now that events are saved.
@@ -219,9 +250,16 @@ end
 ---@param version integer
 ---@param event string  id of the event of that version
 ---@param text string   JSON of the state
-function M.write(app, class, id, version, event, text)
-  local snapshot = { version = version, event = event, state = text, shape = class.shape,
-    time = app.clock:now() }
+---@param key string?    of the person whose data is in it
+function M.write(app, class, id, version, event, text, key)
+  local state, err = text, nil
+  if key then state, err = personal.seal_text(app, key, bound_to(class, id), text) end
+  if not state then -- The person was forgotten while this was under way, most likely.
+    if err.code ~= "forgotten" then complain(app, class, id, "cannot be taken", err) end
+    return
+  end
+  local snapshot = { version = version, event = event, state = state, key = key,
+    shape = class.shape, time = app.clock:now() }
   snapshot.check = check_of(class, id, snapshot)
   local writing = class.snapshots.writing
   writing[id] = true
@@ -239,7 +277,7 @@ end
 function M.after_load(app, walk)
   if not walk.event_id or not is_long(walk.class.snapshots, walk, walk.version) then return end
   local text = text_of(app, walk)
-  if text then M.write(app, walk.class, walk.id, walk.version, walk.event_id, text) end
+  if text then M.write(app, walk.class, walk.id, walk.version, walk.event_id, text, walk.key) end
 end
 
 --- Drops the snapshots of an aggregate. May yield.

@@ -33,7 +33,7 @@ local function staged_events(unit, store, stream, name, now)
   for i = 1, unit.n do
     local op = unit.ops[i]
     if op.stream == stream then
-      list[#list + 1] = { stream = name, type = op.type, data = json.decode(op.data),
+      list[#list + 1] = { stream = name, type = op.type, data = json.decode(op.plain or op.data),
         version = version, time = now, metadata = staged_metadata(op) }
       version = version + 1
     end

@@ -49,6 +49,10 @@ local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })
 
 local function write_once(p, kind, flags, head, field, value, tail, unit)
   local store = p.app.store
+  if unit and unit.keys then
+    local ok, err = unit:await_keys()
+    if not ok then return false, err end
+  end
   if p.app.is_closed then return false, CLOSED end
   if unit then
     local ok, err = unit:verify()

@@ -181,7 +181,7 @@ static int sim_open(void *arg, const char *path, enum cg_fs_mode mode) {
   if (error == 0 && name && name->file == DIRECTORY)
     return -EISDIR;
   int file = name ? name->file : DIRECTORY;
-  if (is_done && !name && (mode == CG_FS_CREATE || mode == CG_FS_OPEN_ALWAYS)) {
+  if (is_done && !name && mode != CG_FS_READ && mode != CG_FS_WRITE) {
     file = new_file(sim);
     change_names(sim, "", path, file);
   }
