@@ -242,4 +242,33 @@ describe("a condition", function()
     assert.equal(2, runs)
     assert.equal(1, count_of("Inner"))
   end)
+
+  it("of a step that no longer holds runs the step again, and its events are there once", function()
+    local attempts = 0
+    app:stop()
+    app = assert(testing.app(function()
+      define()
+      local P = catga.process "P"
+      function P:execute() return self:order() end
+      function P.order()
+        attempts = attempts + 1
+        local version = #catga.events.read("Price") - 1
+        assert(catga.events.append_all({ one("Order"), one("Ledger") },
+          { conditions = { Price = version } }))
+        if attempts == 1 then catga.sleep("10ms") end
+        return version
+      end
+    end))
+    put("Price")
+    local result = app:call(function()
+      catga.start("P", "x")
+      catga.sleep("5ms")
+      assert(catga.events.append("Price", { { type = "Changed" } }))
+      return catga.run("P", "x")
+    end)
+    assert.equal(2, attempts)
+    assert.equal(1, result)
+    assert.equal(1, count_of("Order"))
+    assert.equal(1, count_of("Ledger"))
+  end)
 end)
