@@ -11,7 +11,6 @@ local errors = require "catga.error"
 local codec = require "catga.native.json"
 local answers = require "catga.http.answer"
 local streams = require "catga.http.streams"
-local aggregates = require "catga.http.aggregates"
 local transfer = require "catga.http.transfer"
 local subscriptions = require "catga.http.subscriptions"
 
@@ -90,6 +89,11 @@ local function live(app)
   return answer(200, { status = app.is_draining and "stopping" or "ok" })
 end
 
+-- A handler of lua/catga/http/aggregates.lua, which is loaded when it is asked for.
+local function aggregate(name)
+  return function(...) return require("catga.http.aggregates")[name](...) end
+end
+
 -- Folder of the path to what its methods do: [with a name behind it, without].
 local ROUTES = {
   commands = { POST = { send "command" } },
@@ -102,8 +106,8 @@ local ROUTES = {
   metadata = { GET = { streams.metadata }, PUT = { streams.set_metadata } },
   ["category-metadata"] = { GET = { streams.category_metadata },
     PUT = { streams.set_category_metadata } },
-  aggregates = { GET = { aggregates.show } },
-  ["aggregate-changes"] = { GET = { aggregates.changes } },
+  aggregates = { GET = { aggregate "show" } },
+  ["aggregate-changes"] = { GET = { aggregate "changes" } },
   export = { GET = { transfer.export, transfer.export } },
   import = { POST = { nil, transfer.import } },
   subscriptions = { GET = { subscriptions.show, subscriptions.list },

@@ -9,8 +9,6 @@ local personal = require "catga.personal"
 local host = require "catga.native.host"
 local json = require "catga.native.json"
 local projection = require "catga.projection"
-local aggregate = require "catga.aggregate"
-local snapshot_stores = require "catga.aggregate.snapshot_store"
 local subscription = require "catga.subscription"
 local subscription_face = require "catga.subscription.face"
 local upcast = require "catga.upcast"
@@ -78,14 +76,19 @@ function catga.process(name) return class.define(loading("catga.process"), name)
 ---@return table projection
 function catga.projection(name) return projection.define(loading("catga.projection"), name) end
 
+-- Only a program that has aggregates loads what they need.
 --- Defines an aggregate: fill in initial, apply.<EventType> and commands, and snapshot = { ... }.
 ---@class catga.AggregateFace
 ---@overload fun(name: string): table
 catga.aggregate = setmetatable({
   --- A store of snapshots in memory, for `snapshot.store`.
-  memory_snapshots = snapshot_stores.memory,
+  memory_snapshots = function(opts)
+    return require("catga.aggregate.snapshot_store").memory(opts)
+  end,
 }, {
-  __call = function(_, name) return aggregate.define(loading("catga.aggregate"), name) end,
+  __call = function(_, name)
+    return require("catga.aggregate").define(loading("catga.aggregate"), name)
+  end,
 })
 
 --- Declares fields of events that are encrypted with a key of the person they are about:

@@ -133,6 +133,33 @@ describe("aggregates that many tasks change at once", function()
     assert.equal(6, #run(catga.events.read, "Account-1"))
   end)
 
+  it("run the step of a process again that met the conflict", function()
+    local runs = 0
+    open(function()
+      define()()
+      local P = catga.process "P"
+      function P:execute(input) return self:pay(input.amount) end
+      function P:pay(amount)
+        runs = runs + 1
+        local account = Account.load "1"
+        catga.sleep "10ms"
+        account:pay(amount)
+        return account:save()
+      end
+    end)
+    run(function()
+      for n = 1, 3 do catga.start("P", { id = "p" .. n, amount = n }) end
+      for n = 1, 3 do catga.processes.wait("p" .. n) end
+    end)
+    assert.equal(6, run(Account.load, "1").state.balance)
+    assert.is_true(runs > 3)
+    for n = 1, 3 do
+      for _, record in ipairs(app:journal("p" .. n)) do
+        assert.not_equal("ProcessStepFailed", record.type)
+      end
+    end
+  end)
+
   it("move money in units of work, none of it lost", function()
     open(define { every = 5 })
     local ids = { "a", "b", "c" }

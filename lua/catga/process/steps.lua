@@ -103,17 +103,28 @@ local function wait_in_flow(task, p, due)
   if p.halt then checkpoint(p) end
 end
 
--- Commits what an attempt came to; a conflict at the commit runs the attempt again at once, unless
--- the step may run at most once: then it is in doubt.
+-- Has the attempt failed with a conflict that its unit of work has met already?
+local function has_met(task, failure)
+  return task.unit ~= nil and task.unit.conflict == failure
+end
+
+-- Commits what an attempt came to; a conflict at the commit, or one that the attempt has met and
+-- failed with, runs it again at once, unless the step may run at most once: then one at the commit
+-- leaves it in doubt.
 local function commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
   local conflict
   for _ = 1, CONFLICT_RUNS_MAX do
-    if not ok then return false, value, timed_out end
-    ok, value = complete(task, p, step, op, value, args)
-    if ok then return true, value end
-    if value.code ~= "conflict" or step.at_most_once then return false, value, step.at_most_once end
+    if ok then
+      ok, value = complete(task, p, step, op, value, args)
+      if ok then return true, value end
+      if value.code ~= "conflict" or step.at_most_once then
+        return false, value, step.at_most_once
+      end
+    elseif step.at_most_once or not has_met(task, value) then
+      return false, value, timed_out
+    end
     conflict = value
-    p.nth = 0
+    p.nth, task.unit = 0, nil
     ok, value, timed_out = M.attempt(task, step, fn, ...)
   end
   task.unit = nil
