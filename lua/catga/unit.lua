@@ -12,6 +12,9 @@ local personal = require "catga.personal"
 
 local M = {}
 
+--- A field of an event whose personal fields are encrypted already.
+M.SEALED = {}
+
 local ANY, NONE, EXISTS = -1, -2, -3
 local PERSONAL = personal.FLAG
 local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
@@ -133,7 +136,7 @@ end
 -- the change of keys that must be durable first, and the key. Or nil and an error.
 local function encode(app, stream_name, event)
   local declared = app.registry.personal and app.registry.personal[event.type]
-  if declared then return personal.seal(app, stream_name, declared, event.data) end
+  if declared and not event[M.SEALED] then return personal.seal(app, stream_name, declared, event.data) end
   local data, err = app.store:encode(event.data, event.type)
   if not data then return nil, err end
   return data, nil

@@ -274,7 +274,8 @@ describe("an import", function()
     [with '"catgametadata":"[]"'] = "catgametadata must be the text",
     [with '"catgametadata":"{"'] = "catgametadata must be the text",
     [with '"catgametadata":"{\\"schema\\":-1}"'] = "schema must be a version",
-    [with '"b":1,"b":2'] = "b", [with '"data":9007199254740993'] = "2^53",
+    [with '"catgapersonal":1'] = "catgapersonal must be true", [with '"b":1,"b":2'] = "b",
+    [with '"data":9007199254740993'] = "2^53",
   } do
     it("refuses " .. line:sub(1, 90), function()
       local app = open()
@@ -315,6 +316,33 @@ describe("an import", function()
     end
     assert.is_true(taken > 100)
     assert.is_true(#export(app) > 61)
+  end)
+
+  it("keeps personal fields encrypted, and takes them only where their keys are", function()
+    local function define()
+      catga.personal("Known", { subject = "id", fields = { "name" } })
+    end
+    local app = open(define)
+    assert(app:call(catga.events.append, "Person-1",
+      { { type = "Known", data = { id = "p1", name = "Ada" } } }))
+    local lines = export(app)
+    assert.is_nil(lines[1]:find("Ada", 1, true))
+    assert.truthy(lines[1]:find('"catgapersonal":true', 1, true))
+    for _, other in ipairs { open(), open(define) } do
+      local status, problem = import(other, lines)
+      assert.equal(422, status)
+      assert.truthy(problem.detail:find("key", 1, true), problem.detail)
+    end
+    local status, problem = import(app, lines, { stream = "Person-2" })
+    assert.equal(422, status)
+    assert.truthy(problem.detail:find("personal data", 1, true), problem.detail)
+    assert.equal(200, (import(app, lines)))
+    for i, event in ipairs(app:call(catga.events.read, "Person-1")) do
+      assert.equal(i - 1, event.version)
+      assert.same({ id = "p1", name = "Ada" }, event.data)
+    end
+    assert.equal(2, #export(app))
+    assert.is_nil(table.concat(export(app)):find("Ada", 1, true))
   end)
 
   it("takes no more lines at once than its bound", function()

@@ -126,6 +126,9 @@ local function check_document(document)
       return name .. " must be a string"
     end
   end
+  if document.catgapersonal ~= nil and document.catgapersonal ~= true then
+    return "catgapersonal must be true"
+  end
   if document.data_base64 ~= nil and document.data ~= nil then
     return "it has data and data_base64"
   end
@@ -165,7 +168,7 @@ function M.parse(line)
     attributes = attributes }
   return { type = document.type, data = is_base64 and document.data_base64 or document.data,
     metadata = metadata, id = document.id, source = document.source, subject = document.subject,
-    is_personal = document.catgapersonal == true or nil }
+    is_personal = document.catgapersonal }
 end
 
 return M

@@ -10,6 +10,9 @@ local errors = require "catga.error"
 local host = require "catga.native.host"
 local cloud = require "catga.events.cloud"
 local metadata = require "catga.events.metadata"
+local json = require "catga.native.json"
+local personal = require "catga.personal"
+local SEALED = require "catga.unit".SEALED
 local stage = require "catga.events.stage".run
 
 local M = {}
@@ -36,14 +39,28 @@ local function stream_of(event, from)
   return stream
 end
 
+-- Personal fields come encrypted: nothing, or why they could never be read here.
+local function check_personal(app, event, stream)
+  if not event.is_personal then return nil end
+  if not app.personal then
+    return "it has personal fields, and there is no key file here; bring that of the log it is from"
+  end
+  local copy = { type = event.type, stream = stream, position = "?", version = "?",
+    data = json.decode(assert(json.encode(event.data))) }
+  local ok, failure = pcall(personal.unseal, app, copy)
+  return not ok and errors.from(failure).message or nil
+end
+
 -- Reads the lines; bad ones are left out and told.
-local function parse(lines, from)
+local function parse(app, lines, from)
   local list, faults = {}, {}
   for number, line in ipairs(lines) do
     if line:find("%S") then
       local event, err = cloud.parse(line)
       local stream, fault
       if event then stream, fault = stream_of(event, from) end
+      if stream then fault = check_personal(app, event, stream) end
+      if fault then stream = nil end
       if not stream then
         faults[#faults + 1] = { line = number, message = fault or err.message }
       else
@@ -65,10 +82,12 @@ end
 -- Stages one event and its marker.
 local function add(unit, event)
   local version, err = unit:append(event.stream,
-    { { type = event.type, data = event.data, schema = 1 } }, "any")
+    { { type = event.type, data = event.data, schema = 1, [SEALED] = event.is_personal } },
+    "any")
   if not version then return nil, err end
   local op = unit.ops[unit.n]
   op.extra, op.schema, op.is_imported = event.metadata, event.metadata.schema, true
+  if event.is_personal then op.flags = personal.FLAG end
   return unit:append(event.marker, { { type = "EventImported", data = {} } }, "none", INTERNAL)
 end
 
@@ -97,7 +116,7 @@ end
 ---  bad_count: integer }? result
 ---@return catga.Error? err  "invalid": a bad line, whose number within the batch is err.line
 function M.batch(app, lines, opts)
-  local list, faults = parse(lines, opts)
+  local list, faults = parse(app, lines, opts)
   if faults[1] and not opts.skip_bad then
     return nil, errors.new("invalid", faults[1].message, { line = faults[1].line })
   end
