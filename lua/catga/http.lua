@@ -4,7 +4,7 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
----   GET /livez    and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua and
+---   GET /log    GET /livez    and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua and
 ---   subscriptions.lua
 local state = require "catga.state"
 local errors = require "catga.error"
@@ -84,6 +84,22 @@ local function show_process(app, id)
   return answer(200, process)
 end
 
+-- Where the log stands, with everything durable that was committed before. What lies below
+-- readable_position is durable, and in the files.
+local function show_log(app)
+  local ok, err = app:flushed()
+  if not ok then return refuse(err) end
+  local next_position, durable = app.store:positions()
+  local stats = app.store:stats()
+  return answer(200, {
+    next_position = next_position, durable_position = durable,
+    readable_position = math.min(durable, stats.written_position),
+    durability = app.settings.durability, segments = stats.segment_count,
+    commits = stats.commit_count, syncs = stats.sync_count, bytes_written = stats.write_bytes,
+    bytes_cut = stats.cut_bytes,
+  })
+end
+
 local function live(app)
   if app.is_failed then return problem(503, "failed", "the event log stopped") end
   return answer(200, { status = app.is_draining and "stopping" or "ok" })
@@ -112,6 +128,7 @@ local ROUTES = {
   import = { POST = { nil, transfer.import } },
   subscriptions = { GET = { subscriptions.show, subscriptions.list },
     POST = { subscriptions.act } },
+  log = { GET = { nil, show_log } },
   livez = { GET = { nil, live } },
 }
 

@@ -212,7 +212,7 @@ static int bind_store_stats(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   struct cg_log_stats stats;
   cg_log_stats_read(cg_store_log(store->store), &stats);
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
   lua_pushnumber(L, (lua_Number)stats.commit_count);
   lua_setfield(L, -2, "commit_count");
   lua_pushnumber(L, (lua_Number)stats.sync_count);
@@ -223,6 +223,8 @@ static int bind_store_stats(lua_State *L) {
   lua_setfield(L, -2, "segment_count");
   lua_pushnumber(L, (lua_Number)stats.cut_bytes);
   lua_setfield(L, -2, "cut_bytes");
+  lua_pushnumber(L, (lua_Number)stats.written_position);
+  lua_setfield(L, -2, "written_position");
   return 1;
 }
 

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -48,6 +49,41 @@ bool cg_cli_log_find(const char *data, char path[PATH_MAX]) {
 int cg_cli_log_fail(const struct cg_err *err) {
   cg_cli_fail("%s", err->message);
   return err->code == CG_ENOTFOUND ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
+}
+
+/* The number in a field of a document; 0 when there is none. */
+static uint64_t number_of(const struct cg_buf *document, const char *field) {
+  char text[64];
+  cg_print_field(document, field, text, sizeof(text));
+  return strtoull(text, NULL, 10);
+}
+
+int cg_cli_log_ask(const char *data, struct cg_cli_log_state *state) {
+  struct cg_client *client = NULL;
+  const struct cg_client_request request = {.method = "GET", .target = "/log"};
+  const struct cg_buf *answer;
+  struct cg_err err;
+  long status;
+  *state = (struct cg_cli_log_state){.is_running = false};
+  enum cg_code code = cg_client_open(&client, data, &err);
+  if (code == CG_OK)
+    code = cg_client_call(client, &request, &status, &answer, &err);
+  int exit_code = -1;
+  if (code == CG_OK && status >= 400) {
+    cg_print_problem(answer);
+    exit_code = CG_CLI_FAILED;
+  } else if (code == CG_OK) {
+    *state = (struct cg_cli_log_state){.is_running = true,
+                                       .until_position = number_of(answer, "readable_position"),
+                                       .commit_count = number_of(answer, "commits"),
+                                       .sync_count = number_of(answer, "syncs")};
+    if (state->until_position == 0)
+      exit_code = cg_cli_fail("what runs on %s does not say where its log stands", data);
+  } else if (code != CG_ENOTFOUND) { /* That is: nothing runs there. */
+    exit_code = cg_cli_log_fail(&err);
+  }
+  cg_client_close(client);
+  return exit_code;
 }
 
 static void report(void *arg, bool is_fault, const char *line) {
@@ -138,6 +174,11 @@ int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv) {
       {"export", "print events as CloudEvents", cg_cli_log_export_usage, cg_cli_log_export},
       {"import", "append CloudEvents", cg_cli_log_import_usage, cg_cli_log_import},
       {"repair", "cut a damaged log so that it opens", cg_cli_log_repair_usage, cg_cli_log_repair},
+      {"stats", "say what is in the log", cg_cli_log_stats_usage, cg_cli_log_stats},
+      {"backup", "copy the log, also while the app runs", cg_cli_log_backup_usage,
+       cg_cli_log_backup},
+      {"restore", "make a data directory of a backup", cg_cli_log_restore_usage,
+       cg_cli_log_restore},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

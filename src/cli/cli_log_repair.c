@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fs_fault.h"
 #include "cli/cli_log.h"
 #include "cli/document.h"
 #include "cli/progress.h"
@@ -143,8 +144,9 @@ int cg_cli_log_repair(const struct cg_cli_verb *verb, int argc, char **argv) {
       repair.derived[index] = request.derived[index];
     }
     struct cg_clock clock = cg_clock_system();
-    if (cg_log_repair_run(request.path, cg_fs_system(), cg_clock_wall_ms(&clock), &repair, &err) !=
-        CG_OK)
+    struct cg_fs_fault fault;
+    const struct cg_fs *fs = cg_fs_fault_from_environment(&fault);
+    if (cg_log_repair_run(request.path, fs, cg_clock_wall_ms(&clock), &repair, &err) != CG_OK)
       return cg_cli_log_fail(&err);
   }
   exit_code = check(&request);

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -106,6 +107,30 @@ int cg_io_sync_dir(const struct cg_fs *fs, const char *path) {
   int result;
   do {
     result = fs->sync_dir(fs->arg, path);
+  } while (is_interrupted(result, &interrupt_count));
+  return result;
+}
+
+int cg_io_sync_parent(const struct cg_fs *fs, const char *path) {
+  char *parent = cg_strndup(path, strlen(path));
+  size_t size = strlen(parent);
+  while (size > 1 && parent[size - 1] == '/')
+    size--;
+  while (size > 0 && parent[size - 1] != '/')
+    size--;
+  while (size > 1 && parent[size - 1] == '/')
+    size--;
+  parent[size] = 0;
+  int result = cg_io_sync_dir(fs, size > 0 ? parent : ".");
+  cg_free(parent);
+  return result;
+}
+
+int cg_io_mkdir(const struct cg_fs *fs, const char *path) {
+  unsigned interrupt_count = 0;
+  int result;
+  do {
+    result = fs->mkdir(fs->arg, path);
   } while (is_interrupted(result, &interrupt_count));
   return result;
 }

@@ -30,6 +30,10 @@ int64_t cg_io_size(const struct cg_fs *fs, int handle);
 int cg_io_sync(const struct cg_fs *fs, int handle);
 /* Makes the names in the directory durable. */
 int cg_io_sync_dir(const struct cg_fs *fs, const char *path);
+/* Makes the names in the directory that holds `path` durable. */
+int cg_io_sync_parent(const struct cg_fs *fs, const char *path);
+/* Makes a directory. */
+int cg_io_mkdir(const struct cg_fs *fs, const char *path);
 /* Renames. */
 int cg_io_rename(const struct cg_fs *fs, const char *from, const char *to);
 /* Removes a name. */

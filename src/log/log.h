@@ -129,11 +129,12 @@ struct cg_log_options {
 
 /* What a log has done. */
 struct cg_log_stats {
-  uint64_t commit_count;  /* Appended in this run. */
-  uint64_t sync_count;    /* Syncs done in this run. */
-  uint64_t write_bytes;   /* Bytes written in this run. */
-  uint64_t segment_count; /* Segments there now. */
-  uint64_t cut_bytes;     /* Cut from a torn tail by this open. */
+  uint64_t commit_count;     /* Appended in this run. */
+  uint64_t sync_count;       /* Syncs done in this run. */
+  uint64_t write_bytes;      /* Bytes written in this run. */
+  uint64_t segment_count;    /* Segments there now. */
+  uint64_t cut_bytes;        /* Cut from a torn tail by this open. */
+  uint64_t written_position; /* Records below it can be read from the log's files; 0: no files. */
 };
 
 /* Opens (or makes) the log in directory `path`, recovers it, calls replay for every record.

@@ -78,12 +78,7 @@ static enum cg_code make_first(struct cg_log_file *file, struct cg_writer_tail *
 
 /* Makes the directory, and its name durable while the log is not there yet. */
 static enum cg_code make_directory(struct cg_log_file *file, struct cg_err *err) {
-  const struct cg_fs *fs = file->log.options.fs;
-  int result;
-  unsigned interrupt_count = 0;
-  do {
-    result = fs->mkdir(fs->arg, file->directory);
-  } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
+  int result = cg_io_mkdir(file->log.options.fs, file->directory);
   if (result < 0 && result != -EEXIST)
     return cg_err_set(err, result == -ENOTDIR ? CG_EINVAL : cg_err_from_errno(-result),
                       "make directory %s: %s", file->directory, strerror(-result));
@@ -121,22 +116,11 @@ done:
 
 /* Syncs the directory above, where the log's own name stands. */
 static enum cg_code sync_parent(struct cg_log_file *file, struct cg_err *err) {
-  char *parent = cg_strndup(file->directory, strlen(file->directory));
-  size_t size = strlen(parent);
-  while (size > 1 && parent[size - 1] == '/')
-    size--;
-  while (size > 0 && parent[size - 1] != '/')
-    size--;
-  while (size > 1 && parent[size - 1] == '/')
-    size--;
-  parent[size] = 0;
-  int result = cg_io_sync_dir(file->log.options.fs, size > 0 ? parent : ".");
-  enum cg_code code = CG_OK;
+  int result = cg_io_sync_parent(file->log.options.fs, file->directory);
   if (result < 0)
-    code = cg_err_set(err, cg_err_from_errno(-result), "sync the directory above %s: %s",
+    return cg_err_set(err, cg_err_from_errno(-result), "sync the directory above %s: %s",
                       file->directory, strerror(-result));
-  cg_free(parent);
-  return code;
+  return CG_OK;
 }
 
 /* Frees everything but the writer. */
@@ -259,6 +243,7 @@ static void file_stats(struct cg_log *log, struct cg_log_stats *stats) {
   stats->write_bytes = atomic_load_explicit(&file->writer.write_bytes, memory_order_relaxed);
   stats->segment_count = file->segment_count;
   stats->cut_bytes = file->cut_bytes;
+  stats->written_position = cg_writer_readable_position(&file->writer);
 }
 
 static const struct cg_log_kind file_kind = {

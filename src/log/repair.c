@@ -206,7 +206,6 @@ static enum cg_code make_aside(struct work *work, int64_t now_ms, struct cg_err 
   gmtime_r(&seconds, &utc);
   strftime(text, sizeof(text), "%Y%m%dT%H%M%SZ", &utc);
   int result = -EEXIST;
-  unsigned interrupt_count = 0;
   for (int count = 1; result == -EEXIST && count <= ASIDE_COUNT_MAX; count++) {
     char more[16] = "";
     if (count > 1)
@@ -215,9 +214,7 @@ static enum cg_code make_aside(struct work *work, int64_t now_ms, struct cg_err 
                         text, more);
     if (size >= (int)sizeof(repair->aside))
       return cg_err_set(err, CG_EINVAL, "the path of the log is too long");
-    do {
-      result = work->fs->mkdir(work->fs->arg, repair->aside);
-    } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
+    result = cg_io_mkdir(work->fs, repair->aside);
   }
   if (result < 0)
     return cg_err_set(err, cg_err_from_errno(-result), "make %s: %s", repair->aside,

@@ -1,5 +1,5 @@
-/* tools.h - what can be done with the files of a log without opening it: verify, walk, repair.
- * Included by log.h.
+/* tools.h - what can be done with the files of a log without opening it: verify, walk, repair,
+ * back up and restore. Included by log.h.
  *
  * How to use: each is one call (repair two: what it would do, and doing it). `path` is the
  * directory of the log itself. Where a log must be closed its lock file is taken for the time of
@@ -97,5 +97,37 @@ enum cg_code cg_log_repair_plan(const char *path, const struct cg_fs *fs,
  * CG_EFULL, CG_EIO. */
 enum cg_code cg_log_repair_run(const char *path, const struct cg_fs *fs, int64_t now_ms,
                                struct cg_log_repair *repair, struct cg_err *err);
+
+/* A backup: a directory with a log in its folder `log` and a `manifest` of its files. */
+struct cg_log_backup {
+  uint64_t until_position; /* As in struct cg_log_walk: 0 takes the lock of a closed log. */
+  int64_t now_ms;          /* Noted in the manifest. */
+  cg_log_progress_bytes_fn progress; /* May be NULL. */
+  void *arg;                         /* Passed to progress. */
+  bool is_first;                     /* Result: there was no earlier backup in the directory. */
+  uint64_t segment_count;            /* Result: segments in the backup. */
+  uint64_t copied_count;             /* Result: of these, copied now. */
+  uint64_t copied_bytes;             /* Result: their bytes. */
+  uint64_t bytes;                    /* Result: of all files in the backup. */
+  uint64_t end_position;             /* Result: behind the last record in the backup. */
+};
+
+/* Brings the backup in `directory` (made when missing; the directory above must be there) up to
+ * date with the log in `path`: what is there already is not copied again. Every byte that is
+ * copied is checked. Until it is done, and when it fails or is killed, the backup that was there
+ * before can be restored.
+ * CG_EEXISTS: the directory holds something else; CG_ECONFLICT: it holds the backup of another
+ * log, or of more than this log has now; CG_ECORRUPT: the log, or the backup's manifest, is
+ * damaged; CG_EBUSY, CG_ENOTFOUND, CG_EFULL, CG_EIO. */
+enum cg_code cg_log_backup(const char *path, const char *directory, const struct cg_fs *fs,
+                           struct cg_log_backup *backup, struct cg_err *err);
+
+/* Copies the backup in `directory` into the data directory `data`, which must be empty or missing
+ * (what an earlier restore left unfinished counts as empty). Every byte is checked against the
+ * manifest; the log opens only once all of it is there. Uses of the results: is_first is not set.
+ * CG_EEXISTS: `data` is not empty; CG_ECORRUPT: the backup is damaged or incomplete;
+ * CG_ENOTFOUND: there is no backup; CG_EFULL, CG_EIO. */
+enum cg_code cg_log_restore(const char *directory, const char *data, const struct cg_fs *fs,
+                            struct cg_log_backup *backup, struct cg_err *err);
 
 #endif

@@ -189,7 +189,7 @@ function Store:log_id() end
 
 --- Counters.
 ---@return { commit_count: integer, sync_count: integer, write_bytes: integer,
----  segment_count: integer, cut_bytes: integer }
+---  segment_count: integer, cut_bytes: integer, written_position: integer }
 function Store:stats() end
 
 --- Does one batch of a manual store's writing.
