@@ -4,8 +4,8 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
----   GET /log    GET /livez    and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua and
----   subscriptions.lua
+---   GET /log    GET /livez
+---   and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua and subscriptions.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
