@@ -19,6 +19,8 @@ static const struct cg_cli_verb VERBS[] = {
     {"publish", "publish an event in a running instance", cg_cli_publish_usage, cg_cli_message},
     {"process", "start, list and show processes", cg_cli_process_usage, cg_cli_process},
     {"stream", "read and follow streams of events", cg_cli_stream_usage, cg_cli_stream},
+    {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
+     cg_cli_subscription},
     {"log", "verify the files of an event log", cg_cli_log_usage, cg_cli_log},
     {NULL, NULL, NULL, NULL}};
 
@@ -35,7 +37,7 @@ static void print_help(void) {
   printf("Usage: catga VERB [OPTIONS] [ARGUMENTS]\n\n"
          "Durable event-driven software in Lua: one program, one log.\n\nVerbs:\n");
   for (const struct cg_cli_verb *verb = VERBS; verb->name != NULL; verb++)
-    printf("  %-10s %s\n", verb->name, verb->summary);
+    printf("  %-12s %s\n", verb->name, verb->summary);
   printf("\n  --version  print the version\n  --help     print this, or after a verb its usage\n\n"
          "Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 not found or cannot connect.\n\n"
          "Example: catga run examples/orders\n");

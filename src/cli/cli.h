@@ -56,6 +56,7 @@ int cg_cli_test(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_message(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_subscription(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv);
 
 /* Usage texts of the verbs. */
@@ -66,6 +67,7 @@ extern const char cg_cli_ask_usage[];
 extern const char cg_cli_publish_usage[];
 extern const char cg_cli_process_usage[];
 extern const char cg_cli_stream_usage[];
+extern const char cg_cli_subscription_usage[];
 extern const char cg_cli_log_usage[];
 
 #endif
