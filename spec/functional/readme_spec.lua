@@ -58,3 +58,42 @@ describe("the section on aggregates", function()
     assert.is_true(ran)
   end)
 end)
+
+describe("the section on subscriptions", function()
+  local dir, app
+
+  before_each(function()
+    dir = app_dir.new { ["main.lua"] = blocks_below("Subscriptions")[1] }
+    app = assert(testing.app(dir))
+  end)
+
+  after_each(function()
+    app:stop()
+    app_dir.remove_all()
+  end)
+
+  local function status(name) return app.app.subscriptions:get(name) end
+
+  it("has an app that works", function()
+    local catga = require "catga"
+    app:call(function()
+      for i = 1, 3 do
+        assert(catga.events.append("Order-" .. i, { { type = "OrderCreated",
+          data = { order_id = i, total = i == 2 and 0 or 10 * i,
+            email = i < 3 and "a@b" or nil } } }))
+      end
+    end)
+    app:advance("1m")
+    assert.equal(40, app:send("Total", { bills = 2 }))
+    assert.equal(1, status("mailer").parked)
+    assert.equal("nothing to bill", app:call(catga.subscriptions.parked, "billing")[1].reason)
+    local taken = app:call(catga.subscriptions.take, "warehouse", 10)
+    assert.equal(3, #taken)
+    assert.is_true(app:call(catga.subscriptions.ack, "warehouse", taken[1].token))
+    assert.equal(1, #app:call(catga.events.read, "Mail-1"))
+    app = assert(app:crash())
+    app:advance("1m")
+    assert.equal(1, #app:call(catga.events.read, "Mail-1"))
+    assert.equal(1, status("mailer").parked)
+  end)
+end)
