@@ -359,6 +359,36 @@ describe("snapshots of aggregates", function()
     assert.is_nil(stored[1]:find("Lovelace", 1, true))
   end)
 
+  it("are encrypted also when the unit goes on with data of another person", function()
+    app = assert(testing.app(function()
+      with_snapshots()
+      catga.command("Both", function(cmd)
+        local one = app_person.load(cmd.id)
+        for _, subject in ipairs { "a", "b" } do
+          for _ = 1, 2 do one:rename(subject, SECRET) end
+          assert(one:save())
+        end
+        return true
+      end)
+    end))
+    assert(app:send("Both", { id = "7" }))
+    app:settle()
+    assert.equal(1, #stored)
+    assert.is_nil(stored[1]:find("Lovelace", 1, true))
+    assert.same({ SECRET, SECRET, SECRET, SECRET }, app:ask("Names", { id = "7" }))
+  end)
+
+  it("are passed over when they no longer name their key", function()
+    app = assert(testing.app(with_snapshots))
+    assert(app:send("Rename", { id = "7", times = 2 }))
+    app:settle()
+    local memory = app_person.snapshot.store
+    local snapshot = memory.get("Person", "7", 100)
+    assert.is_string(snapshot.key)
+    snapshot.key = nil
+    assert.same({ SECRET, SECRET }, app:ask("Names", { id = "7" }))
+  end)
+
   it("are not taken of data of several persons", function()
     app = assert(testing.app(with_snapshots))
     assert(app:send("Rename", { id = "7", subject = "a" }))

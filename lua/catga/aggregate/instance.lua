@@ -135,10 +135,11 @@ local function stage(self, own, app, unit)
     walk.base_time = walk.base_time or app.clock:now()
     for i = unit.n - #raised + 1, unit.n do snapshots.saw_key(walk, unit.ops[i].key) end
     local text, last = snapshots.due_text(app, walk), unit.ops[unit.n]
+    local key = walk.key -- Later events of the unit may change it.
     if text then
       unit:on_commit(function()
         walk.base, walk.bytes, walk.base_time = version, 0, app.clock:now()
-        snapshots.write(app, walk.class, self.id, version, last.id, text, walk.key)
+        snapshots.write(app, walk.class, self.id, version, last.id, text, key)
       end)
     end
   end

@@ -102,7 +102,8 @@ end
 
 local function check_of(class, id, snapshot)
   return host.sha256(table.concat({ class.name, id, ("%.0f"):format(snapshot.version),
-    snapshot.event, snapshot.shape, ("%.0f"):format(snapshot.time), snapshot.state }, "\0"))
+    snapshot.event, snapshot.shape, ("%.0f"):format(snapshot.time), tostring(snapshot.key),
+    snapshot.state }, "\0"))
 end
 
 local function is_whole(class, id, snapshot)
@@ -235,6 +236,14 @@ function M.due_text(app, walk)
   return text_of(app, walk)
 end
 
+-- Now, or the time of the event of a version when the clock was set back since.
+local function time_of(app, class, id, version)
+  local number = app.store:stream(class.name .. "-" .. id)
+  local events = number and app.store:read(number, version, 1)
+  local event = events and events[1]
+  return math.max(app.clock:now(), event and event.version == version and event.time or 0)
+end
+
 local function put(app, class, id, snapshot)
   -- A store of its own may survive what the log loses.
   local ok, err = app:flushed()
@@ -259,7 +268,7 @@ function M.write(app, class, id, version, event, text, key)
     return
   end
   local snapshot = { version = version, event = event, state = state, key = key,
-    shape = class.shape, time = app.clock:now() }
+    shape = class.shape, time = time_of(app, class, id, version) }
   snapshot.check = check_of(class, id, snapshot)
   local writing = class.snapshots.writing
   writing[id] = true
