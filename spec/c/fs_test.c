@@ -147,11 +147,27 @@ static void test_lock_is_exclusive(void **state) {
   fs->close(fs->arg, second);
 }
 
+static void test_a_mapping_outlives_its_handle_and_its_name(void **state) {
+  (void)state;
+  const char *path = in_directory("mapped");
+  int handle = fs->open(fs->arg, path, CG_FS_CREATE);
+  assert_int_equal(fs->pwrite(fs->arg, handle, "0123456789", 10, 0), 10);
+  const uint8_t *bytes;
+  assert_int_equal(fs->map(fs->arg, handle, 8, &bytes), 0);
+  assert_int_equal(fs->close(fs->arg, handle), 0);
+  assert_int_equal(fs->unlink(fs->arg, path), 0);
+  assert_memory_equal(bytes, "01234567", 8);
+  fs->unmap(fs->arg, bytes, 8);
+  assert_int_equal(fs->map(fs->arg, handle, 8, &bytes), -EBADF);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_open_modes, setup, teardown),
       cmocka_unit_test_setup_teardown(test_read_write_truncate_size, setup, teardown),
       cmocka_unit_test_setup_teardown(test_directories_and_names, setup, teardown),
+      cmocka_unit_test_setup_teardown(test_a_mapping_outlives_its_handle_and_its_name, setup,
+                                      teardown),
       cmocka_unit_test_setup_teardown(test_lock_is_exclusive, setup, teardown),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

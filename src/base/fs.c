@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@ static int system_unlink(void *arg, const char *path);
 static int system_mkdir(void *arg, const char *path);
 static int system_sync_dir(void *arg, const char *path);
 static int system_list(void *arg, const char *path, cg_fs_name_fn each, void *each_arg);
+static int system_map(void *arg, int handle, uint64_t size, const uint8_t **bytes);
+static void system_unmap(void *arg, const uint8_t *bytes, uint64_t size);
 static int system_lock(void *arg, int handle);
 static int64_t checked(int64_t result);
 
@@ -49,6 +52,8 @@ const struct cg_fs *cg_fs_system(void) {
       .mkdir = system_mkdir,
       .sync_dir = system_sync_dir,
       .list = system_list,
+      .map = system_map,
+      .unmap = system_unmap,
       .lock = system_lock,
   };
   return &fs;
@@ -158,6 +163,20 @@ static int system_list(void *arg, const char *path, cg_fs_name_fn each, void *ea
   }
   closedir(directory);
   return result;
+}
+
+static int system_map(void *arg, int handle, uint64_t size, const uint8_t **bytes) {
+  (void)arg;
+  void *memory = mmap(NULL, size, PROT_READ, MAP_SHARED, handle, 0);
+  if (memory == MAP_FAILED)
+    return -errno;
+  *bytes = memory;
+  return 0;
+}
+
+static void system_unmap(void *arg, const uint8_t *bytes, uint64_t size) {
+  (void)arg;
+  munmap((void *)(uintptr_t)bytes, size);
 }
 
 static int system_lock(void *arg, int handle) {

@@ -52,6 +52,11 @@ struct cg_fs {
   int (*sync_dir)(void *arg, const char *path);
   /* Walks a directory in no order; returns the non-zero value that ended the walk, else 0. */
   int (*list)(void *arg, const char *path, cg_fs_name_fn each, void *each_arg);
+  /* Makes the first `size` bytes of the file, which must be there, readable in memory; they stay so
+   * after the handle is closed, until unmap. Changing the file meanwhile is a mistake. */
+  int (*map)(void *arg, int handle, uint64_t size, const uint8_t **bytes);
+  /* Ends a mapping of `size` bytes. */
+  void (*unmap)(void *arg, const uint8_t *bytes, uint64_t size);
   /* flock, exclusive, without waiting; -EWOULDBLOCK when another has it. */
   int (*lock)(void *arg, int handle);
 };

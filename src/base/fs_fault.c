@@ -207,6 +207,14 @@ static int pass_list(void *arg, const char *path, cg_fs_name_fn each, void *each
   return real_of(arg)->list(real_of(arg)->arg, path, each, each_arg);
 }
 
+static int pass_map(void *arg, int handle, uint64_t size, const uint8_t **bytes) {
+  return real_of(arg)->map(real_of(arg)->arg, handle, size, bytes);
+}
+
+static void pass_unmap(void *arg, const uint8_t *bytes, uint64_t size) {
+  real_of(arg)->unmap(real_of(arg)->arg, bytes, size);
+}
+
 static int pass_lock(void *arg, int handle) {
   return real_of(arg)->lock(real_of(arg)->arg, handle);
 }
@@ -223,5 +231,7 @@ static void pass_others(struct cg_fs *fs) {
   fs->mkdir = pass_mkdir;
   fs->sync_dir = pass_sync_dir;
   fs->list = pass_list;
+  fs->map = pass_map;
+  fs->unmap = pass_unmap;
   fs->lock = pass_lock;
 }

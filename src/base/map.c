@@ -38,7 +38,6 @@ struct cg_map {
   uint64_t seed;         /* Of the hash. */
 };
 
-static uint32_t hash_of(const struct cg_map *map, const void *key, size_t size);
 static size_t find_slot(const struct cg_map *map, uint32_t hash, const void *key, size_t size);
 static void resize(struct cg_map *map, size_t slot_count);
 static size_t arena_add(struct cg_map *map, const void *key, size_t size);
@@ -64,14 +63,47 @@ size_t cg_map_count(const struct cg_map *map) {
   return map->count;
 }
 
+static uint64_t load_64(const uint8_t *bytes) {
+  uint64_t word;
+  memcpy(&word, bytes, sizeof(word));
+  return le64toh(word);
+}
+
+/* Both halves of a 128-bit product folded into one: every bit depends on every bit. */
+static uint64_t mix(uint64_t a, uint64_t b) {
+  unsigned __int128 product = (unsigned __int128)a * b;
+  return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Sixteen bytes a multiplication; the last, partial block is padded by zeros and told from real
+ * zeros by the length mixed in at the end. The constants are arbitrary odd numbers with about half
+ * of their bits set. Never 0. */
+uint32_t cg_map_hash(uint64_t seed, const void *key, size_t size) {
+  const uint64_t first = UINT64_C(0x9E3779B97F4A7C15), second = UINT64_C(0xD1B54A32D192ED03);
+  const uint8_t *at = key;
+  uint64_t hash = mix(seed ^ first, second);
+  size_t rest = size;
+  for (; rest >= 16; rest -= 16, at += 16)
+    hash = mix(load_64(at) ^ hash ^ first, load_64(at + 8) ^ second ^ (hash << 32 | hash >> 32));
+  if (rest > 0) {
+    uint8_t block[16] = {0};
+    memcpy(block, at, rest);
+    hash =
+        mix(load_64(block) ^ hash ^ first, load_64(block + 8) ^ second ^ (hash << 32 | hash >> 32));
+  }
+  hash = mix(hash ^ second, size ^ first ^ seed);
+  uint32_t folded = (uint32_t)(hash ^ hash >> 32);
+  return folded ? folded : 1;
+}
+
 uint64_t *cg_map_find(struct cg_map *map, const void *key, size_t size) {
-  size_t index = find_slot(map, hash_of(map, key, size), key, size);
+  size_t index = find_slot(map, cg_map_hash(map->seed, key, size), key, size);
   return index == NOT_FOUND ? NULL : &map->slots[index].value;
 }
 
 uint64_t *cg_map_put(struct cg_map *map, const void *key, size_t size, bool *added) {
   assert(size <= KEY_MAX);
-  uint32_t hash = hash_of(map, key, size);
+  uint32_t hash = cg_map_hash(map->seed, key, size);
   size_t index = find_slot(map, hash, key, size);
   if (added)
     *added = index == NOT_FOUND;
@@ -92,7 +124,7 @@ uint64_t *cg_map_put(struct cg_map *map, const void *key, size_t size, bool *add
 }
 
 bool cg_map_remove(struct cg_map *map, const void *key, size_t size) {
-  size_t index = find_slot(map, hash_of(map, key, size), key, size);
+  size_t index = find_slot(map, cg_map_hash(map->seed, key, size), key, size);
   if (index == NOT_FOUND)
     return false;
   map->arena_waste += map->slots[index].key_size;
@@ -127,39 +159,6 @@ bool cg_map_next(struct cg_map *map, size_t *cursor, const void **key, size_t *s
     return true;
   }
   return false;
-}
-
-static uint64_t load_64(const uint8_t *bytes) {
-  uint64_t word;
-  memcpy(&word, bytes, sizeof(word));
-  return le64toh(word);
-}
-
-/* Both halves of a 128-bit product folded into one: every bit depends on every bit. */
-static uint64_t mix(uint64_t a, uint64_t b) {
-  unsigned __int128 product = (unsigned __int128)a * b;
-  return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* Sixteen bytes a multiplication; the last, partial block is padded by zeros and told from real
- * zeros by the length mixed in at the end. The constants are arbitrary odd numbers with about half
- * of their bits set. Never 0. */
-static uint32_t hash_of(const struct cg_map *map, const void *key, size_t size) {
-  const uint64_t first = UINT64_C(0x9E3779B97F4A7C15), second = UINT64_C(0xD1B54A32D192ED03);
-  const uint8_t *at = key;
-  uint64_t hash = mix(map->seed ^ first, second);
-  size_t rest = size;
-  for (; rest >= 16; rest -= 16, at += 16)
-    hash = mix(load_64(at) ^ hash ^ first, load_64(at + 8) ^ second ^ (hash << 32 | hash >> 32));
-  if (rest > 0) {
-    uint8_t block[16] = {0};
-    memcpy(block, at, rest);
-    hash =
-        mix(load_64(block) ^ hash ^ first, load_64(block + 8) ^ second ^ (hash << 32 | hash >> 32));
-  }
-  hash = mix(hash ^ second, size ^ first ^ map->seed);
-  uint32_t folded = (uint32_t)(hash ^ hash >> 32);
-  return folded ? folded : 1;
 }
 
 static size_t find_slot(const struct cg_map *map, uint32_t hash, const void *key, size_t size) {

@@ -13,6 +13,9 @@
 
 struct cg_map;
 
+/* The hash of a key that maps use, never 0. Files hold it: it must stay as it is. */
+uint32_t cg_map_hash(uint64_t seed, const void *key, size_t size);
+
 /* An empty map; `seed` should differ between runs. */
 struct cg_map *cg_map_new(uint64_t seed);
 /* Frees map and keys; NULL is fine. The values are the caller's. */

@@ -16,8 +16,8 @@
 
 #define HANDLES_MAX 64
 #define PATH_BYTES 256
-#define FILES_MAX 256
-#define NAMES_MAX 256
+#define FILES_MAX 4096
+#define NAMES_MAX 512
 #define DIRECTORY (-1) /* Stands in a name instead of a file. */
 
 /* A name. */
@@ -373,6 +373,27 @@ static int sim_list(void *arg, const char *path, cg_fs_name_fn each, void *each_
   return 0;
 }
 
+/* The mapping is a copy of what programs see now. */
+static int sim_map(void *arg, int handle, uint64_t size, const uint8_t **bytes) {
+  struct sim_fs *sim = arg;
+  bool is_done;
+  int error = begin_simple(sim, &is_done);
+  if (error != 0)
+    return error;
+  const struct sim_file *file = file_of(sim, handle);
+  assert(size > 0 && size <= file->seen_size);
+  uint8_t *copy = cg_alloc(size);
+  memcpy(copy, file->seen, size);
+  *bytes = copy;
+  return 0;
+}
+
+static void sim_unmap(void *arg, const uint8_t *bytes, uint64_t size) {
+  (void)arg;
+  (void)size;
+  cg_free((void *)(uintptr_t)bytes);
+}
+
 static int sim_lock(void *arg, int handle) {
   struct sim_fs *sim = arg;
   bool is_done;
@@ -406,6 +427,8 @@ struct sim_fs *sim_fs_new(uint64_t seed) {
       .mkdir = sim_mkdir,
       .sync_dir = sim_sync_dir,
       .list = sim_list,
+      .map = sim_map,
+      .unmap = sim_unmap,
       .lock = sim_lock,
   };
   return sim;
