@@ -1,0 +1,43 @@
+/* table_build.h - makes tables: one of a sealed segment, by reading it, and one of several tables,
+ * by merging them.
+ *
+ * How to use: on any thread, with files of its own. Building takes memory for the names and entries
+ * of one segment, merging only for buffers.
+ * Owns: nothing after return. Thread: any one. */
+#ifndef CG_STORE_TABLE_BUILD_H
+#define CG_STORE_TABLE_BUILD_H
+
+#include <stdatomic.h>
+
+#include "store/table.h"
+
+#define CG_TABLE_PARTS_MAX 4u /* Tables merged into one. */
+
+/* Where tables come from and go to. */
+struct cg_table_place {
+  const struct cg_fs *fs;          /* How files are reached. */
+  const char *log_path;            /* Directory of the log. */
+  const char *directory;           /* Of the tables. */
+  uint8_t log_id[16];              /* Of the log. */
+  const atomic_bool *is_cancelled; /* Ends the work with CG_ECANCELLED; NULL: never. */
+};
+
+/* A part of a merged table: some segments of a table. */
+struct cg_table_part {
+  struct cg_table *table; /* For this thread alone. */
+  uint32_t first_segment; /* Index of the first segment that is taken. */
+  uint32_t segment_count; /* How many are taken; may be 0. */
+};
+
+/* Reads a sealed segment and writes its table. CG_ECORRUPT, CG_ENOTFOUND, CG_EIO, CG_EFULL,
+ * CG_ECANCELLED. */
+enum cg_code cg_table_build(const struct cg_table_place *place, const struct cg_log_seal *seal,
+                            struct cg_err *err);
+/* Writes the table of these parts, whose segments follow on one another. What a stream was last
+ * (version, finished or not) is told by the last part whose table knows of it, also when no segment
+ * is taken from it. *corrupt, unless NULL, gets the index of the part that is damaged with
+ * CG_ECORRUPT. */
+enum cg_code cg_table_merge(const struct cg_table_place *place, const struct cg_table_part *parts,
+                            uint32_t part_count, uint32_t *corrupt, struct cg_err *err);
+
+#endif
