@@ -47,6 +47,9 @@ function App:new_id()
   return id
 end
 
+local LOOKS_MAX = 20000 -- Processes that one list looks at.
+local PAGE = 1000
+
 local STATUSES = { running = true, waiting = true, compensating = true, diverged = true }
 for _, status in pairs(engine.STATUS_OF) do STATUSES[status] = true end
 
@@ -87,7 +90,33 @@ local function check_status(status)
     tostring(status), hint, table.concat(registry.sorted_names(STATUSES), ", ")))
 end
 
---- Processes, newest first.
+-- Calls `take` for processes until it says no: those in memory from the youngest, then the others
+-- by name. Looks at no more than LOOKS_MAX.
+local function each_process(store, take)
+  local prefix, looks, is_seen = journal.PREFIX, 0, {}
+  for place = store:place_count() - 1, 0, -1 do
+    local stream = store:at(place)
+    local name = stream and store:name(stream)
+    if name and name:sub(1, #prefix) == prefix and store:count(stream) > 0 then
+      looks, is_seen[name] = looks + 1, true
+      if looks > LOOKS_MAX or not take(stream) then return end
+    end
+  end
+  local after = ""
+  repeat
+    local names = assert(store:streams(prefix, after, PAGE))
+    for _, name in ipairs(names) do
+      after = name
+      if not is_seen[name] then
+        looks = looks + 1
+        if looks > LOOKS_MAX or not take(store:stream(name)) then return end
+      end
+    end
+  until #names == 0
+end
+
+--- Processes, newest first; those that ended long ago come after them, by name. Looks at 20,000 at
+--- most: give a status or name only when there are not many more.
 ---@param opts { status: string?, name: string?, max: integer? }
 ---@return table[]? list
 ---@return catga.Error? err  there is no such status
@@ -96,17 +125,14 @@ function App:process_list(opts)
   if not ok then return nil, err end
   local list = {}
   local most = math.min(opts.max or 100, 10000)
-  for stream = self.store:stream_count() - 1, 0, -1 do
-    if #list >= most then break end
-    if self.store:name(stream):sub(1, #journal.PREFIX) == journal.PREFIX
-      and self.store:count(stream) > 0 then
-      local process = describe_process(self, stream)
-      if (not opts.status or process.status == opts.status)
-        and (not opts.name or process.name == opts.name) then
-        list[#list + 1] = process
-      end
+  each_process(self.store, function(stream)
+    local process = describe_process(self, stream)
+    if (not opts.status or process.status == opts.status)
+      and (not opts.name or process.name == opts.name) then
+      list[#list + 1] = process
     end
-  end
+    return #list < most
+  end)
   return list
 end
 
@@ -135,6 +161,7 @@ local function open_store(app, opts)
     durability = app.settings.durability, segment_bytes = app.settings.segment_size,
     pending_bytes_max = app.settings.pending_max, node = app.settings.node,
     message_size_max = app.settings.message_size_max,
+    streams_cached_max = app.settings.streams_cached_max,
     on_failed = function(err) app:failed(err) end,
   }
 end

@@ -35,6 +35,7 @@ local function find_outcome(app, name)
   local stream = app.store:stream(name)
   if not stream then return false end
   local unit = state[1].unit
+  if unit then unit:refresh() end
   for i = 1, unit and unit.n or 0 do
     local op = unit.ops[i]
     if op.stream == stream then return true, app.json.decode(op.data).value end

@@ -255,7 +255,7 @@ function M.metadata(target)
   local name, err = metadata_stream("catga.events.metadata", target)
   if not name then return nil, err end
   local task = state[1]
-  local fields, version = metadata.latest(task.app, task.unit, name)
+  local fields, version = metadata.latest(task.app, task.unit and task.unit:refresh(), name)
   if not fields and version then return nil, version end
   return fields or {}, version
 end
@@ -310,7 +310,8 @@ end
 ---@return catga.Error? err  "not_found"
 function M.stream_info(stream)
   if type(stream) ~= "string" then error("catga.events.stream_info: the stream is a string", 2) end
-  return streams.info(state[1].app, state[1].unit, stream)
+  local unit = state[1].unit
+  return streams.info(state[1].app, unit and unit:refresh(), stream)
 end
 
 --- Names of streams that have an event, in the order of their bytes; those of the runtime only when

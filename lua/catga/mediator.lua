@@ -244,7 +244,7 @@ local function upcast(app, op)
   if not upcasts or (op.schema or 1) >= (upcasts:schema(op.type) or 1) then return op end
   local data = app.json.decode(op.plain or op.data)
   local event = presenter.present(app, { type = op.type, data = data,
-    version = op.version, stream = app.store:name(op.stream), id = op.id,
+    version = op.version, stream = op.name, id = op.id,
     metadata = op.metadata and app.json.decode(op.metadata) })
   if not event then return nil end
   return setmetatable({ type = event.type, data = assert(app.json.encode(event.data)),
@@ -260,7 +260,7 @@ local function deliver(self, op, position)
   for i, entry in ipairs(entries) do
     local opts = { id = op.id, key = op.id .. "/" .. i, correlation_id = cause.correlation_id,
       causation_id = cause.causation_id, version = op.version, position = position,
-      stream = op.stream and app.store:name(op.stream) }
+      stream = op.name }
     local data = app.json.decode(op.plain or op.data) -- Each handler gets its own copy.
     tasks.spawn(app, function()
       local _, err = self:run(entry, data, opts)

@@ -18,6 +18,7 @@ M.KNOWN = {
   pending_max = { "size", "64MiB" },          -- appended and not yet written; then callers wait
   append_window = { "count", 1000, 1, 1000000 },       -- newest events whose ids are known
   event_ids_max = { "count", 100000, 1000, 1e8 }, -- ids of events kept in memory
+  streams_cached_max = { "count", 1000000, 1000, 1000000000 }, -- streams in memory; others by file
   node = { "count", 0, 0, 1023 },                      -- number of this program in the ids it makes
   keys_cached_max = { "count", 10000, 16, 10000000 },  -- keys of persons kept in memory
   -- What happens to new personal data of a person who was forgotten.

@@ -21,7 +21,8 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 
 --- One staged record.
 ---@class catga.Staged
----@field stream integer   stream number
+---@field stream integer   stream number; it may be stale after a wait, see Unit:refresh
+---@field name string      of the stream
 ---@field expected integer version it must follow, or ANY
 ---@field type string
 ---@field data string      JSON, as it is stored
@@ -38,6 +39,7 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@class catga.Unit
 ---@field app catga.App
 ---@field n integer                 records staged
+---@field evicted_count integer?     of the store when the stream numbers were looked at last
 ---@field ops catga.Staged[]
 ---@field has_conditions boolean?   some record carries conditions
 ---@field after (fun())[]           run once the commit is durable
@@ -51,11 +53,27 @@ Unit.__index = Unit
 ---@return catga.Unit
 function M.of(task)
   local unit = task.unit
-  if not unit then
-    unit = setmetatable({ app = task.app, n = 0, ops = {}, after = {} }, Unit)
-    task.unit = unit
-  end
+  if unit then return unit:refresh() end
+  unit = setmetatable({ app = task.app, n = 0, ops = {}, after = {} }, Unit)
+  task.unit = unit
   return unit
+end
+
+--- Makes the stream numbers of what is staged right again: a stream that was not used for long may
+--- have left memory during a wait, and has another number when it is back. To be called after any
+--- wait before numbers are compared; `of` does.
+---@return catga.Unit self
+function Unit:refresh()
+  if self.n == 0 then return self end
+  local store = self.app.store
+  local evicted_count = store:evicted_count()
+  if self.evicted_count == evicted_count then return self end
+  for i = 1, self.n do
+    local op = self.ops[i]
+    if store:is_stale(op.stream) then op.stream = store:stream(op.name, true) end
+  end
+  self.evicted_count = evicted_count
+  return self
 end
 
 --- How many records of the stream the unit has staged.
@@ -160,6 +178,7 @@ function Unit:append(stream_name, events, expect, flags)
   if gone then return nil, gone end
   local expected, err = check_expected(store, self, stream, expect or "any")
   if err then return nil, err end
+  if self.n == 0 then self.evicted_count = store:evicted_count() end
   local staged, ctx, has_ids, keys = {}, state[1].ctx, false, nil
   for i, event in ipairs(events) do
     if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
@@ -171,16 +190,16 @@ function Unit:append(stream_name, events, expect, flags)
     keys = change or keys
     local schema, fault = M.schema_of(state[1], event)
     if not schema then return nil, fault end
-    staged[i] = { stream = stream, expected = expected, type = event.type, data = data,
-      plain = plain, key = key, flags = (flags or 0) + (change and PERSONAL or 0), ctx = ctx,
-      schema = schema > 1 and schema or nil,
+    staged[i] = { stream = stream, name = stream_name, expected = expected, type = event.type,
+      data = data, plain = plain, key = key, flags = (flags or 0) + (change and PERSONAL or 0),
+      ctx = ctx, schema = schema > 1 and schema or nil,
       extra = event.id and { event_id = event.id } }
     has_ids = has_ids or event.id ~= nil
     if expected ~= ANY then
       expected = store:count(stream) + self:staged_count(stream) + i - 1
     end
   end
-  if has_ids then staged[1].guard = guard_ids(self.app, stream_name, stream, staged) end
+  if has_ids then staged[1].guard = guard_ids(self.app, stream_name, staged) end
   self.keys = keys or self.keys -- The last change: they become durable in order.
   for i = 1, #staged do self.ops[self.n + i] = staged[i] end
   self.n = self.n + #staged
@@ -275,7 +294,7 @@ function Unit:verify()
   for i = 1, self.n do
     local op = self.ops[i]
     local err = op.guard and op.guard()
-      or is_marked and is_event(op) and metadata.tombstone(app, nil, app.store:name(op.stream))
+      or is_marked and is_event(op) and metadata.tombstone(app, nil, op.name)
     if err then return false, err end
   end
   return true
@@ -300,6 +319,7 @@ end
 function Unit:write(task)
   local store = self.app.store
   local json, ctx, schema, extra
+  self:refresh()
   if self.has_conditions then
     local ok, err = write_conditions(self, store)
     if not ok then return false, err end

@@ -82,7 +82,8 @@ static const char *compare_record(struct story *story, uint64_t position, uint64
   char name[TEXT_BYTES], text[TEXT_BYTES];
   name_of(expected->stream, name);
   text_of(expected->salt, text);
-  cg_store_stream stream = cg_store_find(story->world.store, name, strlen(name), false);
+  cg_store_stream stream;
+  cg_store_find(story->world.store, name, strlen(name), false, &stream, NULL);
   struct cg_record record;
   if (stream == CG_STORE_NO_STREAM ||
       cg_store_read(story->world.store, stream, version, buf, &record, NULL) != CG_OK)
@@ -111,7 +112,8 @@ static const char *compare(struct story *story) {
   for (uint32_t index = 0; index < STREAMS && !fault; index++) {
     char name[TEXT_BYTES];
     name_of(index, name);
-    cg_store_stream stream = cg_store_find(story->world.store, name, strlen(name), false);
+    cg_store_stream stream;
+    cg_store_find(story->world.store, name, strlen(name), false, &stream, NULL);
     if (store_world_count(&story->world, name) != versions[index])
       fault = "a stream has another count";
     else if (stream != CG_STORE_NO_STREAM &&

@@ -47,8 +47,9 @@ static void check(struct store_world *world, const char *stream, uint64_t versio
                   const char *data) {
   struct cg_buf *buf = cg_buf_take(NULL, 0);
   struct cg_record record;
-  cg_store_stream number = cg_store_find(world->store, stream, strlen(stream), false);
-  assert_true(number != CG_STORE_NO_STREAM);
+  cg_store_stream number;
+  assert_int_equal(cg_store_find(world->store, stream, strlen(stream), false, &number, &err),
+                   CG_OK);
   if (cg_store_read(world->store, number, version, buf, &record, &err) != CG_OK)
     fail_msg("%s", err.message);
   assert_int_equal(record.version, version);
@@ -137,7 +138,8 @@ static void test_a_condition_makes_no_stream(void **state) {
   assert_int_equal(cg_store_expect(world.store, "nobody", 6, 3, &err), CG_ECONFLICT);
   assert_non_null(strstr(err.message, "stream nobody: expected version 3"));
   cg_store_rollback(world.store);
-  assert_true(cg_store_find(world.store, "nobody", 6, false) == CG_STORE_NO_STREAM);
+  cg_store_stream nobody;
+  assert_int_equal(cg_store_find(world.store, "nobody", 6, false, &nobody, &err), CG_ENOTFOUND);
   store_world_deinit(&world);
 }
 
@@ -220,7 +222,9 @@ static void test_a_failed_store_takes_nothing_and_still_reads(void **state) {
     check(&world, "b", 0, "b0");
   }
   if (second) {
-    assert_int_equal(cg_store_count(second, cg_store_find(second, "a", 1, false)), 1);
+    cg_store_stream stream;
+    assert_int_equal(cg_store_find(second, "a", 1, false, &stream, &err), CG_OK);
+    assert_int_equal(cg_store_count(second, stream), 1);
     cg_store_abandon(second);
   }
   assert_int_equal(store_world_close(&world, &err), failed);

@@ -179,9 +179,9 @@ describe("a condition", function()
   end
 
   it("makes no stream of a name that it finds nothing under", function()
-    local count = app.app.store:stream_count()
+    local count = app.app.store:place_count()
     assert(run(catga.events.append_all, { one("A") }, { conditions = { C = "none" } }))
-    assert.equal(count + 1, app.app.store:stream_count())
+    assert.equal(count + 1, app.app.store:place_count())
   end)
 
   -- Sends a unit whose condition is broken by another task while it sleeps.

@@ -15,8 +15,9 @@
 #include "base/mem.h"
 
 #define FLUSH_BYTES                                                                                \
-  (64u << 10)           /* Commits of a turn gather up to this before the writer takes them. */
-#define RING_START 256u /* Places for parked tasks at first; a power of two. */
+  (64u << 10) /* Commits of a turn gather up to this before the writer takes them. */
+#define STREAM_NUMBER_MAX 9007199254740992.0 /* 2^53. */
+#define RING_START 256u                      /* Places for parked tasks at first; a power of two. */
 
 /* The userdata of a store. */
 struct box {
@@ -46,8 +47,10 @@ struct cg_bind_store *cg_bind_check_store(lua_State *L, int index) {
 
 cg_store_stream cg_bind_check_stream(lua_State *L, int index, struct cg_bind_store *store) {
   double number = luaL_checknumber(L, index);
-  luaL_argcheck(L, number >= 0 && number < cg_store_stream_count(store->store), index,
-                "not a stream number");
+  luaL_argcheck(L,
+                number >= 0 && number < STREAM_NUMBER_MAX &&
+                    !cg_store_is_stale(store->store, (cg_store_stream)number),
+                index, "not the number of a stream, or not any more: find it by name again");
   return (cg_store_stream)number;
 }
 
@@ -129,6 +132,7 @@ static int bind_store_open(lua_State *L) {
   struct cg_store_options options = {.path = option_string(L, "path")};
   options.node = (uint32_t)option_number(L, "node", 0);
   options.seed = (uint64_t)(uintptr_t)runtime ^ cg_clock_mono_ns(&runtime->clock);
+  options.streams_cached_max = (uint32_t)option_number(L, "streams_cached_max", 0);
   options.log.clock = clock->clock;
   options.log.say = runtime->say;
   options.log.durability = check_durability(L);
@@ -296,23 +300,33 @@ int cg_bind_store(lua_State *L) {
   luaL_register(L, NULL, cg_bind_store_cursor_methods);
   luaL_register(L, NULL, cg_bind_store_growth_methods);
   luaL_register(L, NULL, cg_bind_store_read_methods);
+  luaL_register(L, NULL, cg_bind_store_stream_methods);
   lua_pop(L, 2);
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   return 1;
 }
 
-/* On the writer thread. */
+/* On the writer thread, and on that of the index. */
 static void on_progress(void *arg) {
   struct cg_bind_store *store = arg;
   uv_async_send(&store->async);
 }
 
+/* Lets the store do some of its own work; what is left over waits for another turn of the loop. */
+static void turn_store(struct cg_bind_store *store) {
+  if (cg_store_turn(store->store))
+    uv_async_send(&store->async);
+}
+
 /* What the tasks of this turn have committed goes to the disk together. */
 static void on_turn_end(void *arg) {
   struct cg_bind_store *store = arg;
-  if (store->store != NULL && store->ring_count > 0)
+  if (store->store == NULL)
+    return;
+  if (store->ring_count > 0)
     cg_log_flush(cg_store_log(store->store));
+  turn_store(store);
 }
 
 static void on_async(uv_async_t *handle) {
@@ -327,6 +341,8 @@ static void on_async(uv_async_t *handle) {
     spawn_on_failed(store, &err);
   }
   cg_tasks_turn(store->runtime);
+  if (store->store != NULL)
+    turn_store(store);
 }
 
 static struct cg_task *pop_waiter(struct cg_bind_store *store) {

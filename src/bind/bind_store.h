@@ -46,7 +46,10 @@ struct cg_bind_store {
 
 /* The store at a stack index; raises when it is none or closed. */
 struct cg_bind_store *cg_bind_check_store(lua_State *L, int index);
-/* A stream number at a stack index; raises when there is no such stream. */
+/* The same, for reading. Nobody reads while building a commit, so one that is there was left behind
+ * by a script that ran out of memory. */
+struct cg_bind_store *cg_bind_check_reading(lua_State *L);
+/* A stream number at a stack index; raises when there is no such stream, or not any more. */
 cg_store_stream cg_bind_check_stream(lua_State *L, int index, struct cg_bind_store *store);
 
 /* Ends a C function with the top `held_count` values as results: at once when `position` is
@@ -75,5 +78,6 @@ extern const luaL_Reg cg_bind_store_append_methods[];
 extern const luaL_Reg cg_bind_store_cursor_methods[];
 extern const luaL_Reg cg_bind_store_growth_methods[];
 extern const luaL_Reg cg_bind_store_read_methods[];
+extern const luaL_Reg cg_bind_store_stream_methods[];
 
 #endif

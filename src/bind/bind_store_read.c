@@ -9,9 +9,7 @@
 
 #define READ_COUNT_MAX 100000 /* Events of one read call. */
 
-/* The store at stack index 1, for reading. Nobody reads while building a commit, so one that is
- * there was left behind by a script that ran out of memory. */
-static struct cg_bind_store *check_reading(lua_State *L) {
+struct cg_bind_store *cg_bind_check_reading(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   cg_store_rollback(store->store);
   store->is_building = false;
@@ -54,44 +52,22 @@ fail:
   return cg_err_prefix(err, "event %llu", (unsigned long long)record->position);
 }
 
-/* stream(name, make) -> number | nil */
-static int bind_store_stream(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
-  size_t size;
-  const char *name = luaL_checklstring(L, 2, &size);
-  cg_store_stream stream = cg_store_find(store->store, name, size, lua_toboolean(L, 3));
-  if (stream == CG_STORE_NO_STREAM)
-    return 0;
-  lua_pushnumber(L, stream);
-  return 1;
-}
-
-/* count(stream) -> records */
-static int bind_store_count(lua_State *L) {
-  struct cg_bind_store *store = check_reading(L);
-  lua_pushnumber(L, (lua_Number)cg_store_count(store->store, cg_bind_check_stream(L, 2, store)));
-  return 1;
-}
-
-/* is_unfinished(stream) -> boolean */
-static int bind_store_is_unfinished(lua_State *L) {
-  struct cg_bind_store *store = check_reading(L);
-  lua_pushboolean(L, cg_store_unfinished(store->store, cg_bind_check_stream(L, 2, store)));
-  return 1;
-}
-
-/* name(stream) -> its name */
-static int bind_store_name(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
-  size_t size;
-  const char *name = cg_store_name(store->store, cg_bind_check_stream(L, 2, store), &size);
-  lua_pushlstring(L, name, size);
-  return 1;
+/* Reads a version, or when it was scavenged the next one that is there; *version gets which.
+ * CG_END: there is none. */
+static enum cg_code read_near(struct cg_bind_store *store, cg_store_stream stream, bool is_backward,
+                              uint64_t *version, struct cg_record *record, struct cg_err *err) {
+  enum cg_code code = cg_store_read(store->store, stream, *version, store->scratch, record, err);
+  if (code == CG_ENOTFOUND) {
+    code = cg_store_seek(store->store, stream, *version, is_backward, version, err);
+    if (code == CG_OK)
+      code = cg_store_read(store->store, stream, *version, store->scratch, record, err);
+  }
+  return code;
 }
 
 /* read(stream, from, max, backward) -> events | nil, err */
 static int bind_store_read(lua_State *L) {
-  struct cg_bind_store *store = check_reading(L);
+  struct cg_bind_store *store = cg_bind_check_reading(L);
   cg_store_stream stream = cg_bind_check_stream(L, 2, store);
   double from = luaL_checknumber(L, 3), max = luaL_checknumber(L, 4);
   bool is_backward = lua_toboolean(L, 5);
@@ -101,16 +77,23 @@ static int bind_store_read(lua_State *L) {
   if (is_backward && from >= count)
     from = count - 1;
   lua_newtable(L);
-  int pushed = 0;
-  for (double version = from; version >= 0 && version < count && pushed < max;
-       version += is_backward ? -1 : 1) {
+  if (from < 0 || from >= count)
+    return 1;
+  uint64_t version = (uint64_t)from;
+  for (int pushed = 0; pushed < max;) {
     struct cg_err err;
     struct cg_record record;
-    if (cg_store_read(store->store, stream, (uint64_t)version, store->scratch, &record, &err) !=
-            CG_OK ||
-        cg_bind_push_event(L, &record, &err) != CG_OK)
+    enum cg_code code = read_near(store, stream, is_backward, &version, &record, &err);
+    if (code == CG_END)
+      break;
+    if (code == CG_OK)
+      code = cg_bind_push_event(L, &record, &err);
+    if (code != CG_OK)
       return cg_bind_fail(L, &err);
     lua_rawseti(L, -2, ++pushed);
+    if (version == (is_backward ? 0 : (uint64_t)count - 1))
+      break;
+    version += is_backward ? UINT64_MAX : 1;
   }
   return 1;
 }
@@ -164,28 +147,6 @@ static int bind_store_read_all(lua_State *L) {
   return 2;
 }
 
-/* unfinished() -> numbers of the streams of unfinished processes, oldest stream first */
-static int bind_store_unfinished(lua_State *L) {
-  struct cg_bind_store *store = check_reading(L);
-  uint32_t count = cg_store_stream_count(store->store);
-  lua_newtable(L);
-  int pushed = 0;
-  for (cg_store_stream stream = 0; stream < count; stream++) {
-    if (!cg_store_unfinished(store->store, stream))
-      continue;
-    lua_pushnumber(L, stream);
-    lua_rawseti(L, -2, ++pushed);
-  }
-  return 1;
-}
-
-/* stream_count() -> how many streams there are: numbers 0..n-1 */
-static int bind_store_stream_count(lua_State *L) {
-  struct cg_bind_store *store = cg_bind_check_store(L, 1);
-  lua_pushnumber(L, cg_store_stream_count(store->store));
-  return 1;
-}
-
 /* positions() -> position the next record gets, position below which all is durable */
 static int bind_store_positions(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
@@ -228,14 +189,8 @@ static int bind_store_stats(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg cg_bind_store_read_methods[] = {{"stream", bind_store_stream},
-                                               {"count", bind_store_count},
-                                               {"name", bind_store_name},
-                                               {"is_unfinished", bind_store_is_unfinished},
-                                               {"read", bind_store_read},
+const luaL_Reg cg_bind_store_read_methods[] = {{"read", bind_store_read},
                                                {"read_all", bind_store_read_all},
-                                               {"unfinished", bind_store_unfinished},
-                                               {"stream_count", bind_store_stream_count},
                                                {"positions", bind_store_positions},
                                                {"log_id", bind_store_log_id},
                                                {"stats", bind_store_stats},

@@ -1,146 +1,92 @@
-/* store.c - how the event store works: an array of streams, a map from name to its index, and one
- * commit under construction.
+/* store.c - how the event store works: streams in memory with the places of their newest records,
+ * the index of older ones in tables, and one commit under construction.
  *
- * Each stream keeps the places of its records. The records of the commit being built are counted
- * already, so that versions are checked against them; they get their places when the log has told
- * where the commit's first record lies.
+ * The records of the commit being built are counted already, so that versions are checked against
+ * them; they get their places when the log has told where the commit's first record lies.
  * Owns: what store.h says. Thread: the loop thread. */
 #include "store/store.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "base/map.h"
 #include "base/mem.h"
-#include "store/reserve.h"
+#include "store/store_state.h"
 
-#define BUILDING_BYTES_START 4096u
-#define PATH_BYTES 4096
-#define ENTRIES_START 8u /* Records of a stream that fit at first: a short process has 5 to 7. */
-
-/* Where one record is. */
-struct entry {
-  cg_log_place place; /* In the log. */
-  uint64_t position;  /* In the order of all records. */
-};
-
-/* One stream of the index. */
-struct stream {
-  char *name;            /* Zero-terminated copy. */
-  struct entry *entries; /* One a record, by version. */
-  uint32_t name_size;    /* Bytes of name. */
-  uint32_t count;        /* Records, staged ones included. */
-  uint32_t capacity;     /* Room in entries. */
-  bool unfinished;       /* Opened and not closed. */
-};
-
-/* One record of the commit being built. */
-struct staged {
-  uint32_t stream;   /* Index of the stream. */
-  uint32_t version;  /* Version it gets in that stream. */
-  uint32_t distance; /* Bytes from the commit's first record. */
-  uint16_t flags;    /* Of the record. */
-};
-
-/* The store. */
-struct cg_store {
-  struct cg_log *log;        /* Owned. */
-  struct cg_map *names;      /* Stream name to index. */
-  struct stream *streams;    /* By index. */
-  uint32_t stream_count;     /* How many. */
-  uint32_t stream_capacity;  /* Room in streams. */
-  uint64_t last_id;          /* Highest id seen while opening. */
-  struct cg_id_source ids;   /* Makes ids. */
-  struct cg_reserve reserve; /* Where ids are reserved; unused in memory. */
-  struct cg_buf *building;   /* Encoded records of the commit being built. */
-  struct staged *staged;     /* The same, for the index. */
-  uint32_t staged_count;     /* How many. */
-  uint32_t staged_capacity;  /* Room in staged. */
-  size_t open_record;        /* Offset of the record between add and added. */
-  bool is_building;          /* Between begin and commit or rollback. */
-  bool is_record_open;       /* Between add and added. */
-};
-
-static enum cg_code make_data_directory(const struct cg_store_options *options, struct cg_err *err);
-static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
-                             struct cg_err *err);
-static enum cg_code open_ids(struct cg_store *store, const struct cg_store_options *options,
-                             struct cg_err *err);
-static void on_replay(void *arg, const struct cg_record *record, cg_log_place place);
-static struct cg_store *store_new(uint64_t seed);
-static void store_free(struct cg_store *store);
-static cg_store_stream make_stream(struct cg_store *store, const char *name, size_t size);
-static void push_entry(struct stream *stream, struct entry entry);
-static void apply_flags(struct stream *stream, uint16_t flags);
-static enum cg_code check_expected(const struct stream *stream, int64_t expected,
+static enum cg_code check_expected(const char *name, uint64_t count, int64_t expected,
                                    struct cg_err *err);
 
-enum cg_code cg_store_open(struct cg_store **out, const struct cg_store_options *options,
-                           struct cg_err *err) {
-  struct cg_store *store = store_new(options->seed);
-  enum cg_code code = open_log(store, options, err);
-  if (code != CG_OK)
-    goto fail_log;
-  code = open_ids(store, options, err);
-  if (code != CG_OK)
-    goto fail_ids;
-  *out = store;
-  return CG_OK;
-
-fail_ids:
-  cg_log_abandon(store->log);
-fail_log:
-  store_free(store);
-  return code;
-}
-
-enum cg_code cg_store_close(struct cg_store *store, struct cg_err *err) {
-  if (store->reserve.handle >= 0 && store->ids.last_ms != 0)
-    cg_reserve_store(&store->reserve, store->ids.last_ms + 1, NULL);
-  enum cg_code code = cg_log_close(store->log, err);
-  store_free(store);
-  return code;
-}
-
-void cg_store_abandon(struct cg_store *store) {
-  cg_log_abandon(store->log);
-  store_free(store);
+/* The slot of a stream whose number must not be stale. */
+static struct cg_slot *slot_of(const struct cg_store *store, cg_store_stream stream) {
+  struct cg_slot *slot = cg_slots_look(&store->slots, stream);
+  assert(slot != NULL);
+  return slot;
 }
 
 struct cg_log *cg_store_log(struct cg_store *store) {
   return store->log;
 }
 
-cg_store_stream cg_store_find(struct cg_store *store, const char *name, size_t size, bool make) {
+/* Loads a stream from the index. */
+static enum cg_code load(struct cg_store *store, const char *name, size_t size, uint32_t *place,
+                         struct cg_err *err) {
+  uint64_t count;
+  enum cg_code code =
+      store->has_index ? cg_index_find(&store->index, name, size, &count, err) : CG_ENOTFOUND;
+  if (code != CG_OK)
+    return code;
+  *place = cg_slots_make(&store->slots, name, size);
+  store->slots.items[*place].base = count;
+  return CG_OK;
+}
+
+enum cg_code cg_store_find(struct cg_store *store, const char *name, size_t size, bool make,
+                           cg_store_stream *stream, struct cg_err *err) {
+  *stream = CG_STORE_NO_STREAM;
   if (size == 0 || size > CG_RECORD_STREAM_BYTES_MAX)
-    return CG_STORE_NO_STREAM;
-  uint64_t *value = cg_map_find(store->names, name, size);
-  if (value != NULL)
-    return (cg_store_stream)*value;
-  return make ? make_stream(store, name, size) : CG_STORE_NO_STREAM;
+    return cg_err_set(err, CG_EINVAL, "a stream name has 1 to %d bytes, this one has %zu",
+                      CG_RECORD_STREAM_BYTES_MAX, size);
+  uint32_t place = cg_slots_find(&store->slots, name, size);
+  enum cg_code code = place != CG_SLOT_NONE ? CG_OK : load(store, name, size, &place, err);
+  if (code == CG_ENOTFOUND && make) {
+    place = cg_slots_make(&store->slots, name, size);
+    code = CG_OK;
+  }
+  if (code == CG_OK)
+    *stream = cg_slots_number(&store->slots, place);
+  return code;
+}
+
+bool cg_store_is_stale(const struct cg_store *store, cg_store_stream stream) {
+  return cg_slots_look(&store->slots, stream) == NULL;
+}
+
+uint64_t cg_store_evicted_count(const struct cg_store *store) {
+  return store->slots.evicted_count;
 }
 
 const char *cg_store_name(const struct cg_store *store, cg_store_stream stream, size_t *size) {
-  assert(stream < store->stream_count);
+  const struct cg_slot *slot = slot_of(store, stream);
   if (size != NULL)
-    *size = store->streams[stream].name_size;
-  return store->streams[stream].name;
+    *size = slot->name_size;
+  return slot->name;
 }
 
 uint64_t cg_store_count(const struct cg_store *store, cg_store_stream stream) {
-  assert(stream < store->stream_count);
-  return store->streams[stream].count;
+  return cg_slot_count(slot_of(store, stream));
 }
 
 bool cg_store_unfinished(const struct cg_store *store, cg_store_stream stream) {
-  assert(stream < store->stream_count);
-  return store->streams[stream].unfinished;
+  return slot_of(store, stream)->unfinished;
 }
 
-uint32_t cg_store_stream_count(const struct cg_store *store) {
-  return store->stream_count;
+uint32_t cg_store_place_count(const struct cg_store *store) {
+  return store->slots.count;
+}
+
+cg_store_stream cg_store_at(const struct cg_store *store, uint32_t place) {
+  assert(place < store->slots.count);
+  bool is_free = store->slots.items[place].name == NULL;
+  return is_free ? CG_STORE_NO_STREAM : cg_slots_number(&store->slots, place);
 }
 
 enum cg_code cg_store_new_id(struct cg_store *store, uint64_t *id, struct cg_err *err) {
@@ -163,20 +109,20 @@ void cg_store_begin(struct cg_store *store) {
 enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *event,
                           struct cg_buf **data, struct cg_err *err) {
   assert(store->is_building && !store->is_record_open);
-  assert(event->stream < store->stream_count);
   if (event->type_size == 0 || event->type_size > CG_RECORD_TYPE_BYTES_MAX)
     return cg_err_set(err, CG_EINVAL, "an event type has 1 to %d bytes, this one has %zu",
                       CG_RECORD_TYPE_BYTES_MAX, event->type_size);
-  struct stream *stream = &store->streams[event->stream];
-  enum cg_code code = check_expected(stream, event->expected, err);
+  struct cg_slot *slot = slot_of(store, event->stream);
+  uint64_t version = cg_slot_count(slot);
+  enum cg_code code = check_expected(slot->name, version, event->expected, err);
   if (code != CG_OK)
     return code;
 
-  struct cg_record record = {.version = stream->count,
+  struct cg_record record = {.version = version,
                              .time_ms = event->time_ms,
                              .id = event->id,
-                             .stream = stream->name,
-                             .stream_size = (uint16_t)stream->name_size,
+                             .stream = slot->name,
+                             .stream_size = slot->name_size,
                              .type = event->type,
                              .type_size = (uint16_t)event->type_size,
                              .metadata = event->metadata,
@@ -189,10 +135,11 @@ enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *e
     store->staged_capacity = store->staged_capacity == 0 ? 16 : store->staged_capacity * 2;
     store->staged = cg_realloc(store->staged, store->staged_capacity * sizeof(store->staged[0]));
   }
-  store->staged[store->staged_count] = (struct staged){.stream = event->stream,
-                                                       .version = stream->count,
-                                                       .distance = (uint32_t)store->open_record,
-                                                       .flags = event->flags};
+  store->staged[store->staged_count] =
+      (struct cg_store_staged){.slot = (uint32_t)event->stream,
+                               .entry = slot->held,
+                               .distance = (uint32_t)store->open_record,
+                               .flags = event->flags};
   *data = store->building;
   return CG_OK;
 }
@@ -200,23 +147,21 @@ enum cg_code cg_store_add(struct cg_store *store, const struct cg_store_event *e
 enum cg_code cg_store_expect(struct cg_store *store, const char *name, size_t size,
                              int64_t expected, struct cg_err *err) {
   assert(store->is_building && !store->is_record_open);
-  if (size == 0 || size > CG_RECORD_STREAM_BYTES_MAX)
-    return cg_err_set(err, CG_EINVAL, "a stream name has 1 to %d bytes, this one has %zu",
-                      CG_RECORD_STREAM_BYTES_MAX, size);
-  cg_store_stream index = cg_store_find(store, name, size, false);
-  struct stream none = {.name = (char *)name};
-  return check_expected(index == CG_STORE_NO_STREAM ? &none : &store->streams[index], expected,
-                        err);
+  cg_store_stream stream;
+  enum cg_code code = cg_store_find(store, name, size, false, &stream, err);
+  if (code != CG_OK && code != CG_ENOTFOUND)
+    return code;
+  uint64_t count = code == CG_OK ? cg_store_count(store, stream) : 0;
+  return check_expected(name, count, expected, err);
 }
 
 uint64_t cg_store_added(struct cg_store *store) {
   assert(store->is_record_open);
   cg_record_finish(store->building, store->open_record);
   store->is_record_open = false;
-  struct staged *staged = &store->staged[store->staged_count++];
-  struct stream *stream = &store->streams[staged->stream];
-  push_entry(stream, (struct entry){0}); /* Known at commit. */
-  return staged->version;
+  struct cg_slot *slot = &store->slots.items[store->staged[store->staged_count++].slot];
+  cg_slots_push(slot, (struct cg_entry){0}); /* Known at commit. */
+  return cg_slot_count(slot) - 1;
 }
 
 enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_err *err) {
@@ -234,11 +179,11 @@ enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_
     return code;
   }
   for (uint32_t i = 0; i < store->staged_count; i++) {
-    const struct staged *staged = &store->staged[i];
-    struct stream *stream = &store->streams[staged->stream];
-    stream->entries[staged->version] =
-        (struct entry){.place = place + staged->distance / 8, .position = *first + i};
-    apply_flags(stream, staged->flags);
+    const struct cg_store_staged *staged = &store->staged[i];
+    struct cg_slot *slot = &store->slots.items[staged->slot];
+    slot->entries[staged->entry] =
+        (struct cg_entry){.place = place + staged->distance / 8, .position = *first + i};
+    cg_store_apply_flags(slot, staged->flags);
   }
   store->is_building = false;
   return CG_OK;
@@ -248,165 +193,92 @@ void cg_store_rollback(struct cg_store *store) {
   if (!store->is_building)
     return;
   for (uint32_t i = 0; i < store->staged_count; i++)
-    store->streams[store->staged[i].stream].count--;
+    store->slots.items[store->staged[i].slot].held--;
   store->staged_count = 0;
   store->is_record_open = false;
   store->is_building = false;
 }
 
-enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint64_t version,
-                           struct cg_buf *buf, struct cg_record *record, struct cg_err *err) {
-  assert(stream < store->stream_count);
-  struct stream *entry = &store->streams[stream];
-  if (version >= entry->count)
-    return cg_err_set(err, CG_ENOTFOUND, "stream %s has no version %llu", entry->name,
-                      (unsigned long long)version);
-  enum cg_code code = cg_log_read(store->log, entry->entries[version].place, buf, record, err);
-  if (code == CG_OK)
-    record->position = entry->entries[version].position;
+/* The entry of a version that is below the stream's count. */
+static enum cg_code entry_of(struct cg_store *store, struct cg_slot *slot, uint64_t version,
+                             struct cg_entry *entry, struct cg_err *err) {
+  enum cg_code code = CG_OK;
+  if (version >= slot->base)
+    *entry = slot->entries[version - slot->base];
+  else
+    code =
+        store->has_index ? cg_index_entry(&store->index, slot, version, entry, err) : CG_ENOTFOUND;
+  if (code == CG_ENOTFOUND || (code == CG_OK && entry->place == CG_ENTRY_GONE))
+    return cg_err_set(err, CG_ENOTFOUND, "version %llu of stream %s was scavenged",
+                      (unsigned long long)version, slot->name);
   return code;
 }
 
-/* The directory that holds the name `path`. */
-static void parent_of(const char *path, char parent[PATH_BYTES]) {
-  size_t size = strlen(path);
-  while (size > 1 && path[size - 1] == '/')
-    size--;
-  while (size > 0 && path[size - 1] != '/')
-    size--;
-  while (size > 1 && path[size - 1] == '/')
-    size--;
-  snprintf(parent, PATH_BYTES, "%.*s", size > 0 ? (int)size : 1, size > 0 ? path : ".");
+enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint64_t version,
+                           struct cg_buf *buf, struct cg_record *record, struct cg_err *err) {
+  struct cg_slot *slot = slot_of(store, stream);
+  if (version >= cg_slot_count(slot))
+    return cg_err_set(err, CG_ENOTFOUND, "stream %s has no version %llu", slot->name,
+                      (unsigned long long)version);
+  struct cg_entry entry;
+  enum cg_code code = entry_of(store, slot, version, &entry, err);
+  if (code == CG_OK)
+    code = cg_log_read(store->log, entry.place, buf, record, err);
+  if (code == CG_OK)
+    record->position = entry.position;
+  return code;
 }
 
-/* Makes the data directory when it is missing; its name is durable before anything lies in it, also
- * when the program that made it ended before it had synced the name. */
-static enum cg_code make_data_directory(const struct cg_store_options *options,
-                                        struct cg_err *err) {
-  const struct cg_fs *fs = options->log.fs != NULL ? options->log.fs : cg_fs_system();
-  int status = fs->mkdir(fs->arg, options->path);
-  bool was_there = status == -EEXIST;
-  if (status < 0 && !was_there)
-    return cg_err_set(err, cg_err_from_errno(-status), "make data directory %s: %s", options->path,
-                      strerror(-status));
-  char parent[PATH_BYTES];
-  parent_of(options->path, parent);
-  status = fs->sync_dir(fs->arg, parent);
-  if (was_there && (status == -EACCES || status == -EPERM)) /* It is for others to write. */
+/* The version nearest to `version` whose entry is in memory and not gone; false: there is none. */
+static bool seek_held(const struct cg_slot *slot, uint64_t version, bool is_backward,
+                      uint64_t *found) {
+  uint64_t count = cg_slot_count(slot);
+  if (is_backward && version >= count)
+    version = count - 1; /* Wraps for an empty stream, whose base is 0 then. */
+  if (!is_backward && version < slot->base)
+    version = slot->base;
+  for (; version >= slot->base && version < count; version += is_backward ? UINT64_MAX : 1) {
+    if (slot->entries[version - slot->base].place == CG_ENTRY_GONE)
+      continue;
+    *found = version;
+    return true;
+  }
+  return false;
+}
+
+enum cg_code cg_store_seek(struct cg_store *store, cg_store_stream stream, uint64_t version,
+                           bool is_backward, uint64_t *found, struct cg_err *err) {
+  const struct cg_slot *slot = slot_of(store, stream);
+  bool is_here = is_backward || version >= slot->base;
+  if (is_here && seek_held(slot, version, is_backward, found))
     return CG_OK;
-  if (status < 0)
-    return cg_err_set(err, CG_EIO, "sync the directory above %s: %s", options->path,
-                      strerror(-status));
-  return CG_OK;
-}
-
-/* Makes the data directory and opens the log, which calls on_replay for all that is there. */
-static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
-                             struct cg_err *err) {
-  struct cg_log_options log_options = options->log;
-  log_options.replay = on_replay;
-  log_options.replay_arg = store;
-  enum cg_code code = options->path != NULL ? make_data_directory(options, err) : CG_OK;
-  if (code != CG_OK)
-    return code;
-  if (options->open_log != NULL)
-    return options->open_log(options->open_log_arg, &log_options, &store->log, err);
-  if (options->path == NULL)
-    return cg_log_open_memory(&store->log, &log_options, err);
-  char path[PATH_BYTES];
-  snprintf(path, sizeof(path), "%s/log", options->path);
-  return cg_log_open_file(&store->log, path, &log_options, err);
-}
-
-static enum cg_code open_ids(struct cg_store *store, const struct cg_store_options *options,
-                             struct cg_err *err) {
-  struct cg_clock clock =
-      options->log.clock.wall_ms != NULL ? options->log.clock : cg_clock_system();
-  int64_t not_before_ms = store->last_id == 0 ? 0 : cg_id_decode(store->last_id).time_ms + 1;
-  if (options->path == NULL)
-    return cg_id_source_init(&store->ids, clock, options->node, not_before_ms, NULL, NULL, err);
-
-  const struct cg_fs *fs = options->log.fs != NULL ? options->log.fs : cg_fs_system();
-  int64_t reserved_ms;
-  enum cg_code code = cg_reserve_open(&store->reserve, fs, options->path, &reserved_ms, err);
-  if (code != CG_OK)
-    return code;
-  if (reserved_ms > not_before_ms)
-    not_before_ms = reserved_ms;
-  return cg_id_source_init(&store->ids, clock, options->node, not_before_ms, cg_reserve_store,
-                           &store->reserve, err);
-}
-
-static void on_replay(void *arg, const struct cg_record *record, cg_log_place place) {
-  struct cg_store *store = arg;
-  cg_store_stream index = cg_store_find(store, record->stream, record->stream_size, true);
-  assert(index != CG_STORE_NO_STREAM);
-  push_entry(&store->streams[index], (struct entry){.place = place, .position = record->position});
-  apply_flags(&store->streams[index], record->flags);
-  if (record->id > store->last_id)
-    store->last_id = record->id;
-}
-
-static struct cg_store *store_new(uint64_t seed) {
-  struct cg_store *store = cg_alloc(sizeof(*store));
-  store->names = cg_map_new(seed);
-  store->building = cg_buf_take(NULL, BUILDING_BYTES_START);
-  store->reserve.handle = -1;
-  return store;
-}
-
-static void store_free(struct cg_store *store) {
-  for (uint32_t i = 0; i < store->stream_count; i++) {
-    cg_free(store->streams[i].name);
-    cg_free(store->streams[i].entries);
+  enum cg_code code = CG_ENOTFOUND;
+  if (store->has_index && slot->base > 0 && (is_backward || version < slot->base)) {
+    uint64_t from = version < slot->base ? version : slot->base - 1;
+    code = cg_index_seek(&store->index, slot, from, is_backward, found, err);
+    if (code == CG_OK && *found >= slot->base) /* It is in a table and in memory still. */
+      code = CG_ENOTFOUND;
   }
-  cg_free(store->streams);
-  cg_free(store->staged);
-  cg_reserve_close(&store->reserve);
-  cg_buf_unref(store->building);
-  cg_map_free(store->names);
-  cg_free(store);
+  if (code == CG_ENOTFOUND && !is_here && seek_held(slot, version, is_backward, found))
+    return CG_OK;
+  if (code == CG_ENOTFOUND)
+    return cg_err_set(err, CG_END, "stream %s has no record there", slot->name);
+  return code;
 }
 
-static cg_store_stream make_stream(struct cg_store *store, const char *name, size_t size) {
-  if (store->stream_count == store->stream_capacity) {
-    store->stream_capacity = store->stream_capacity == 0 ? 64 : store->stream_capacity * 2;
-    store->streams = cg_realloc(store->streams, store->stream_capacity * sizeof(store->streams[0]));
-  }
-  cg_store_stream index = store->stream_count++;
-  store->streams[index] =
-      (struct stream){.name = cg_strndup(name, size), .name_size = (uint32_t)size};
-  *cg_map_put(store->names, name, size, NULL) = index;
-  return index;
-}
-
-static void push_entry(struct stream *stream, struct entry entry) {
-  if (stream->count == stream->capacity) {
-    stream->capacity = stream->capacity == 0 ? ENTRIES_START : stream->capacity * 2;
-    stream->entries = cg_realloc(stream->entries, stream->capacity * sizeof(stream->entries[0]));
-  }
-  stream->entries[stream->count++] = entry;
-}
-
-static void apply_flags(struct stream *stream, uint16_t flags) {
-  if (flags & CG_RECORD_OPENS)
-    stream->unfinished = true;
-  if (flags & CG_RECORD_CLOSES)
-    stream->unfinished = false;
-}
-
-static enum cg_code check_expected(const struct stream *stream, int64_t expected,
+/* Checks what a record must follow: a stream with `count` records. */
+static enum cg_code check_expected(const char *name, uint64_t count, int64_t expected,
                                    struct cg_err *err) {
-  int64_t last = (int64_t)stream->count - 1;
+  int64_t last = (int64_t)count - 1;
   if (expected == CG_STORE_ANY || (expected >= 0 && expected == last) ||
       (expected == CG_STORE_NONE && last < 0) || (expected == CG_STORE_EXISTS && last >= 0))
     return CG_OK;
   if (expected == CG_STORE_NONE)
-    return cg_err_set(err, CG_ECONFLICT, "stream %s exists already, its version is %lld",
-                      stream->name, (long long)last);
+    return cg_err_set(err, CG_ECONFLICT, "stream %s exists already, its version is %lld", name,
+                      (long long)last);
   if (expected == CG_STORE_EXISTS)
-    return cg_err_set(err, CG_ECONFLICT, "stream %s has no event yet", stream->name);
+    return cg_err_set(err, CG_ECONFLICT, "stream %s has no event yet", name);
   return cg_err_set(err, CG_ECONFLICT,
-                    "stream %s: expected version %lld, the actual version is %lld", stream->name,
+                    "stream %s: expected version %lld, the actual version is %lld", name,
                     (long long)expected, (long long)last);
 }

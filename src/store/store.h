@@ -1,7 +1,8 @@
 /* store.h - the event store: streams with versions on any log. Door of the folder.
  *
  * A stream is a named sequence of records with versions 0, 1, 2, ... The index from stream and
- * version to a place in the log lives in memory and is built while the log is opened.
+ * version to a place in the log is in files for sealed segments (directory `index`, which may be
+ * deleted: it is built again), and in memory for the rest, which is read while the log is opened.
  *
  * How to use: cg_store_open; build one commit at a time with cg_store_begin, cg_store_add (once a
  * record, versions are checked at once), and cg_store_commit or cg_store_rollback; nothing else of
@@ -28,9 +29,15 @@
 
 struct cg_store;
 
-/* Number of a stream in this run of the store: valid until the store is closed. */
-typedef uint32_t cg_store_stream;
-#define CG_STORE_NO_STREAM UINT32_MAX
+/* Number of a stream in this run of the store, below 2^53. It is valid until the next
+ * cg_store_turn; then it may be stale, because the stream was not used for long, is finished, and
+ * left memory: cg_store_is_stale tells, and the stream has another number when it is found by name
+ * again. The number of an unfinished stream is never stale. */
+typedef uint64_t cg_store_stream;
+#define CG_STORE_NO_STREAM UINT64_MAX
+
+#define CG_STORE_STREAMS_CACHED_DEFAULT 1000000u
+#define CG_STORE_STREAMS_MAX 10000u /* Names of one page. */
 
 /* Expected versions beside an exact one (the version of the stream's last record). */
 #define CG_STORE_ANY INT64_C(-1)    /* No check. */
@@ -44,14 +51,16 @@ typedef enum cg_code (*cg_store_log_fn)(void *arg, const struct cg_log_options *
 
 /* How to open a store. */
 struct cg_store_options {
-  const char *path;          /* Data directory, made when missing; the log lies in its folder
+  const char *path;            /* Data directory, made when missing; the log lies in its folder
                                     `log`, the reservation of ids in its file `ids`. NULL: in
                                     memory. */
-  struct cg_log_options log; /* replay and replay_arg are the store's own. */
-  cg_store_log_fn open_log;  /* NULL: a log in files or in memory, as `path` says. */
-  void *open_log_arg;        /* Passed to open_log. */
-  uint64_t seed;             /* Seed of the name map; differs between runs. */
-  uint32_t node;             /* Node of the ids, 0..CG_ID_NODE_MAX. */
+  struct cg_log_options log;   /* replay and replay_arg are the store's own. */
+  cg_store_log_fn open_log;    /* NULL: a log in files or in memory, as `path` says. */
+  void *open_log_arg;          /* Passed to open_log. */
+  uint64_t seed;               /* Seed of the name map; differs between runs. */
+  uint32_t node;               /* Node of the ids, 0..CG_ID_NODE_MAX. */
+  uint32_t streams_cached_max; /* Streams in memory above which some are evicted; 0:
+                                    CG_STORE_STREAMS_CACHED_DEFAULT. */
 };
 
 /* One record to add. */
@@ -78,18 +87,49 @@ void cg_store_abandon(struct cg_store *store);
 /* The log below, for durable_position, failed, cursors and statistics. */
 struct cg_log *cg_store_log(struct cg_store *store);
 
-/* The number of the stream `name`, or CG_STORE_NO_STREAM when no record was ever added to it and
- * `make` is false. CG_STORE_NO_STREAM also when the name is empty or over
- * CG_RECORD_STREAM_BYTES_MAX. */
-cg_store_stream cg_store_find(struct cg_store *store, const char *name, size_t size, bool make);
-/* The name of a stream; valid while the store is open. */
+/* Gives the number of the stream `name`; with `make` also when no record was ever added to it.
+ * CG_ENOTFOUND: there is none (err is not set); CG_EINVAL: the name is empty or over
+ * CG_RECORD_STREAM_BYTES_MAX; CG_ECORRUPT, CG_EIO, CG_EFULL: a damaged part of the index could not
+ * be built again. *stream is CG_STORE_NO_STREAM then. */
+enum cg_code cg_store_find(struct cg_store *store, const char *name, size_t size, bool make,
+                           cg_store_stream *stream, struct cg_err *err);
+/* Whether the number is of no stream any more (or never was). None of the functions below takes one
+ * that is. */
+bool cg_store_is_stale(const struct cg_store *store, cg_store_stream stream);
+/* How many streams have left memory so far: while it stays the same no number becomes stale. */
+uint64_t cg_store_evicted_count(const struct cg_store *store);
+/* The name of a stream; valid as long as its number. */
 const char *cg_store_name(const struct cg_store *store, cg_store_stream stream, size_t *size);
-/* How many records the stream has (also those of the commit being built). */
+/* How many versions the stream has (also those of the commit being built, and scavenged ones). */
 uint64_t cg_store_count(const struct cg_store *store, cg_store_stream stream);
 /* True from a CG_RECORD_OPENS record until a CG_RECORD_CLOSES record. */
 bool cg_store_unfinished(const struct cg_store *store, cg_store_stream stream);
-/* How many streams there are: their numbers are 0..n-1. */
-uint32_t cg_store_stream_count(const struct cg_store *store);
+
+/* The streams in memory, which are all unfinished ones and those used of late, have places
+ * 0..n-1; a place may be free (CG_STORE_NO_STREAM). Higher places are younger, roughly. */
+uint32_t cg_store_place_count(const struct cg_store *store);
+cg_store_stream cg_store_at(const struct cg_store *store, uint32_t place);
+
+/* Which names cg_store_streams gives: those that begin with `prefix` and are above `after`. */
+struct cg_store_page {
+  const char *prefix; /* May be NULL when its size is 0. */
+  size_t prefix_size; /* Bytes of it. */
+  const char *after;  /* May be NULL when its size is 0. */
+  size_t after_size;  /* Bytes of it. */
+  uint32_t max;       /* Names given at most, 1..CG_STORE_STREAMS_MAX. */
+};
+/* A false answer ends the walk. The name is valid during the call only. */
+typedef bool (*cg_store_name_fn)(void *arg, const char *name, size_t size);
+/* Calls `each` for streams that have records, in the order of their names (bytes). Looks at all
+ * streams in memory, and at no more of the others than it gives. Not while a commit is being built.
+ * Errors: cg_store_find's. */
+enum cg_code cg_store_streams(struct cg_store *store, const struct cg_store_page *page,
+                              cg_store_name_fn each, void *arg, struct cg_err *err);
+
+/* A little of the work that keeps memory bounded; to be called when a turn of the loop ends and
+ * when log.progress has rung (it also rings on the thread that makes tables). True: there is more
+ * to do, call again soon. Numbers of streams may be stale afterwards. */
+bool cg_store_turn(struct cg_store *store);
 
 /* A new id, never given before by this store, also before a restart. Errors: CG_EIO and the like
  * when the reservation cannot be stored. */
@@ -119,8 +159,12 @@ enum cg_code cg_store_commit(struct cg_store *store, uint64_t *first, struct cg_
  * is being built. */
 void cg_store_rollback(struct cg_store *store);
 
+/* Finds the record nearest to `version` that is there, from it on or (backward) up to it: some may
+ * have been scavenged. CG_END: there is none. Errors: cg_store_find's. */
+enum cg_code cg_store_seek(struct cg_store *store, cg_store_stream stream, uint64_t version,
+                           bool is_backward, uint64_t *found, struct cg_err *err);
 /* Reads one record; it points into `buf`, which is emptied first.
- * CG_ENOTFOUND: no such version. */
+ * CG_ENOTFOUND: no such version, or it was scavenged. */
 enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint64_t version,
                            struct cg_buf *buf, struct cg_record *record, struct cg_err *err);
 

@@ -54,7 +54,10 @@ static uint64_t commit(const uint32_t *streams, uint32_t count) {
     for (uint32_t i = 0; i < count; i++) {
       char name[PEER_STREAM_NAME_BYTES];
       int size = peer_stream_name(name, streams[i]);
-      struct cg_store_event event = {.stream = cg_store_find(state.store, name, (size_t)size, true),
+      cg_store_stream stream;
+      if (cg_store_find(state.store, name, (size_t)size, true, &stream, &err) != CG_OK)
+        peer_fail("catga", err.message);
+      struct cg_store_event event = {.stream = stream,
                                      .expected = CG_STORE_ANY,
                                      .type = "OrderCreated",
                                      .type_size = 12,
@@ -97,7 +100,9 @@ static void catga_load(const uint32_t *streams, uint32_t count) {
 static uint64_t catga_read_stream(uint32_t stream) {
   char name[PEER_STREAM_NAME_BYTES];
   int size = peer_stream_name(name, stream);
-  cg_store_stream number = cg_store_find(state.store, name, (size_t)size, false);
+  cg_store_stream number;
+  if (cg_store_find(state.store, name, (size_t)size, false, &number, NULL) != CG_OK)
+    return 0;
   uint64_t count = cg_store_count(state.store, number);
   for (uint64_t version = 0; version < count; version++) {
     struct cg_record record;

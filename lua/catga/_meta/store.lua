@@ -18,34 +18,59 @@ local Store = {}
 --- Opens a store. Raises for options of a wrong type and an unknown durability.
 ---@param options { clock: catga.Clock, path: string?, memory: catga.MemoryLog?, manual: boolean?,
 ---  durability: "fsync"|"os"|"memory"|nil, segment_bytes: integer?, pending_bytes_max: integer?,
----  message_size_max: integer?, node: integer?, on_failed: fun(err: catga.Error)? }
+---  message_size_max: integer?, node: integer?, streams_cached_max: integer?,
+---  on_failed: fun(err: catga.Error)? }
 ---  path: data directory, made when missing; without it the store is in memory. manual: nothing is
 ---  durable before turn(). node: 0 to 1023. on_failed: runs as a task when the log has failed
 ---@return catga.Store? store
 ---@return catga.Error? err  "busy": another program has it open; "corrupt", "io_error", ...
 function M.open(options) end
 
---- The number of a stream, the same until the store is closed.
+--- The number of a stream. It is good until the task waits; then the stream may have left memory,
+--- unless it is that of an unfinished process, and the number is stale: find it by name again.
+--- Raises when a damaged index could not be built again.
 ---@param name string   1 to 1024 bytes
 ---@param make boolean? give a number also when nothing was ever added to it
 ---@return integer? stream  nothing: there is none, or no such name can be
 function Store:stream(name, make) end
 
---- How many streams there are; their numbers are 0 to n-1, the oldest first.
----@return integer
-function Store:stream_count() end
+--- Has the stream of this number left memory?
+---@param stream integer
+---@return boolean
+function Store:is_stale(stream) end
 
---- The name of a stream. Raises for a number that is none.
+--- How many streams have left memory: while it is the same, no number becomes stale.
+---@return integer
+function Store:evicted_count() end
+
+--- How many places there are for streams in memory, younger ones higher, roughly.
+---@return integer
+function Store:place_count() end
+
+--- The number of the stream at a place.
+---@param place integer  0 to place_count() - 1
+---@return integer? stream  nothing: the place is free
+function Store:at(place) end
+
+--- Names of streams that have records, in the order of their bytes.
+---@param prefix string?  what they begin with
+---@param after string?   they are above it: the last name of the page before
+---@param max integer     1 to 10,000
+---@return string[]? names
+---@return catga.Error? err  "corrupt", "io_error": a damaged index could not be built again
+function Store:streams(prefix, after, max) end
+
+--- The name of a stream. Raises for a number that is none, or stale.
 ---@param stream integer
 ---@return string
 function Store:name(stream) end
 
---- How many records a stream has. Raises for a number that is none.
+--- How many records a stream has had. Raises for a number that is none, or stale.
 ---@param stream integer
 ---@return integer
 function Store:count(stream) end
 
---- Is it the stream of a process that has not ended?
+--- Is it the stream of a process that has not ended? Not when the number is stale.
 ---@param stream integer
 ---@return boolean
 function Store:is_unfinished(stream) end

@@ -78,7 +78,7 @@ end
 
 -- Applies what the open unit of work has staged for the stream.
 local function take_staged(app, walk, ctx)
-  local unit = state[1].unit
+  local unit = state[1].unit and state[1].unit:refresh()
   local number = unit and unit.n > 0 and app.store:stream(walk.stream)
   if not number then return end
   local events = {}

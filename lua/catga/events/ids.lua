@@ -188,13 +188,13 @@ end
 
 --- What must still hold when the unit commits: nobody else has appended one of the events.
 ---@param app catga.App
----@param name string     of the stream
----@param stream integer
+---@param name string     of the stream, which is there
 ---@param staged catga.Staged[]
 ---@return fun(): catga.Error?
-function M.guard(app, name, stream, staged)
-  local seen = app.store:count(stream)
+function M.guard(app, name, staged)
+  local seen = app.store:count(app.store:stream(name, true))
   return function()
+    local stream = app.store:stream(name, true) -- Its number may be another one by now.
     if app.store:count(stream) == seen then return nil end
     local of, err = known_ids(app, name, stream)
     if not of then return err end

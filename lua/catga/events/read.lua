@@ -153,7 +153,7 @@ end
 ---@return integer|catga.Error|nil next  version to go on `from`, nil: that is all; or the error
 function M.stream(name, query)
   local task = state[1]
-  local app, unit = task.app, task.unit
+  local app, unit = task.app, task.unit and task.unit:refresh()
   local stream = app.store:stream(name)
   local count = stream and app.store:count(stream) or 0
   local staged = stream and unit and staged_events(unit, app.store, stream, name, app.clock:now())

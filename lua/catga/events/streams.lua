@@ -114,6 +114,41 @@ function M.info(app, unit, name)
   return info
 end
 
+local NAME_MAX = 1024
+local PAGE = 1000
+
+-- The last name there can be with a prefix.
+local function last_with(prefix) return prefix .. ("\255"):rep(NAME_MAX - #prefix) end
+
+-- Where a walk over names goes on behind one of the runtime's, past all that are next to it.
+local function behind_runtimes(name)
+  if name:sub(1, 1) ~= "$" then return last_with("Process-") end
+  return last_with(name < "$type-" and "$type," or "$")
+end
+
+-- Adds names with a prefix to the list, up to `max` in all; not the runtime's own unless asked for.
+local function add_names(store, names, prefix, after, max, with_runtimes)
+  while #names < max do
+    local page, err = store:streams(prefix, after, math.min(PAGE, max - #names))
+    if not page then error(err, 0) end
+    if #page == 0 then return end
+    for _, name in ipairs(page) do
+      after = name
+      if not with_runtimes and metadata.is_runtimes(name) then
+        after = behind_runtimes(name)
+        break
+      end
+      names[#names + 1] = name
+    end
+  end
+end
+
+-- The longer of two prefixes, when one begins with the other.
+local function both(prefix, other)
+  if prefix:sub(1, #other) == other then return prefix end
+  return other:sub(1, #prefix) == prefix and other or nil
+end
+
 --- Names of streams, sorted; the runtime's own only when a prefix or category asks for them.
 ---@param app catga.App
 ---@param prefix string?
@@ -122,19 +157,17 @@ end
 ---@param max integer
 ---@return string[] names
 function M.list(app, prefix, category, after, max)
-  local store = app.store
-  local names = {}
-  for stream = 0, store:stream_count() - 1 do
-    local name = store:name(stream)
-    if (not prefix or name:sub(1, #prefix) == prefix)
-      and (not category or metadata.category(name) == category)
-      and (prefix or category or not metadata.is_runtimes(name))
-      and (not after or name > after) and store:count(stream) > 0 then
-      names[#names + 1] = name
-    end
+  local store, names = app.store, {}
+  after, prefix = after or "", prefix or ""
+  if not category then
+    add_names(store, names, prefix, after, max, prefix ~= "")
+    return names
   end
-  table.sort(names)
-  for i = #names, max + 1, -1 do names[i] = nil end
+  local stream = category > after and category:sub(1, #prefix) == prefix
+    and not category:find("-", 1, true) and store:stream(category)
+  if stream and store:count(stream) > 0 then names[1] = category end
+  local wanted = both(prefix, category .. "-")
+  if wanted then add_names(store, names, wanted, after, max, true) end
   return names
 end
 

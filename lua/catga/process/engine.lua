@@ -287,7 +287,8 @@ local function staged_for(unit, stream)
 end
 
 -- A process whose start a unit of work has committed, as its journal tells.
-local function launch_committed(engine, class, id, stream)
+local function launch_committed(engine, class, id)
+  local stream = engine.app.store:stream(journal.PREFIX .. id)
   local records, err = engine.app.store:read(stream, 0, 1)
   if not records then return engine.app:say("error", tostring(err)) end
   if engine.active[id] then return end
@@ -312,10 +313,10 @@ local function stage_start(engine, task, class, id, stream, input)
     return nil, errors.new("conflict", ("process %s was started in this unit of work already, with "
       .. "something else"):format(id))
   end
-  unit.ops[unit.n + 1] = { stream = stream, expected = -2, type = "ProcessStarted", data = data,
-    flags = 1 + journal.OPENS, ctx = task.ctx }
+  unit.ops[unit.n + 1] = { stream = stream, name = journal.PREFIX .. id, expected = -2,
+    type = "ProcessStarted", data = data, flags = 1 + journal.OPENS, ctx = task.ctx }
   unit.n = unit.n + 1
-  unit:on_commit(function() launch_committed(engine, class, id, stream) end)
+  unit:on_commit(function() launch_committed(engine, class, id) end)
   return id
 end
 
@@ -385,7 +386,8 @@ function Engine:wait(id)
   local stream = app.store:stream(journal.PREFIX .. id)
   if not stream then return nil end
   if app.store:count(stream) == 0 then
-    if not staged_for(state[1].unit, stream) then return nil end
+    local unit = state[1].unit
+    if not staged_for(unit and unit:refresh(), stream) then return nil end
     error(errors.new("would_deadlock", ("process %s starts only when this unit of work has "
       .. "committed; wait for it afterwards"):format(id)), 0)
   end

@@ -60,15 +60,19 @@ enum cg_code store_world_close(struct store_world *world, struct cg_err *err) {
 
 enum cg_code store_world_add(struct store_world *world, const char *stream, int64_t expected,
                              const char *data, uint16_t flags, uint64_t *id, struct cg_err *err) {
+  cg_store_stream number;
+  enum cg_code code = cg_store_find(world->store, stream, strlen(stream), true, &number, err);
+  if (code != CG_OK)
+    return code;
   struct cg_store_event event = {
-      .stream = cg_store_find(world->store, stream, strlen(stream), true),
+      .stream = number,
       .expected = expected,
       .type = "Happened",
       .type_size = 8,
       .flags = flags,
       .time_ms = world->kind.clock.wall_ms,
   };
-  enum cg_code code = cg_store_new_id(world->store, &event.id, err);
+  code = cg_store_new_id(world->store, &event.id, err);
   struct cg_buf *buf;
   if (code == CG_OK)
     code = cg_store_add(world->store, &event, &buf, err);
@@ -82,6 +86,7 @@ enum cg_code store_world_add(struct store_world *world, const char *stream, int6
 }
 
 uint64_t store_world_count(struct store_world *world, const char *stream) {
-  cg_store_stream number = cg_store_find(world->store, stream, strlen(stream), false);
+  cg_store_stream number;
+  cg_store_find(world->store, stream, strlen(stream), false, &number, NULL);
   return number == CG_STORE_NO_STREAM ? 0 : cg_store_count(world->store, number);
 }

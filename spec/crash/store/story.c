@@ -128,14 +128,18 @@ enum cg_code story_close(struct story *story, struct cg_err *err) {
 static enum cg_code add(struct story *story, uint64_t commit, uint32_t index,
                         const struct story_record *record, struct cg_err *err) {
   struct cg_store *store = story->store;
-  cg_store_stream stream = cg_store_find(store, record->stream, strlen(record->stream), true);
+  cg_store_stream stream;
+  enum cg_code code =
+      cg_store_find(store, record->stream, strlen(record->stream), true, &stream, err);
+  if (code != CG_OK)
+    return code;
   struct cg_store_event event = {.stream = stream,
                                  .expected = CG_STORE_ANY,
                                  .type = record->type,
                                  .type_size = strlen(record->type),
                                  .flags = record->flags,
                                  .time_ms = (int64_t)(1700000000000 + commit)};
-  enum cg_code code = cg_store_new_id(store, &event.id, err);
+  code = cg_store_new_id(store, &event.id, err);
   struct cg_buf *buf;
   if (code == CG_OK)
     code = cg_store_add(store, &event, &buf, err);
@@ -267,7 +271,8 @@ static bool check_order(struct story *story, struct expected *expected) {
 
 /* Checks one stream: how many records, and what commit the last one is of. */
 static bool check_stream(struct story *story, const char *name, uint64_t count, uint64_t commit) {
-  cg_store_stream stream = cg_store_find(story->store, name, strlen(name), false);
+  cg_store_stream stream;
+  cg_store_find(story->store, name, strlen(name), false, &stream, NULL);
   uint64_t found = stream == CG_STORE_NO_STREAM ? 0 : cg_store_count(story->store, stream);
   bool is_well = found == count;
   char begin[NAME_BYTES];
@@ -305,7 +310,8 @@ static bool check_streams(struct story *story, const struct expected *expected) 
     snprintf(name, sizeof(name), "Process-%" PRIu64, commit);
     if (!check_stream(story, name, has_ended ? 2 : 1, has_ended ? commit + PROCESS_LASTS : commit))
       return false;
-    cg_store_stream stream = cg_store_find(story->store, name, strlen(name), false);
+    cg_store_stream stream;
+    cg_store_find(story->store, name, strlen(name), false, &stream, NULL);
     if (cg_store_unfinished(story->store, stream) == has_ended) {
       snprintf(story->fault, sizeof(story->fault), "%s: wrongly %s", name,
                has_ended ? "unfinished" : "finished");

@@ -1,0 +1,81 @@
+/* store_turn.c - what the store does between two turns of the loop: hands work to the index's
+ * worker, takes in what it has made, and lets go of memory.
+ *
+ * Owns: what store.h says. Thread: the loop thread. */
+#include "store/store_state.h"
+
+#define SLOTS_AT_ONCE 4096u            /* Streams looked at in one turn. */
+#define RETRY_NS UINT64_C(10000000000) /* After a failure of the worker. */
+
+/* Something with the index has failed: said, and tried again later. */
+static void put_off(struct cg_store *store, uint32_t seal_count, const struct cg_err *err) {
+  cg_say(store->say, CG_SAY_WARN, "index: %s; what it misses stays in memory meanwhile",
+         err->message);
+  store->retry_seals = seal_count;
+  store->retry_ns = cg_clock_mono_ns(&store->clock) + RETRY_NS;
+}
+
+/* Takes in what the worker has done. */
+static void take_job(struct cg_store *store, uint32_t seal_count) {
+  const struct cg_worker_job *job = cg_worker_take(&store->worker);
+  if (job == NULL)
+    return;
+  struct cg_err err = job->err;
+  enum cg_code code = job->code;
+  if (code == CG_OK && job->is_merge)
+    code = cg_index_add(&store->index, job->first_segments[0],
+                        job->last_segments[job->part_count - 1], &err);
+  else if (code == CG_OK)
+    code = cg_index_add(&store->index, job->seal.number, job->seal.number, &err);
+  else if (job->has_corrupt)
+    code = cg_index_rebuild(&store->index, job->first_segments[job->corrupt], &err);
+  if (code != CG_OK)
+    put_off(store, seal_count, &err);
+}
+
+/* Gives the worker the next thing to do, if there is any. */
+static void give_job(struct cg_store *store, const struct cg_log_seal *seals, uint32_t seal_count) {
+  struct cg_worker_job job = {.is_merge = false};
+  uint64_t covered = cg_index_segment_count(&store->index);
+  uint32_t first;
+  if (covered < seal_count) {
+    job.seal = seals[covered];
+  } else if (cg_index_wants_merge(&store->index, &first)) {
+    job.is_merge = true;
+    job.part_count = CG_TABLE_PARTS_MAX;
+    for (uint32_t i = 0; i < job.part_count; i++) {
+      const struct cg_table *table = store->index.tables[first + i];
+      job.first_segments[i] = table->header.first_segment;
+      job.last_segments[i] = cg_table_last_segment(table);
+    }
+  } else {
+    return;
+  }
+  struct cg_err err;
+  if (cg_worker_give(&store->worker, &job, &err) != CG_OK)
+    put_off(store, seal_count, &err);
+}
+
+/* Whether the worker may be given something after a failure. */
+static bool may_try(struct cg_store *store, uint32_t seal_count) {
+  if (store->retry_ns == 0)
+    return true;
+  if (seal_count <= store->retry_seals && cg_clock_mono_ns(&store->clock) < store->retry_ns)
+    return false;
+  store->retry_ns = 0;
+  return true;
+}
+
+bool cg_store_turn(struct cg_store *store) {
+  if (!store->has_index || store->is_building)
+    return false;
+  const struct cg_log_seal *seals;
+  uint32_t seal_count = cg_log_seals(store->log, &seals);
+  take_job(store, seal_count);
+  bool is_idle = cg_worker_is_idle(&store->worker);
+  if (is_idle && may_try(store, seal_count))
+    give_job(store, seals, seal_count);
+  bool has_more = cg_slots_turn(&store->slots, cg_index_end_position(&store->index),
+                                store->streams_cached_max, SLOTS_AT_ONCE);
+  return has_more || (store->worker.is_manual && !cg_worker_is_idle(&store->worker));
+}
