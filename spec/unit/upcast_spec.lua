@@ -195,6 +195,47 @@ describe("an upcaster", function()
   end)
 end)
 
+describe("upcasters and durable handlers", function()
+  it("see renamed events as the new type, and dropped ones not at all", function()
+    open()
+    append("Order-1", numbered("Made", 1, 4))
+    local seen = {}
+    reopen(function()
+      catga.upcast("Made", 1, function(data)
+        if data.n == 2 then return catga.dropped end
+        return { n = data.n * 10 }, data.n == 3 and "Other" or "Created"
+      end)
+      catga.on("Created", { durable = "mailer" }, function(event) seen[#seen + 1] = event.n end)
+    end)
+    app:settle()
+    assert.same({ 10, 40 }, seen)
+    reopen(function()
+      catga.on("Created", { durable = "mailer" }, function(event) seen[#seen + 1] = event.n end)
+    end)
+    app:settle()
+    assert.same({ 10, 40 }, seen) -- The checkpoint is behind all of them.
+  end)
+
+  it("tell of an upcaster that fails, and leave nothing out in silence", function()
+    open()
+    append("Order-1", numbered("Made", 1, 3))
+    local seen = {}
+    reopen(function()
+      catga.upcast("Made", 1, function(data)
+        if data.n == 2 then error "cannot" end
+        return data
+      end)
+      catga.on("Made", { durable = "mailer" }, function(event) seen[#seen + 1] = event.n end)
+    end)
+    app:advance "1h"
+    assert.same({ 1, 3 }, seen)
+    local parked = app:call(catga.subscriptions.parked, "mailer")
+    assert.equal(1, #parked)
+    assert.equal(2, parked[1].position)
+    assert.matches("upcaster failed: .*cannot", catga.json.encode(parked[1]))
+  end)
+end)
+
 -- The reason why defining an app fails.
 local function refusal(define)
   local opened, err = testing.app(define)
