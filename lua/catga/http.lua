@@ -5,7 +5,8 @@
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
 ---   GET /log    GET /livez
----   and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua and subscriptions.lua
+---   and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua, subscriptions.lua and
+---   personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -13,6 +14,7 @@ local answers = require "catga.http.answer"
 local streams = require "catga.http.streams"
 local transfer = require "catga.http.transfer"
 local subscriptions = require "catga.http.subscriptions"
+local personal = require "catga.http.personal"
 
 local M = {}
 
@@ -129,6 +131,8 @@ local ROUTES = {
   subscriptions = { GET = { subscriptions.show, subscriptions.list },
     POST = { subscriptions.act } },
   log = { GET = { nil, show_log } },
+  subjects = { GET = { personal.events, personal.list } },
+  forget = { POST = { personal.forget } },
   livez = { GET = { nil, live } },
 }
 

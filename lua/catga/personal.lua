@@ -108,8 +108,10 @@ function M.define(registry, at, name, spec)
     fields = compile_fields(where, spec.fields) }
 end
 
--- A subject as text; nil when the value can be none.
-local function subject_text(value)
+--- A subject as text; nil when the value can be none.
+---@param value any
+---@return string?
+function M.subject_text(value)
   if type(value) == "number" and value % 1 == 0 and math.abs(value) <= 2 ^ 53 then
     value = ("%.0f"):format(value)
   end
@@ -117,7 +119,7 @@ local function subject_text(value)
 end
 
 local function check_subject(value, what)
-  local subject = subject_text(value)
+  local subject = M.subject_text(value)
   if not subject then
     error(("%s: a subject is a string of 1 to %d bytes, or a whole number"):format(what,
       SUBJECT_BYTES_MAX), 4)
@@ -138,7 +140,7 @@ local function subject_of(spec, plain)
   local value
   if type(spec.subject) == "function" then value = spec.subject(data)
   else value = paths.get(data, spec.subject) end
-  local subject = subject_text(value)
+  local subject = M.subject_text(value)
   if subject then return subject end
   return invalid(spec.type, ("it has personal fields but %s gives no subject (a string of 1 to %d "
     .. "bytes, or a whole number); nothing was stored"):format(spec.subject_text,
@@ -445,7 +447,7 @@ local function check_options(what, opts, allowed)
   return opts
 end
 
---- Subjects that have a key, in the order in which they got it.
+--- Subjects that have a key, in the order in which they got it. May yield.
 ---@param app catga.App
 ---@param opts { prefix: string?, after: integer?, max: integer?, forgotten: boolean? }?  forgotten:
 ---  lists those too of which only the name of the key is left
@@ -457,11 +459,18 @@ function M.subjects(app, opts)
   if opts.prefix ~= nil and type(opts.prefix) ~= "string" then
     error("catga.subjects: prefix is a string", 3)
   end
-  if not app.personal then return {} end
-  local list, after, more = app.personal:list(opts.prefix or "", opts.after or 0, opts.max or 100,
-    opts.forgotten == true)
-  if not list then return nil, after end
-  return list, more and after or nil
+  local list, after, max = {}, opts.after or 0, opts.max or 100
+  while app.personal do
+    local some, upto, more = app.personal:list(opts.prefix or "", after, max - #list,
+      opts.forgotten == true)
+    if not some then return nil, upto end
+    for _, one in ipairs(some) do list[#list + 1] = one end
+    if not more then break end
+    after = upto
+    if #list >= max then return list, after end
+    native_task.yield()
+  end
+  return list
 end
 
 -- Decrypted events of one key out of what was read.

@@ -151,10 +151,13 @@ function M.schema_of(task, event)
 end
 
 -- Encodes an event: as it is stored, before its personal fields were encrypted (nil: it has none),
--- the change of keys that must be durable first, and the key. Or nil and an error.
-local function encode(app, stream_name, event)
+-- the change of keys that must be durable first, and the key. Or nil and an error. What has
+-- flags is the runtime's own; what is SEALED was encrypted in the log that it was exported from.
+local function encode(app, stream_name, event, flags)
   local declared = app.registry.personal and app.registry.personal[event.type]
-  if declared and not event[M.SEALED] then return personal.seal(app, stream_name, declared, event.data) end
+  if declared and not (flags or event[M.SEALED]) then
+    return personal.seal(app, stream_name, declared, event.data)
+  end
   local data, err = app.store:encode(event.data, event.type)
   if not data then return nil, err end
   return data, nil
@@ -165,7 +168,7 @@ end
 ---@param events { type: string, data: any, id: string?, schema: integer? }[]  schema: of data that
 ---  is older than the newest version
 ---@param expect integer|"any"|"none"|"exists"|nil  default "any"
----@param flags integer?
+---@param flags integer?  of the runtime's own records
 ---@return integer? version  of the last event
 ---@return catga.Error? err
 function Unit:append(stream_name, events, expect, flags)
@@ -185,7 +188,7 @@ function Unit:append(stream_name, events, expect, flags)
       return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i,
         stream_name))
     end
-    local data, plain, change, key = encode(self.app, stream_name, event)
+    local data, plain, change, key = encode(self.app, stream_name, event, flags)
     if not data then return nil, plain end
     keys = change or keys
     local schema, fault = M.schema_of(state[1], event)

@@ -302,3 +302,55 @@ describe("on the disk", function()
     assert.truthy(err.message:find("there is no file " .. dir .. "/keys", 1, true))
   end)
 end)
+
+describe("an export", function()
+  local transfer = require "catga.http.transfer"
+
+  local function export()
+    return app:call(function()
+      local status, _, body = transfer.export(app.app, nil, { query = {} })
+      assert.equal(200, status)
+      return body
+    end)
+  end
+
+  local function import(text, query)
+    return app:call(function()
+      local status, _, body = transfer.import(app.app, nil, { query = query or {}, headers = {},
+        body = text })
+      return status, body
+    end)
+  end
+
+  it("holds nothing in plain, and is read where its keys are", function()
+    local dir, other = app_dir.new {}, app_dir.new {}
+    open { data = dir }
+    assert(app:send("Register", person("7")))
+    assert(app:send("Register", person("8")))
+    assert(app:call(catga.forget, "8"))
+    local text = export()
+    for _, plain in ipairs { SECRET, STREET, PHONE } do
+      assert.is_nil(text:find(plain, 1, true))
+    end
+    app:stop()
+
+    open { data = other } -- Without the file of keys.
+    local status, body = import(text)
+    assert.equal(422, status)
+    assert.truthy(body:find("is not in", 1, true))
+    assert.equal(0, #read("7"))
+    app:stop()
+
+    assert(os.execute(("cp '%s/keys' '%s/keys'"):format(dir, other)))
+    open { data = other }
+    status, body = import(text, { stream = "Elsewhere" })
+    assert.equal(422, status)
+    assert.truthy(body:find("not encrypted with this key for this place", 1, true))
+    assert.equal(200, (import(text)))
+    assert.same(person("7"), read("7")[1].data)
+    assert.equal(catga.null, read("8")[1].data.name)
+    assert.equal("", on_disk(other .. "/log", SECRET))
+    assert(app:call(catga.forget, "7"))
+    assert.equal(catga.null, read("7")[1].data.name)
+  end)
+end)

@@ -297,9 +297,11 @@ static int bind_personal_forget(lua_State *L) {
   return 2;
 }
 
-/* Pushes { key, time, forgotten, subject? }. */
+/* Pushes { number, key, time, forgotten, subject? }. */
 static void push_info(lua_State *L, const struct cg_keys_info *info) {
-  lua_createtable(L, 0, 4);
+  lua_createtable(L, 0, 5);
+  lua_pushnumber(L, (lua_Number)info->ref.number);
+  lua_setfield(L, -2, "number");
   push_ref(L, &info->ref);
   lua_setfield(L, -2, "key");
   lua_pushnumber(L, (lua_Number)info->time_ms);

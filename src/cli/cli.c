@@ -22,6 +22,9 @@ static const struct cg_cli_verb VERBS[] = {
     {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
      cg_cli_subscription},
     {"log", "verify the files of an event log", cg_cli_log_usage, cg_cli_log},
+    {"personal", "list persons, export and forget their data", cg_cli_personal_usage,
+     cg_cli_personal},
+    {"forget", "make the data of a person unreadable for ever", cg_cli_forget_usage, cg_cli_forget},
     {NULL, NULL, NULL, NULL}};
 
 /* `catga help VERB...` is `catga VERB... --help`. */

@@ -58,6 +58,8 @@ int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_subscription(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_personal(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_forget(const struct cg_cli_verb *verb, int argc, char **argv);
 
 /* Usage texts of the verbs. */
 extern const char cg_cli_run_usage[];
@@ -69,5 +71,7 @@ extern const char cg_cli_process_usage[];
 extern const char cg_cli_stream_usage[];
 extern const char cg_cli_subscription_usage[];
 extern const char cg_cli_log_usage[];
+extern const char cg_cli_personal_usage[];
+extern const char cg_cli_forget_usage[];
 
 #endif

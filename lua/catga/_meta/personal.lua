@@ -70,7 +70,8 @@ function Keys:forget(key, digest) end
 ---@param after integer      where the last call ended; 0: from the first
 ---@param max integer        1 to 10,000
 ---@param forgotten boolean  also those that are destroyed, whatever their subject was
----@return { key: string, time: integer, forgotten: boolean, subject: string? }[]? list
+---@return { number: integer, key: string, time: integer, forgotten: boolean,
+---  subject: string? }[]? list
 ---@return integer|catga.Error after  for the next call
 ---@return boolean more
 function Keys:list(prefix, after, max, forgotten) end
