@@ -207,6 +207,31 @@ describe("a subscription without a name", function()
     assert.equal(30, s:position())
   end)
 
+  it("does not hold large events in memory while they wait", function()
+    open(function() end, { settings = { message_size_max = "4MiB" } })
+    local text = ("x"):rep(3 * 1024 ^ 2)
+    app:call(function()
+      for n = 1, 12 do
+        assert(catga.events.append("Large",
+          { { type = "Counted", data = { n = n, text = text } } }))
+      end
+    end)
+    local seen = {}
+    local s = app:call(function()
+      return catga.events.subscribe { handle = function(event)
+        if event.n == 1 then catga.sleep("1s") end
+        assert.equal(#text, #event.text)
+        seen[#seen + 1] = event.n
+      end }
+    end)
+    app:settle()
+    assert.equal(12, s.runner.window:count())
+    assert.is_true(s.runner.held_bytes <= 8 * 1024 ^ 2)
+    app:advance("10s")
+    assert.same(range(1, 12), seen)
+    assert.equal(0, s.runner.held_bytes)
+  end)
+
   it("is refused with a name, without a handler, and with wrong options", function()
     open(function() end)
     local function failure(opts)

@@ -299,6 +299,28 @@ describe("a subscription with a name", function()
     assert.same(range(1, 4), seen)
   end)
 
+  it("lets its handler end at a stop, and records then what it has read", function()
+    local dir = os.tmpname()
+    os.remove(dir)
+    local seen = {}
+    local function define()
+      catga.on("Counted", { durable = "last", checkpoint_delay = "1h" }, function(event)
+        if event.n == 3 then catga.sleep("2s") end
+        seen[#seen + 1] = event.n
+      end)
+    end
+    open(define, { data = dir })
+    numbers("Numbers-1", 1, 4)
+    app:settle()
+    assert.same({ 1, 2 }, seen)
+    assert(app:stop())
+    assert.same({ 1, 2, 3 }, seen)
+    open(define, { data = dir })
+    app:settle()
+    assert.same({ 1, 2, 3, 4 }, seen)
+    os.execute("rm -rf " .. dir)
+  end)
+
   it("begins again where it is reset to", function()
     local seen = {}
     open(function()

@@ -199,7 +199,7 @@ static struct cg_bind_cursor *check_cursor(lua_State *L) {
   return cursor;
 }
 
-/* next(max) -> events, position looked at up to | nil, err */
+/* next(max) -> events, position looked at up to, bytes of their data | nil, err */
 static int bind_cursor_next(lua_State *L) {
   struct cg_bind_cursor *cursor = check_cursor(L);
   double max = luaL_checknumber(L, 2);
@@ -226,7 +226,8 @@ static int bind_cursor_next(lua_State *L) {
     size += record.data_size;
   }
   lua_pushnumber(L, (lua_Number)cursor->after);
-  return 2;
+  lua_pushnumber(L, (lua_Number)size);
+  return 3;
 }
 
 /* position() -> looked at up to here */

@@ -117,6 +117,7 @@ function Store:cursor(after, filter) end
 ---@return table[]? events  as in read
 ---@return integer|catga.Error position  looked at up to here; behind an error the cursor is of no
 ---  more use
+---@return integer? bytes  of their data
 function Cursor:next(max) end
 
 --- The position up to which it has looked.

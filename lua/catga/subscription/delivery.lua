@@ -62,7 +62,7 @@ end
 local function run(data, ctx)
   local entry, runner = state[1].delivery, state[1].subscription
   ctx.delivery, ctx.ack, ctx.retry, ctx.park = entry, ack, retry, park
-  ctx.time, ctx.subscription = entry.time, runner.name
+  ctx.time, ctx.subscription, ctx.forgotten = entry.time, runner.name, entry.forgotten
   entry.decision, entry.saved_to = nil, nil
   local value, err = entry.run(data, ctx)
   if value == nil and err ~= nil then return nil, err end
@@ -90,7 +90,8 @@ end
 ---@return catga.Error? err
 function M.event(runner, entry)
   local event = entry.event
-  entry.event = nil
+  if event then runner.held_bytes = runner.held_bytes - entry.bytes end
+  entry.event, entry.bytes = nil, nil
   if not event then
     local store = runner.app.store
     local stream = store:stream(entry.stream)
@@ -128,7 +129,7 @@ local function call(runner, entry)
   local task, definition = state[1], runner.definition
   local cause = type(event.metadata) == "table" and event.metadata or {}
   task.delivery, task.subscription = entry, runner
-  entry.run, entry.time = definition.entry.run, event.time
+  entry.run, entry.time, entry.forgotten = definition.entry.run, event.time, event.forgotten
   local value, failure = runner.app.mediator:run(entry_of(definition, runner.app, event.type),
     event.data, { id = event.id, key = event.id .. "/" .. (runner.name or "subscription"),
       attempt = entry.attempts + 1, correlation_id = cause.correlation_id,

@@ -18,6 +18,7 @@ local M = {}
 
 local BATCH_MAX = 1000       -- Events read at once.
 local SLICE_COUNT = 100      -- Deliveries of a worker before other tasks get their turn.
+local HELD_BYTES_MAX = 8 * 1024 ^ 2 -- JSON of the events that wait as values.
 local SKIPPED_MAX = 10000    -- Positions of other events before the checkpoint moves.
 local LOOK_MS = 1000         -- When a handler that cannot be interrupted now is looked at again.
 local RATE_SECONDS = 10      -- The rate is that of so many seconds.
@@ -40,6 +41,7 @@ local RATE_SECONDS = 10      -- The rate is that of so many seconds.
 ---@field out table<catga.Delivery, boolean>  under way
 ---@field tokens table<string, catga.Delivery>  of external consumers
 ---@field delayed table<catga.Delivery, boolean>  that wait for their next attempt
+---@field held_bytes number            of the events that wait as values
 ---@field unsaved catga.Delivery[]     done, but not recorded
 ---@field saved_to integer             recorded position
 ---@field increments integer           records since the last checkpoint
@@ -140,9 +142,10 @@ local function read_batch(self)
     self.cursor, self.is_wanted = options.cursor(self.app, self.definition, window.read_to)
     self.upcasts = upcasts
   end
-  local events, position = self.cursor:next(math.min(BATCH_MAX,
+  local events, position, bytes = self.cursor:next(math.min(BATCH_MAX,
     self.definition.buffer - window:count()))
   if not events then error(position, 0) end
+  local each = bytes / math.max(#events, 1)
   for i = 1, #events do
     local event = events[i]
     if self.was_done[event.position] then
@@ -150,7 +153,10 @@ local function read_batch(self)
       window:add_done(event.position)
     else
       local entry = self:entry(event)
-      entry.event = event
+      if self.held_bytes + each <= HELD_BYTES_MAX then -- Else it is read again when its turn comes.
+        entry.event, entry.bytes = event, each
+        self.held_bytes = self.held_bytes + each
+      end
       self.attempts[event.position] = nil
       window:add(entry)
     end
@@ -195,6 +201,7 @@ function Runner:start()
   for _ in pairs(found.parked) do self.parked_count = self.parked_count + 1 end
   self.saved_to, self.increments = found.to, found.increments
   self.unsaved, self.out, self.tokens, self.error = {}, {}, {}, nil
+  self.held_bytes = 0
   self.is_halting, self.idle, self.has_started = nil, nil, true
   for position, attempts in pairs(self.attempts) do -- Whoever starts it anew wants an attempt.
     self.attempts[position] = math.min(attempts, self.definition.attempts - 1)

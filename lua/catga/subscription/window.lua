@@ -13,6 +13,7 @@ local M = {}
 ---@field version integer
 ---@field type string
 ---@field event table?      as it was read; nil: it has to be read again
+---@field bytes number?     of its data, while there is the event
 ---@field key any           events with one key go in order; nil: no order
 ---@field state "held"|"ready"|"out"|"delayed"|"done"
 ---@field attempts integer  that have failed
