@@ -128,7 +128,7 @@ static void begin_world(struct world *world, uint64_t seed, uint32_t count, enum
   world->options = (struct cg_log_options){
       .fs = sim_fs_calls(world->sim),
       .clock = cg_clock_of(&world->clock),
-      .segment_bytes = 64 << 10,
+      .segment_bytes = is_compressing ? 256 << 10 : 64 << 10, /* Several blocks. */
       .nonce_seed = seed + 1,
       .handles_max = 2,
       .manual = true,
@@ -275,7 +275,7 @@ static void check_keeping(enum keeping keeping, bool is_compressing) {
     expect_places(&world, &seal);
     expect_kept(&world);
     if (keeping == KEEP_FEW || is_compressing)
-      assert_true(file_size(&world, number) < (64 << 10) / 2);
+      assert_true(file_size(&world, number) < world.options.segment_bytes / 16 * 11);
   }
   leave_log(&world);
 
@@ -302,6 +302,12 @@ static void test_what_is_kept_stays_as_it_was(void **state) {
   (void)state;
   for (int keeping = 0; keeping < KEEPINGS; keeping++)
     check_keeping((enum keeping)keeping, false);
+}
+
+static void test_what_is_kept_stays_as_it_was_when_it_is_compressed(void **state) {
+  (void)state;
+  for (int keeping = 0; keeping < KEEPINGS; keeping++)
+    check_keeping((enum keeping)keeping, true);
 }
 
 static void test_a_segment_can_be_rewritten_again(void **state) {
@@ -516,6 +522,11 @@ static void test_every_flipped_bit_of_a_rewritten_segment_is_noticed(void **stat
   check_bits(false);
 }
 
+static void test_every_flipped_bit_of_a_compressed_segment_is_noticed(void **state) {
+  (void)state;
+  check_bits(true);
+}
+
 /* --- crashes and errors --- */
 
 /* Rewrites segment 1 with a fault at the `call`th call; false when it was not reached. Expects that
@@ -581,9 +592,15 @@ static void test_a_fault_at_any_call_leaves_the_old_segment_or_the_new_one(void 
   check_strikes(false);
 }
 
+static void test_a_fault_at_any_call_leaves_one_of_them_when_it_compresses(void **state) {
+  (void)state;
+  check_strikes(true);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_what_is_kept_stays_as_it_was),
+      cmocka_unit_test(test_what_is_kept_stays_as_it_was_when_it_is_compressed),
       cmocka_unit_test(test_a_segment_can_be_rewritten_again),
       cmocka_unit_test(test_cursors_in_a_replaced_segment_find_their_place),
       cmocka_unit_test(test_a_cursor_stops_inside_of_a_hole),
@@ -591,7 +608,9 @@ int main(void) {
       cmocka_unit_test(test_a_damaged_segment_is_not_rewritten),
       cmocka_unit_test(test_a_rewritten_segment_must_join_the_next_one),
       cmocka_unit_test(test_every_flipped_bit_of_a_rewritten_segment_is_noticed),
+      cmocka_unit_test(test_every_flipped_bit_of_a_compressed_segment_is_noticed),
       cmocka_unit_test(test_a_fault_at_any_call_leaves_the_old_segment_or_the_new_one),
+      cmocka_unit_test(test_a_fault_at_any_call_leaves_one_of_them_when_it_compresses),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

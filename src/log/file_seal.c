@@ -10,11 +10,16 @@
 #include "log/io.h"
 #include "log/log_file.h"
 
+void cg_file_seal_share(struct cg_log_file *file, struct cg_segment *segment) {
+  segment->handles = &file->handles;
+  segment->cache = file->cache;
+}
+
 void cg_file_seal_bound(struct cg_log_file *file) {
   uint64_t count = atomic_load_explicit(&file->writer.published_number, memory_order_acquire);
   for (; file->handled_count < count; file->handled_count++) {
     struct cg_segment *segment = file->segments[file->handled_count];
-    segment->handles = &file->handles;
+    cg_file_seal_share(file, segment);
     cg_handles_add(&file->handles, segment);
   }
 }

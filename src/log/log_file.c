@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "log/blocks.h"
 #include "log/io.h"
 #include "log/log_file.h"
 #include "log/nonce.h"
@@ -130,6 +131,7 @@ static void free_log(struct cg_log_file *file) {
   cg_free(file->segments);
   cg_free(file->seals);
   cg_handles_deinit(&file->handles);
+  cg_block_cache_free(file->cache);
   if (file->lock >= 0)
     file->log.options.fs->close(file->log.options.fs->arg, file->lock);
   cg_free(file->directory);
@@ -147,7 +149,7 @@ static enum cg_code recover(struct cg_log_file *file, struct cg_writer_tail *tai
   file->segment_count = recovery.segment_count;
   file->segment_capacity = recovery.segment_count;
   for (uint32_t index = 0; index + 1 < file->segment_count; index++)
-    file->segments[index]->handles = &file->handles;
+    cg_file_seal_share(file, file->segments[index]);
   file->handled_count = file->segment_count > 0 ? file->segment_count - 1 : 0;
   file->cut_bytes = recovery.cut_bytes;
   if (recovery.segment_count == 0) {
@@ -168,6 +170,7 @@ enum cg_code cg_log_open_file(struct cg_log **log, const char *path,
   enum cg_code code = cg_log_init(&file->log, &file_kind, options, err);
   if (code == CG_OK)
     cg_handles_init(&file->handles, file->log.options.handles_max);
+  file->cache = cg_block_cache_new(CG_BLOCK_CACHE_SHARED);
   if (code == CG_OK)
     code = make_directory(file, err);
   if (code == CG_OK)

@@ -24,6 +24,7 @@ struct cg_log_file {
   uint32_t seal_count;          /* How many are noted. */
   uint32_t seal_capacity;       /* Room in the table. */
   struct cg_handles handles;    /* Of sealed segments. */
+  struct cg_block_cache *cache; /* Of compressed ones. */
   uint32_t handled_count;       /* So many segments from the first are bound by it. */
   uint64_t cut_bytes;           /* Cut by recovery. */
   struct cg_writer writer;      /* Started last. */
@@ -46,6 +47,8 @@ void cg_file_seal_waypoints(struct cg_log *log, uint64_t number,
 enum cg_code cg_file_seal_replace(struct cg_log *log, const struct cg_log_seal *seal,
                                   struct cg_err *err);
 
+/* Lets a sealed segment share what the log's sealed segments share. */
+void cg_file_seal_share(struct cg_log_file *file, struct cg_segment *segment);
 /* Puts the files of newly sealed segments under the bound of open ones. */
 void cg_file_seal_bound(struct cg_log_file *file);
 

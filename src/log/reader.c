@@ -125,8 +125,12 @@ enum cg_code cg_reader_find(struct cg_reader *reader, uint64_t offset, uint64_t 
         cg_reader_bytes(reader, offset, CG_COMMIT_HEADER_BYTES, &bytes, &available, err);
     if (code != CG_OK)
       return code;
-    if (available < CG_COMMIT_HEADER_BYTES)
+    if (available == 0)
       return CG_END;
+    if (available < CG_COMMIT_HEADER_BYTES) { /* At the end, or before a damaged block. */
+      offset = (offset + available + 7) & ~UINT64_C(7);
+      continue;
+    }
     /* Everything in the window is looked at before it is asked for more. */
     available = reader->window_size - (size_t)(offset - reader->window_offset);
     size_t step = 0;

@@ -54,7 +54,8 @@ enum cg_code cg_reader_commit(struct cg_reader *reader, uint64_t offset,
 enum cg_code cg_reader_header(struct cg_reader *reader, uint64_t offset,
                               struct cg_commit_header *header, struct cg_err *err);
 /* Searches from `offset`, in steps of 8, for a whole valid commit whose durable position is above
- * `position`; *found gets its offset. CG_END: none; CG_EIO. */
+ * `position`; *found gets its offset. CG_END: none; CG_EIO; CG_ECORRUPT: a block of a compressed
+ * segment is damaged before one is found. */
 enum cg_code cg_reader_find(struct cg_reader *reader, uint64_t offset, uint64_t position,
                             uint64_t *found, struct cg_err *err);
 /* *end gets the offset after the last byte that is not zero, or `offset` when there is none at or

@@ -32,7 +32,7 @@
  *    20    4 chain: check of the commit before it (across segments; 0 for the very first)
  *    24    8 durable position: every record with a position below it was known to be durable
  *    32    8 time of the commit, Unix ms
- *    40    4 gap count: positions that holes stand for, less the holes; 0 in version 1
+ *    40    4 gap count: positions that holes stand for, less the holes; 0 without holes
  *    44    4 CRC32C of bytes 0..43, salted by the nonce
  *    48      records
  *   n-8    4 magic "CGE1"

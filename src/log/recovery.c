@@ -257,7 +257,7 @@ static enum cg_code read_segment(struct scan *scan, uint32_t index, struct cg_er
     return corrupt(scan, index, 0, "a rewritten segment is the last: later ones are missing", err);
   scan->stated_position = header->first_position;
   scan->offset = CG_SEGMENT_HEADER_BYTES;
-  cg_reader_turn(&scan->reader, segment, segment->file_bytes);
+  cg_reader_turn(&scan->reader, segment, cg_segment_limit(segment));
 
   for (;;) {
     struct cg_reader_commit commit;

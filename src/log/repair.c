@@ -137,7 +137,7 @@ static void count_lost(struct work *work, struct cg_reader *reader, uint64_t num
   struct cg_segment *segment;
   if (cg_segment_open_to_read(&segment, work->fs, work->directory, number, NULL) != CG_OK)
     return;
-  cg_reader_turn(reader, segment, segment->file_bytes);
+  cg_reader_turn(reader, segment, cg_segment_limit(segment));
   struct cg_reader_commit commit;
   while (cg_reader_find(reader, offset, 0, &offset, NULL) == CG_OK &&
          cg_reader_commit(reader, offset, &commit, NULL) == CG_OK) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "log/blocks.h"
 #include "log/io.h"
 #include "log/nonce.h"
 #include "log/scan.h"
@@ -17,11 +18,13 @@
 
 /* The file being written. */
 struct output {
-  const struct cg_fs *fs; /* How. */
-  char *path;             /* Its path. */
-  int handle;             /* It; -1: not made. */
-  uint64_t offset;        /* Where `waiting` goes. */
-  struct cg_buf *waiting; /* Commits to be written. */
+  const struct cg_fs *fs;        /* How. */
+  char *path;                    /* Its path. */
+  int handle;                    /* It; -1: not made. */
+  uint64_t offset;               /* Where `waiting` goes, when it is not compressed. */
+  struct cg_buf *waiting;        /* Commits to be written. */
+  bool is_compressing;           /* They go through the packer. */
+  struct cg_block_packer packer; /* Makes blocks of them. */
 };
 
 /* Positions of which nothing is left, not written yet. */
@@ -53,20 +56,53 @@ static enum cg_code output_failed(const struct output *output, const char *doing
 }
 
 static enum cg_code output_open(struct output *output, const struct cg_fs *fs, const char *path,
-                                uint64_t number, struct cg_err *err) {
+                                const struct cg_segment_header *header, int level,
+                                struct cg_err *err) {
   *output = (struct output){
       .fs = fs,
-      .path = cg_segment_file_path(path, number, CG_SEGMENT_KIND_REWRITTEN),
+      .path = cg_segment_file_path(path, header->number, CG_SEGMENT_KIND_REWRITTEN),
       .offset = CG_SEGMENT_HEADER_BYTES,
       .waiting = cg_buf_take(NULL, OUTPUT_BYTES),
+      .is_compressing = header->is_compressed,
   };
+  if (output->is_compressing)
+    cg_block_packer_init(&output->packer, level, header->nonce);
   cg_io_unlink(fs, output->path); /* What a failed attempt may have left. */
   output->handle = cg_io_open(fs, output->path, CG_FS_CREATE);
   return output->handle < 0 ? output_failed(output, "create", output->handle, err) : CG_OK;
 }
 
-/* Writes what waits. */
-static enum cg_code output_drain(struct output *output, struct cg_err *err) {
+/* Writes a block, or the table, at its offset. */
+static enum cg_code write_packed(struct output *output, const struct cg_buf *packed,
+                                 uint64_t offset, struct cg_err *err) {
+  int result = cg_io_write(output->fs, output->handle, packed->data, packed->size, offset);
+  return result < 0 ? output_failed(output, "write", result, err) : CG_OK;
+}
+
+/* Writes what waits in blocks; less than a block goes on waiting, unless it is the last. */
+static enum cg_code output_pack(struct output *output, bool is_last, struct cg_err *err) {
+  struct cg_buf *waiting = output->waiting;
+  size_t done = 0;
+  enum cg_code code = CG_OK;
+  while (code == CG_OK && done < waiting->size &&
+         (is_last || waiting->size - done >= CG_BLOCK_BYTES)) {
+    size_t part = waiting->size - done < CG_BLOCK_BYTES ? waiting->size - done : CG_BLOCK_BYTES;
+    uint64_t offset = output->packer.offset;
+    code = cg_block_packer_add(&output->packer, waiting->data + done, part, err);
+    if (code == CG_OK)
+      code = write_packed(output, output->packer.packed, offset, err);
+    done += part;
+  }
+  if (done > 0)
+    memmove(waiting->data, waiting->data + done, waiting->size - done);
+  waiting->size -= done;
+  return code;
+}
+
+/* Writes what waits; `is_last`: nothing comes behind it. */
+static enum cg_code output_drain(struct output *output, bool is_last, struct cg_err *err) {
+  if (output->is_compressing)
+    return output_pack(output, is_last, err);
   int result = cg_io_write(output->fs, output->handle, output->waiting->data, output->waiting->size,
                            output->offset);
   if (result < 0)
@@ -76,10 +112,15 @@ static enum cg_code output_drain(struct output *output, struct cg_err *err) {
   return CG_OK;
 }
 
-/* Writes the header and makes all of it durable. */
-static enum cg_code output_finish(struct output *output, const struct cg_segment_header *header,
+/* Writes table and header and makes all of it durable. */
+static enum cg_code output_finish(struct output *output, struct cg_segment_header *header,
                                   struct cg_err *err) {
-  enum cg_code code = output_drain(output, err);
+  enum cg_code code = output_drain(output, true, err);
+  if (code == CG_OK && output->is_compressing) {
+    header->table_offset = output->packer.offset;
+    cg_block_packer_table(&output->packer);
+    code = write_packed(output, output->packer.table, header->table_offset, err);
+  }
   if (code != CG_OK)
     return code;
   uint8_t bytes[CG_SEGMENT_HEADER_BYTES];
@@ -98,6 +139,8 @@ static void output_close(struct output *output, bool is_whole) {
     if (!is_whole)
       cg_io_unlink(output->fs, output->path);
   }
+  if (output->is_compressing)
+    cg_block_packer_deinit(&output->packer);
   cg_buf_unref(output->waiting);
   cg_free(output->path);
 }
@@ -128,7 +171,8 @@ static enum cg_code end_commit(struct work *work, struct cg_buf *commit,
   header->chain = work->chain;
   work->chain = cg_commit_finish(commit->data, header, work->header.nonce);
   cg_buf_append(work->output.waiting, commit->data, commit->size);
-  return work->output.waiting->size >= OUTPUT_BYTES ? output_drain(&work->output, err) : CG_OK;
+  return work->output.waiting->size >= OUTPUT_BYTES ? output_drain(&work->output, false, err)
+                                                    : CG_OK;
 }
 
 /* Writes the commit that stands for all those dropped as a whole. */
@@ -220,7 +264,7 @@ static enum cg_code make_header(struct work *work, struct cg_err *err) {
   const struct cg_segment_header *old = &work->scan.segment->header;
   work->header = *old;
   work->header.is_rewritten = true;
-  work->header.is_compressed = false;
+  work->header.is_compressed = work->asked->compress;
   work->header.table_offset = 0;
   work->header.end_position = work->scan.seal.end_position;
   work->header.end_chain = work->scan.seal.chain;
@@ -252,6 +296,9 @@ enum cg_code cg_log_rewrite(const char *path, const struct cg_fs *fs, struct cg_
                             const struct cg_log_rewrite *rewrite, struct cg_err *err) {
   struct work work = {.asked = rewrite};
   fs = fs ? fs : cg_fs_system();
+  if (rewrite->level < 0 || rewrite->level > CG_ZSTD_LEVEL_MAX)
+    return cg_err_set(err, CG_EINVAL, "level = %d: must be from 1 to %d, or 0 for the default",
+                      rewrite->level, CG_ZSTD_LEVEL_MAX);
   enum cg_code code = cg_scan_open(&work.scan, path, fs, seal, err);
   if (code != CG_OK)
     return code;
@@ -259,7 +306,7 @@ enum cg_code cg_log_rewrite(const char *path, const struct cg_fs *fs, struct cg_
   work.gap_commit = cg_buf_take(NULL, 256);
   code = make_header(&work, err);
   if (code == CG_OK) {
-    code = output_open(&work.output, fs, path, seal->number, err);
+    code = output_open(&work.output, fs, path, &work.header, rewrite->level, err);
     if (code == CG_OK)
       code = rewrite_all(&work, err);
     output_close(&work.output, code == CG_OK);

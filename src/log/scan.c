@@ -65,7 +65,7 @@ enum cg_code cg_scan_open(struct cg_scan *scan, const char *path, const struct c
   scan->chain = header->chain;
   scan->next_offset = CG_SEGMENT_HEADER_BYTES;
   cg_reader_init(&scan->reader, WINDOW_BYTES);
-  cg_reader_turn(&scan->reader, scan->segment, scan->segment->file_bytes);
+  cg_reader_turn(&scan->reader, scan->segment, cg_segment_limit(scan->segment));
   return CG_OK;
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "log/blocks.h"
 #include "log/handles.h"
 #include "log/io.h"
 
@@ -116,6 +117,13 @@ void cg_segment_rest(struct cg_segment *segment) {
   if (segment->handle >= 0)
     segment->fs->close(segment->fs->arg, segment->handle);
   segment->handle = -1;
+  cg_free(segment->table);
+  segment->table = NULL;
+  if (segment->has_own_cache) {
+    cg_block_cache_free(segment->cache);
+    segment->cache = NULL;
+    segment->has_own_cache = false;
+  }
 }
 
 void cg_segment_adopt(struct cg_segment *segment, struct cg_segment *other) {
@@ -150,6 +158,26 @@ static enum cg_code open_again(struct cg_segment *segment, struct cg_err *err) {
   return code;
 }
 
+/* Reads out of blocks. */
+static enum cg_code read_compressed(struct cg_segment *segment, uint8_t *bytes, size_t size,
+                                    uint64_t offset, size_t *count, struct cg_err *err) {
+  if (!segment->table) {
+    enum cg_code code = cg_block_table_load(&segment->table, segment->fs, segment->handle,
+                                            &segment->header, segment->file_bytes, err);
+    if (code != CG_OK)
+      return code;
+  }
+  if (!segment->cache) {
+    segment->cache = cg_block_cache_new(CG_BLOCK_CACHE_OWN);
+    segment->has_own_cache = true;
+  }
+  struct cg_block_source source = {.fs = segment->fs,
+                                   .handle = segment->handle,
+                                   .header = &segment->header,
+                                   .table = segment->table};
+  return cg_blocks_read(segment->cache, &source, bytes, size, offset, count, err);
+}
+
 enum cg_code cg_segment_read(struct cg_segment *segment, void *bytes, size_t size, uint64_t offset,
                              size_t *count, struct cg_err *err) {
   *count = 0;
@@ -160,6 +188,8 @@ enum cg_code cg_segment_read(struct cg_segment *segment, void *bytes, size_t siz
   }
   if (segment->handles)
     segment->used = cg_handles_tick(segment->handles);
+  if (segment->header.is_compressed)
+    return read_compressed(segment, bytes, size, offset, count, err);
   int64_t result = cg_io_read(segment->fs, segment->handle, bytes, size, offset);
   if (result < 0)
     return cg_err_set(err, CG_EIO, "read at offset %" PRIu64 ": %s", offset,
@@ -384,7 +414,7 @@ static enum cg_code read_header(struct cg_segment *segment, uint64_t number, str
                              segment_bytes > CG_SEGMENT_BYTES_MAX || segment_bytes % 4096 != 0))
     code = cg_err_set(err, CG_ECORRUPT, "segment header: impossible size of %" PRIu64 " bytes",
                       segment_bytes);
-  else if (code == CG_OK && segment->file_bytes > segment_bytes)
+  else if (code == CG_OK && !segment->header.is_compressed && segment->file_bytes > segment_bytes)
     code = cg_err_set(err, CG_ECORRUPT,
                       "the file has %" PRIu64 " bytes, more than its header's %" PRIu64,
                       segment->file_bytes, segment_bytes);

@@ -31,6 +31,8 @@
 #define CG_SEGMENT_WAYPOINT_BYTES (1u << 20) /* Distance of waypoints. */
 
 struct cg_handles;
+struct cg_block_cache;
+struct cg_block_table;
 
 /* A segment file. */
 struct cg_segment {
@@ -43,6 +45,9 @@ struct cg_segment {
   uint64_t used;                   /* When it was read last; of `handles`. */
   bool is_published;               /* It has its header and name. Writer. */
   atomic_bool is_reserved;         /* Its space is safe; appends need that. */
+  struct cg_block_cache *cache;    /* Of a compressed one. NULL: it makes one when it is read. */
+  bool has_own_cache;              /* It has made it. */
+  struct cg_block_table *table;    /* Of a compressed one; NULL until it is read. */
   uint64_t file_bytes;             /* Bytes written, zeros too. Writer. */
   uint64_t growth_bytes;           /* Where the zeros under way shall end; 0: none. Writer. */
   uint64_t stretch_bytes;          /* Size of the next stretch of zeros. Writer. */
@@ -69,12 +74,17 @@ enum cg_code cg_segment_open_to_read(struct cg_segment **segment, const struct c
 /* The same, of a rewritten file that is not the segment's yet. */
 enum cg_code cg_segment_open_rewritten(struct cg_segment **segment, const struct cg_fs *fs,
                                        const char *directory, uint64_t number, struct cg_err *err);
-/* Closes the file of a sealed segment until it is read again. */
+/* Closes the file of a sealed segment until it is read again; frees what it was read with. */
 void cg_segment_rest(struct cg_segment *segment);
 /* Lets the segment take over file and header of `other`, which is freed; forgets waypoints. */
 void cg_segment_adopt(struct cg_segment *segment, struct cg_segment *other);
 /* Closes the file and frees the segment; NULL is fine. */
 void cg_segment_free(struct cg_segment *segment);
+
+/* Nothing is to be read at or behind it. */
+static inline uint64_t cg_segment_limit(const struct cg_segment *segment) {
+  return segment->header.is_compressed ? segment->header.segment_bytes : segment->file_bytes;
+}
 
 /* Reads what stands at an offset; *count is less than `size` only at the end. CG_EIO, and of a
  * sealed segment CG_ENOTFOUND, CG_EPERM, CG_ECORRUPT: offset and reason are named, the file is not

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "log/blocks.h"
 #include "log/listing.h"
 #include "log/lock.h"
 #include "log/reader.h"
@@ -91,18 +92,29 @@ static void check_follows(struct check *check, const struct cg_commit_header *he
          check->offset, header->first_position, header->durable_position);
 }
 
+/* Finds the next whole commit behind check->offset; a damaged block is gone over. */
+static bool find_next(struct check *check, const struct cg_segment *segment, uint64_t *next) {
+  uint64_t offset = check->offset + 8;
+  enum cg_code code;
+  while ((code = cg_reader_find(&check->reader, offset, 0, next, NULL)) == CG_ECORRUPT &&
+         offset < cg_segment_limit(segment))
+    offset += CG_BLOCK_BYTES - (offset - CG_SEGMENT_HEADER_BYTES) % CG_BLOCK_BYTES;
+  return code == CG_OK;
+}
+
 /* Handles what is not a commit. True: go on at check->offset; false: the segment ends here. */
-static bool pass_fault(struct check *check, bool is_last, enum cg_code code,
-                       const struct cg_err *fault) {
+static bool pass_fault(struct check *check, const struct cg_segment *segment, bool is_last,
+                       enum cg_code code, const struct cg_err *fault) {
   uint64_t end, next;
   struct cg_err err;
-  if (code == CG_EIO || cg_reader_end(&check->reader, check->offset, &end, &err) != CG_OK) {
+  enum cg_code end_code = cg_reader_end(&check->reader, check->offset, &end, &err);
+  if (code == CG_EIO || (end_code != CG_OK && end_code != CG_ECORRUPT)) {
     tell(check, true, "offset %" PRIu64 ": cannot be read: %s", check->offset,
          code == CG_EIO ? fault->message : err.message);
     check->is_following = false;
     return false;
   }
-  if (end == check->offset)
+  if (end_code == CG_OK && end == check->offset)
     return false; /* Zeros to the end: where the commits end. */
   uint64_t position = check->is_following ? check->position : 0;
   bool is_proven = !is_last || !check->is_following ||
@@ -118,21 +130,21 @@ static bool pass_fault(struct check *check, bool is_last, enum cg_code code,
   tell(check, true, "offset %" PRIu64 ": %s", check->offset,
        code == CG_END ? "zeros in place of a commit" : fault->message);
   check->is_following = false;
-  if (cg_reader_find(&check->reader, check->offset + 8, 0, &next, NULL) != CG_OK)
+  if (!find_next(check, segment, &next))
     return false;
   check->offset = next;
   return true;
 }
 
 /* Checks the commits of a segment. */
-static void check_commits(struct check *check, bool is_last) {
+static void check_commits(struct check *check, const struct cg_segment *segment, bool is_last) {
   check->offset = CG_SEGMENT_HEADER_BYTES;
   for (;;) {
     struct cg_reader_commit commit;
     struct cg_err fault;
     enum cg_code code = cg_reader_commit(&check->reader, check->offset, &commit, &fault);
     if (code != CG_OK) {
-      if (!pass_fault(check, is_last, code, &fault))
+      if (!pass_fault(check, segment, is_last, code, &fault))
         return;
       continue;
     }
@@ -190,8 +202,8 @@ static void check_segment(struct check *check, uint64_t number, bool is_last) {
   check->counts->segment_count++;
   check->counts->bytes += segment->file_bytes;
   check_header(check, &segment->header);
-  cg_reader_turn(&check->reader, segment, segment->file_bytes);
-  check_commits(check, is_last && !segment->header.is_rewritten);
+  cg_reader_turn(&check->reader, segment, cg_segment_limit(segment));
+  check_commits(check, segment, is_last && !segment->header.is_rewritten);
   if (segment->header.is_rewritten)
     check_rewritten(check, &segment->header, is_last);
   check->done_bytes += segment->file_bytes;

@@ -106,7 +106,7 @@ enum cg_code cg_walk_segment(struct cg_walk *walk, struct cg_segment *segment, b
   if (code != CG_OK)
     return code;
   walk->offset = CG_SEGMENT_HEADER_BYTES;
-  cg_reader_turn(&walk->reader, segment, segment->file_bytes);
+  cg_reader_turn(&walk->reader, segment, cg_segment_limit(segment));
   struct cg_err fault;
   enum cg_code ended_by;
   code = read_commits(walk, &ended_by, &fault);
