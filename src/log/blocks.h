@@ -82,8 +82,8 @@ struct cg_block_packer {
 void cg_block_packer_init(struct cg_block_packer *packer, int level, uint32_t nonce);
 /* Frees what it has. */
 void cg_block_packer_deinit(struct cg_block_packer *packer);
-/* Makes packer->packed the next block, of `size` bytes: CG_BLOCK_BYTES, or fewer in the last one. It
- * belongs to the packer->offset of before the call. CG_EIO: no library. */
+/* Makes packer->packed the next block, of `size` bytes: CG_BLOCK_BYTES, or fewer in the last one.
+ * It belongs to the packer->offset of before the call. CG_EIO: no library. */
 enum cg_code cg_block_packer_add(struct cg_block_packer *packer, const uint8_t *bytes, size_t size,
                                  struct cg_err *err);
 /* Finishes packer->table, which belongs to packer->offset. */

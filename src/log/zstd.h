@@ -23,7 +23,8 @@ struct cg_zstd {
 
 /* Bytes that compressing `size` bytes may take at most. */
 size_t cg_zstd_bound(size_t size);
-/* Compresses into `packed` (cg_zstd_bound bytes); *packed_size gets the size. CG_EIO: no library. */
+/* Compresses into `packed` (cg_zstd_bound bytes); *packed_size gets the size. CG_EIO: there is no
+ * library. */
 enum cg_code cg_zstd_compress(struct cg_zstd *zstd, int level, const uint8_t *bytes, size_t size,
                               uint8_t *packed, size_t *packed_size, struct cg_err *err);
 /* Decompresses to exactly `size` bytes. CG_ECORRUPT: it is something else; CG_EIO: no library. */
