@@ -356,9 +356,9 @@ end
 -- Stores that a key is to be destroyed, durably and before it is: so it will be, whatever happens.
 local function store_end(app, key, digest)
   local store = app.store
-  local stream = store:stream(STREAM, true)
   local data = assert(json.encode { key = key, subject = digest })
   while true do
+    local stream = store:stream(STREAM, true) -- Anew, because its number may change in a wait.
     store:begin()
     local version, fault = store:add(stream, ANY, TYPE, data, nil, INTERNAL)
     if not version then

@@ -205,6 +205,42 @@ describe("forgetting", function()
     assert.same({ "name", "address.street", "contacts[1].phone" }, doc.forgotten)
   end)
 
+  it("lets durable handlers see null that come to the event later", function()
+    local seen = {}
+    open()
+    assert(app:send("Register", person("7")))
+    assert(app:send("Register", person("8")))
+    assert(app:call(catga.forget, "7"))
+    app = assert(app:crash(nil, function()
+      people.define()
+      catga.on("Registered", { durable = "mailer" }, function(event)
+        seen[#seen + 1] = event
+      end)
+    end))
+    app:settle()
+    assert.equal(2, #seen)
+    assert.equal(catga.null, seen[1].name)
+    assert.equal("London", seen[1].address.city)
+    assert.same(person("8"), seen[2])
+  end)
+
+  it("is not undone by an upcaster, which gets null too", function()
+    open()
+    assert(app:send("Register", person("7")))
+    assert(app:send("Register", person("8")))
+    assert(app:call(catga.forget, "7"))
+    app = assert(app:crash(nil, function()
+      people.define()
+      catga.upcast("Registered", 1, function(data)
+        data.label = data.name == catga.null and "nobody" or data.name
+        return data, "Enrolled"
+      end)
+    end))
+    local events = app:call(catga.events.read_all, { types = { "Enrolled" } })
+    assert.equal("nobody", events[1].data.label)
+    assert.equal(SECRET, events[2].data.label) -- Decrypted first, though the type has changed.
+  end)
+
   it("refuses new personal data of the person", function()
     open()
     assert(app:send("Register", person("7")))

@@ -33,7 +33,18 @@ in_plain() {
   grep -rqaF "$secret" "$CATGA_DATA"
 }
 
+# Opened on first use: an app without personal data does not load libcrypto.
+mkdir "$tmp/other-app"
+echo 'require("catga").query("Q", function() return 1 end)' >"$tmp/other-app/main.lua"
+"$program" run "$tmp/other-app" --data "$tmp/other-data" >"$tmp/run.log" 2>&1 &
+pid=$!
+until_ok is_up
+is "no libcrypto without personal data" test -z "$(grep libcrypto "/proc/$pid/maps")"
+stop_app
+is "and no file of keys" test ! -e "$tmp/other-data/keys"
+
 start_app
+is "libcrypto with it" grep -q libcrypto "/proc/$pid/maps"
 check "nobody yet" 0 '^SUBJECT +SINCE +KEY +FORGOTTEN' "$program" personal list
 register 7 1200
 register 8
