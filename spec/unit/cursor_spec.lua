@@ -72,6 +72,57 @@ describe("a cursor", function()
     assert.equal(3, one:next(1)[1].position)
   end)
 
+  it("of one stream gives what one of all streams does, from every position", function()
+    append("Order-1", "OrderShipped", "OrderClosed")
+    append("Order-9", "OrderCreated")
+    local store = app.app.store
+    for after = 0, 10 do
+      for max = 1, 3 do
+        local expected, got = {}, {}
+        local all_of, one_of = store:cursor(after), store:cursor(after, { stream = "Order-1" })
+        for _, event in ipairs(all_of:next(100)) do
+          if event.stream == "Order-1" then expected[#expected + 1] = event end
+        end
+        repeat
+          local events = assert(one_of:next(max))
+          for _, event in ipairs(events) do got[#got + 1] = event end
+        until #events == 0
+        assert.same(expected, got)
+        assert.equal(math.max(after, 9), one_of:position())
+      end
+    end
+    local later = store:cursor(0, { stream = "New-1" })
+    assert.equal(9, select(2, later:next(10)))
+    append("New-1", "Begun", "Gone")
+    append("Order-1", "OrderReopened")
+    assert.equal("Begun", later:next(1)[1].type)
+    assert.equal(10, later:position())
+    assert.equal("Gone", later:next(10)[1].type)
+    assert.equal(12, later:position())
+    local ahead = store:cursor(13, { stream = "New-1" })
+    append("New-1", "TooEarly", "InTime")
+    assert.equal("InTime", ahead:next(10)[1].type)
+    assert.equal(0, #store:cursor(0, { stream = "New-1", types = { "OrderCreated" } }):next(10))
+  end)
+
+  it("gives only what is durable, of one stream as well", function()
+    local manual = assert(testing.app(function() end, { manual = true }))
+    local store = manual.app.store
+    local cursors = { store:cursor(0), store:cursor(0, { stream = "S-1" }) }
+    for n = 1, 2 do
+      store:begin()
+      assert(store:add(store:stream("S-1", true), -1, "Made", "{}"))
+      assert(store:commit())
+      for _, cursor in ipairs(cursors) do assert.equal(0, #cursor:next(10)) end
+      store:turn()
+      for _, cursor in ipairs(cursors) do
+        assert.equal(n, cursor:next(10)[1].position)
+        assert.equal(n, cursor:position())
+      end
+    end
+    manual:kill()
+  end)
+
   it("leaves out journals unless asked for, and bookkeeping always", function()
     local store = app.app.store
     app:call(function()

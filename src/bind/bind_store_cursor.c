@@ -1,6 +1,9 @@
 /* bind_store_cursor.c - reading all of a store in order of positions: each reader has a cursor of
  * its own with a filter, and what the filter leaves out never reaches Lua.
  *
+ * A cursor of one stream goes from version to version by the index instead: what it costs is what
+ * it gives, however large the log is.
+ *
  * Owns: a cursor userdata owns the log's cursor and the copy of its filter. Thread: the loop
  * thread. */
 #include <lauxlib.h>
@@ -37,7 +40,9 @@ struct filter {
 struct cg_bind_cursor {
   struct cg_bind_store *store; /* NULL once the store is closed, or the cursor. */
   struct cg_bind_cursor *next; /* In the store's list. */
-  struct cg_log_cursor *log;   /* Freed with the store. */
+  struct cg_log_cursor *log;   /* Freed with the store; NULL when it is of one stream. */
+  uint64_t version;            /* Of one stream: the next to look at, once has_version. */
+  bool has_version;            /* The version was found. */
   uint64_t after;              /* Looked at up to here. */
   struct filter filter;        /* What it lets through. */
 };
@@ -185,7 +190,8 @@ static int bind_store_cursor(lua_State *L) {
   luaL_getmetatable(L, CURSOR_TYPE);
   lua_setmetatable(L, -2);
   read_filter(L, &cursor->filter);
-  cursor->log = cg_log_cursor_new(cg_store_log(store->store), cursor->after);
+  if (cursor->filter.stream.bytes == NULL)
+    cursor->log = cg_log_cursor_new(cg_store_log(store->store), cursor->after);
   cursor->store = store;
   cursor->next = store->cursors;
   store->cursors = cursor;
@@ -199,34 +205,123 @@ static struct cg_bind_cursor *check_cursor(lua_State *L) {
   return cursor;
 }
 
+/* One batch that is being read. */
+struct batch {
+  double max;     /* Events at most. */
+  uint64_t until; /* Position below which all is durable. */
+  size_t size;    /* Bytes of data so far. */
+  int count;      /* Events so far, in the table at stack index 3. */
+  int seen;       /* Records looked at. */
+};
+
+static bool is_full(const struct batch *batch) {
+  return batch->seen >= SEEN_COUNT_MAX || batch->count >= batch->max ||
+         batch->size >= BATCH_BYTES_MAX;
+}
+
+/* Pushes the record into the batch if it is wanted. */
+static enum cg_code take(lua_State *L, struct cg_bind_cursor *cursor, struct batch *batch,
+                         const struct cg_record *record, struct cg_err *err) {
+  batch->seen++;
+  cursor->after = record->position;
+  if (!is_wanted(&cursor->filter, record))
+    return CG_OK;
+  enum cg_code code = cg_bind_push_event(L, record, err);
+  if (code != CG_OK)
+    return code;
+  lua_rawseti(L, 3, ++batch->count);
+  batch->size += record->data_size;
+  return CG_OK;
+}
+
+static enum cg_code read_log(lua_State *L, struct cg_bind_cursor *cursor, struct batch *batch,
+                             struct cg_err *err) {
+  while (!is_full(batch)) {
+    struct cg_record record;
+    enum cg_code code = cg_log_cursor_next(cursor->log, batch->until, &record, err);
+    if (code == CG_OK)
+      code = take(L, cursor, batch, &record, err);
+    if (code != CG_OK)
+      return code;
+  }
+  return CG_OK;
+}
+
+/* Reads the record of the stream at the version or the nearest one behind it. CG_END: none. */
+static enum cg_code read_near(struct cg_bind_store *store, cg_store_stream stream, uint64_t version,
+                              struct cg_record *record, struct cg_err *err) {
+  uint64_t found;
+  enum cg_code code = cg_store_seek(store->store, stream, version, false, &found, err);
+  if (code != CG_OK)
+    return code;
+  return cg_store_read(store->store, stream, found, store->scratch, record, err);
+}
+
+/* Finds the first version of the stream behind the cursor's position. */
+static enum cg_code find_version(struct cg_bind_cursor *cursor, cg_store_stream stream,
+                                 struct cg_err *err) {
+  uint64_t low = 0, high = cg_store_count(cursor->store->store, stream);
+  while (low < high) {
+    struct cg_record record;
+    uint64_t middle = low + (high - low) / 2;
+    enum cg_code code = read_near(cursor->store, stream, middle, &record, err);
+    if (code != CG_OK && code != CG_END)
+      return code;
+    if (code == CG_END || record.position > cursor->after)
+      high = middle;
+    else
+      low = record.version + 1;
+  }
+  cursor->version = low;
+  cursor->has_version = true;
+  return CG_OK;
+}
+
+/* Reads what is durable of the one stream. */
+static enum cg_code read_stream(lua_State *L, struct cg_bind_cursor *cursor, struct batch *batch,
+                                struct cg_err *err) {
+  struct cg_bind_store *store = cursor->store;
+  const struct text *name = &cursor->filter.stream;
+  cg_store_rollback(store->store); /* What a script that ran out of memory left behind. */
+  store->is_building = false;
+  cg_store_stream stream;
+  enum cg_code code = cg_store_find(store->store, name->bytes, name->size, false, &stream, err);
+  if (code == CG_ENOTFOUND)
+    code = CG_END;
+  if (code == CG_OK && !cursor->has_version)
+    code = find_version(cursor, stream, err);
+  while (code == CG_OK && !is_full(batch)) {
+    struct cg_record record;
+    code = read_near(store, stream, cursor->version, &record, err);
+    if (code == CG_OK && record.position >= batch->until)
+      code = CG_END;
+    if (code != CG_OK)
+      break;
+    cursor->version = record.version + 1;
+    if (record.position > cursor->after)
+      code = take(L, cursor, batch, &record, err);
+  }
+  if (code == CG_END && cursor->after + 1 < batch->until)
+    cursor->after = batch->until - 1; /* Nothing else of it is durable. */
+  return code;
+}
+
 /* next(max) -> events, position looked at up to, bytes of their data | nil, err */
 static int bind_cursor_next(lua_State *L) {
   struct cg_bind_cursor *cursor = check_cursor(L);
   double max = luaL_checknumber(L, 2);
   luaL_argcheck(L, max >= 1 && max <= BATCH_COUNT_MAX, 2, "from 1 to 100000 events at once");
-  uint64_t until = cg_log_durable_position(cg_store_log(cursor->store->store));
-  size_t size = 0;
-  int pushed = 0;
+  struct batch batch = {.max = max};
+  batch.until = cg_log_durable_position(cg_store_log(cursor->store->store));
   lua_settop(L, 2);
   lua_newtable(L);
-  for (int seen = 0; seen < SEEN_COUNT_MAX && pushed < max && size < BATCH_BYTES_MAX; seen++) {
-    struct cg_err err;
-    struct cg_record record;
-    enum cg_code code = cg_log_cursor_next(cursor->log, until, &record, &err);
-    if (code == CG_END)
-      break;
-    if (code != CG_OK)
-      return cg_bind_fail(L, &err);
-    cursor->after = record.position;
-    if (!is_wanted(&cursor->filter, &record))
-      continue;
-    if (cg_bind_push_event(L, &record, &err) != CG_OK)
-      return cg_bind_fail(L, &err);
-    lua_rawseti(L, 3, ++pushed);
-    size += record.data_size;
-  }
+  struct cg_err err;
+  enum cg_code code = cursor->log != NULL ? read_log(L, cursor, &batch, &err)
+                                          : read_stream(L, cursor, &batch, &err);
+  if (code != CG_OK && code != CG_END)
+    return cg_bind_fail(L, &err);
   lua_pushnumber(L, (lua_Number)cursor->after);
-  lua_pushnumber(L, (lua_Number)size);
+  lua_pushnumber(L, (lua_Number)batch.size);
   return 3;
 }
 
