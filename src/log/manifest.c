@@ -56,7 +56,7 @@ char *cg_manifest_path(const char *directory, uint64_t number, uint64_t run) {
 
 /* --- reading --- */
 
-/* Reads "<word> <number>\n"; false when something else stands there. */
+/* Reads "<word> <number>\n" with a number below 2^63; false when something else stands there. */
 static bool read_field(struct text *text, const char *word, uint64_t *number) {
   size_t size = strlen(word);
   if (strncmp(text->at, word, size) != 0 || text->at[size] != ' ' || text->at[size + 1] < '0' ||
@@ -64,7 +64,7 @@ static bool read_field(struct text *text, const char *word, uint64_t *number) {
     return false;
   char *end;
   *number = strtoull(text->at + size + 1, &end, 10);
-  if (*end != '\n')
+  if (*end != '\n' || *number > INT64_MAX)
     return false;
   text->at = end + 1;
   return true;

@@ -42,8 +42,8 @@ static const char *const COMMON_SQL[COMMON_COUNT] = {
 enum own { PUT, DELETE, GET, OWN_COUNT };
 
 static const char *const OWN_SQL[OWN_COUNT] = {
-    [PUT] = "INSERT INTO %s (key, doc) VALUES (?1, ?2)"
-            " ON CONFLICT (key) DO UPDATE SET doc = excluded.doc",
+    [PUT] = ("INSERT INTO %s (key, doc) VALUES (?1, ?2)"
+             " ON CONFLICT (key) DO UPDATE SET doc = excluded.doc"),
     [DELETE] = "DELETE FROM %s WHERE key = ?1",
     [GET] = "SELECT doc FROM %s WHERE key = ?1"};
 
