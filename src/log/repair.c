@@ -139,7 +139,7 @@ static void count_lost(struct work *work, struct cg_reader *reader, uint64_t num
     return;
   cg_reader_turn(reader, segment, cg_segment_limit(segment));
   struct cg_reader_commit commit;
-  while (cg_reader_find(reader, offset, 0, &offset, NULL) == CG_OK &&
+  while (cg_walk_find(reader, segment, offset, &offset) &&
          cg_reader_commit(reader, offset, &commit, NULL) == CG_OK) {
     uint64_t end_position = cg_commit_end_position(&commit.header);
     if (commit.header.first_position >= work->repair->first_position) {

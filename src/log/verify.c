@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "log/blocks.h"
 #include "log/listing.h"
 #include "log/lock.h"
 #include "log/reader.h"
@@ -92,16 +91,6 @@ static void check_follows(struct check *check, const struct cg_commit_header *he
          check->offset, header->first_position, header->durable_position);
 }
 
-/* Finds the next whole commit behind check->offset; a damaged block is gone over. */
-static bool find_next(struct check *check, const struct cg_segment *segment, uint64_t *next) {
-  uint64_t offset = check->offset + 8;
-  enum cg_code code;
-  while ((code = cg_reader_find(&check->reader, offset, 0, next, NULL)) == CG_ECORRUPT &&
-         offset < cg_segment_limit(segment))
-    offset += CG_BLOCK_BYTES - (offset - CG_SEGMENT_HEADER_BYTES) % CG_BLOCK_BYTES;
-  return code == CG_OK;
-}
-
 /* Handles what is not a commit. True: go on at check->offset; false: the segment ends here. */
 static bool pass_fault(struct check *check, const struct cg_segment *segment, bool is_last,
                        enum cg_code code, const struct cg_err *fault) {
@@ -130,7 +119,7 @@ static bool pass_fault(struct check *check, const struct cg_segment *segment, bo
   tell(check, true, "offset %" PRIu64 ": %s", check->offset,
        code == CG_END ? "zeros in place of a commit" : fault->message);
   check->is_following = false;
-  if (!find_next(check, segment, &next))
+  if (!cg_walk_find(&check->reader, segment, check->offset + 8, &next))
     return false;
   check->offset = next;
   return true;

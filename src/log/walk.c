@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "log/blocks.h"
 #include "log/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
@@ -45,6 +46,15 @@ uint64_t cg_walk_total_bytes(const struct cg_fs *fs, const char *directory, cons
     cg_segment_free(segment);
   }
   return total_bytes;
+}
+
+bool cg_walk_find(struct cg_reader *reader, const struct cg_segment *segment, uint64_t offset,
+                  uint64_t *found) {
+  enum cg_code code;
+  while ((code = cg_reader_find(reader, offset, 0, found, NULL)) == CG_ECORRUPT &&
+         offset < cg_segment_limit(segment))
+    offset += CG_BLOCK_BYTES - (offset - CG_SEGMENT_HEADER_BYTES) % CG_BLOCK_BYTES;
+  return code == CG_OK;
 }
 
 enum cg_code cg_walk_corrupt(const struct cg_walk *walk, uint64_t number, uint64_t offset,
@@ -194,8 +204,12 @@ static enum cg_code read_commits(struct cg_walk *walk, enum cg_code *ended_by,
 static enum cg_code check_end(struct cg_walk *walk, bool is_last, enum cg_code ended_by,
                               const struct cg_err *fault, struct cg_err *err) {
   uint64_t end, proof;
-  if (cg_reader_end(&walk->reader, walk->offset, &end, err) != CG_OK)
-    return CG_EIO;
+  struct cg_err trouble;
+  enum cg_code code = cg_reader_end(&walk->reader, walk->offset, &end, &trouble);
+  if (code == CG_ECORRUPT) /* A block that is damaged. */
+    return cg_walk_corrupt(walk, walk->number, walk->offset, err, "%s", trouble.message);
+  if (code != CG_OK)
+    return cg_err_set(err, CG_EIO, "%s", trouble.message);
   if (is_last && walk->asked->until_position > walk->position)
     return cg_walk_corrupt(walk, walk->number, walk->offset, err,
                            "the log ends here at position %" PRIu64 ", but all below %" PRIu64
@@ -207,7 +221,7 @@ static enum cg_code check_end(struct cg_walk *walk, bool is_last, enum cg_code e
     return cg_walk_corrupt(walk, walk->number, walk->offset, err, "%s",
                            ended_by == CG_END ? "bytes after the last commit are not zero"
                                               : fault->message);
-  enum cg_code code = cg_reader_find(&walk->reader, walk->offset, walk->position, &proof, err);
+  code = cg_reader_find(&walk->reader, walk->offset, walk->position, &proof, err);
   if (code == CG_EIO)
     return code;
   if (code == CG_OK)

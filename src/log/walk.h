@@ -50,6 +50,10 @@ void cg_walk_pass(struct cg_walk *walk, const struct cg_segment *segment, uint64
 enum cg_code cg_walk_segment(struct cg_walk *walk, struct cg_segment *segment, bool is_last,
                              struct cg_err *err);
 
+/* Finds the next whole commit of a segment from `offset` on, going over blocks that are damaged. */
+bool cg_walk_find(struct cg_reader *reader, const struct cg_segment *segment, uint64_t offset,
+                  uint64_t *found);
+
 /* Sets an error of damage with the segment's file name and an offset. */
 enum cg_code cg_walk_corrupt(const struct cg_walk *walk, uint64_t number, uint64_t offset,
                              struct cg_err *err, const char *format, ...)
