@@ -498,15 +498,24 @@ function M.events(app, value, opts)
     return nil, errors.new("forgotten", "this subject was forgotten; its data cannot be read")
   end
   local list, after, max = {}, opts.after or 0, opts.max or 100
-  while true do
-    local events, position = app.store:read_all(after, math.min(SCAN_COUNT, max - #list))
-    if not events then return nil, position end
+  local cursor, failure = app.store:cursor(after, { personal = true }), nil
+  while #list < max do
+    local events, position = cursor:next(math.min(SCAN_COUNT, max - #list))
+    if not events then
+      failure = position
+      break
+    end
     pick(app, events, key, list)
-    if #events == 0 and position == after then return list end
+    if #events == 0 and position == after then
+      after = nil
+      break
+    end
     after = position
-    if #list >= max then return list, after end
     native_task.yield()
   end
+  cursor:close()
+  if failure then return nil, failure end
+  return list, after
 end
 
 return M

@@ -443,6 +443,10 @@ describe("what a person may ask for", function()
       assert(app:send("Register", person("7")))
       assert(app:send("Register", person("8-" .. i)))
     end
+    assert(app:send("Register", { customer_id = "9" })) -- Without personal fields.
+    local cursor = app.app.store:cursor(0, { personal = true })
+    assert.equal(10, #cursor:next(100))
+    cursor:close()
     local events, after = app:call(catga.subject_events, "7", { max = 2 })
     assert.equal(2, #events)
     assert.same(person("7"), events[1].data)

@@ -101,4 +101,43 @@ start_app
 check "unless the one before is named" 0 "$secret" "$program" personal export 8
 check "a forgotten one stays so" 1 'forgotten' "$program" personal export 7
 stop_app
+
+# Kills while persons are made: whatever was acknowledged can be read, and nothing is damaged.
+kills="${CATGA_KILLS:-6}"
+unset CATGA_MASTER_KEY_FILE CATGA_MASTER_KEY_FILE_OLD
+rm -rf "$CATGA_DATA"
+: >"$tmp/acknowledged"
+next=0
+for ((kill = 1; kill <= kills; kill++)); do
+  start_app
+  (
+    for ((n = next; n < next + 400; n++)); do
+      "$program" send Register "{\"id\":\"k$n\",\"name\":\"$secret\"}" >"$tmp/sent" 2>&1 || exit 0
+      echo "k$n" >>"$tmp/acknowledged"
+    done
+  ) &
+  sender=$!
+  wanted=$(($(wc -l <"$tmp/acknowledged") + 5 + RANDOM % 20))
+  has_sent() { [ "$(wc -l <"$tmp/acknowledged")" -ge "$wanted" ]; }
+  until_ok has_sent || fail "nothing is acknowledged"
+  kill_app
+  wait "$sender"
+  next=$((next + 400))
+done
+start_app
+"$program" stream list --prefix Person-k --max 1000 -o json >"$tmp/streams"
+unreadable=0
+while read -r id; do
+  "$program" stream read "Person-$id" -o json | grep -qF "$secret" || unreadable=$((unreadable + 1))
+done <"$tmp/acknowledged"
+is "$(wc -l <"$tmp/acknowledged") acknowledged persons are readable after $kills kills" \
+  test "$unreadable" -eq 0
+# What was stored and not acknowledged is readable too: its key was durable first.
+unreadable=0
+for id in $(grep -o '"Person-k[0-9]*"' "$tmp/streams" | tr -d '"'); do
+  "$program" stream read "$id" -o json | grep -qF "$secret" || unreadable=$((unreadable + 1))
+done
+is "and so is every stored one" test "$unreadable" -eq 0
+is "no key is damaged" test -z "$(grep 'keys are damaged' "$tmp/run.log")"
+stop_app
 finish

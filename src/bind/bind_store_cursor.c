@@ -34,6 +34,7 @@ struct filter {
   struct text category;    /* The stream's name up to its first "-" is this. */
   struct text stream;      /* The stream's name. */
   uint16_t hidden_flags;   /* Records with any of these are left out. */
+  uint16_t needed_flags;   /* Those without one of these too. */
 };
 
 /* The userdata of a cursor; in its store's list while the store is open. */
@@ -136,7 +137,10 @@ static void read_filter(lua_State *L, struct filter *filter) {
   lua_getfield(L, 3, "journals");
   if (lua_toboolean(L, -1))
     filter->hidden_flags = CG_RECORD_INTERNAL;
-  lua_pop(L, 1);
+  lua_getfield(L, 3, "personal");
+  if (lua_toboolean(L, -1))
+    filter->needed_flags = CG_RECORD_PERSONAL;
+  lua_pop(L, 2);
 }
 
 static void free_filter(struct filter *filter) {
@@ -160,7 +164,8 @@ static bool is_category(const struct text *text, const char *stream, size_t size
 }
 
 static bool is_wanted(const struct filter *filter, const struct cg_record *record) {
-  if ((record->flags & filter->hidden_flags) != 0)
+  if ((record->flags & filter->hidden_flags) != 0 ||
+      (record->flags & filter->needed_flags) != filter->needed_flags)
     return false;
   if (filter->types != NULL) {
     struct text type = {.bytes = record->type, .size = record->type_size};

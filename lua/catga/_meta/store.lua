@@ -107,7 +107,8 @@ local Cursor = {}
 --- A cursor at the first record above a position. Bookkeeping of the runtime is left out.
 ---@param after integer    position; 0: from the first
 ---@param filter { types: string[]?, type_prefix: string?, category: string?, stream: string?,
----  journals: boolean? }?  all that is given must hold; types: one of at most 10,000; category: the
+---  journals: boolean?, personal: boolean? }?  all that is given must hold; personal: events with
+---  encrypted fields only; types: one of at most 10,000; category: the
 ---  stream's name up to its first "-"; journals: those of processes too
 ---@return catga.Cursor cursor
 function Store:cursor(after, filter) end
