@@ -228,6 +228,7 @@ local function set_paused(runner, is_paused)
   end)
   runner:end_change(mark)
   if not ok then return nil, err end
+  runner:pause(is_paused)
   return true
 end
 
@@ -238,10 +239,7 @@ end
 function Subscriptions:pause(name)
   local runner, err = find(self, name)
   if not runner then return nil, err end
-  return alone(runner, function()
-    if runner.status == "running" then runner.status = "paused" end
-    return set_paused(runner, true)
-  end)
+  return alone(runner, set_paused, true)
 end
 
 --- Goes on after a pause or a failure. May yield.
@@ -257,8 +255,6 @@ function Subscriptions:resume(name)
     if runner.status == "failed" then
       runner:finish()
       runner:start()
-    elseif runner.status == "paused" then
-      runner:unpause()
     end
     return true
   end)

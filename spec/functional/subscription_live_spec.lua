@@ -111,11 +111,13 @@ describe("a subscription without a name", function()
           end
         end)
         for _ = 1, appended_at % 7 do native_task.yield() end
-        catga.events.subscribe { buffer = appended_at % 5 + 1, handle = function(event)
+        local stream = appended_at % 2 == 0 and "Numbers-1" or nil -- By the index, or the log.
+        local function handle(event)
           seen[#seen + 1] = event.n
           if event.n % 4 == appended_at % 4 then catga.sleep("1ms") end
           if event.n % 3 == 0 then native_task.yield() end
-        end }
+        end
+        catga.events.subscribe { buffer = appended_at % 5 + 1, stream = stream, handle = handle }
         while #seen < 40 do catga.sleep("1ms") end
       end)
       assert.same(range(1, 40), seen)

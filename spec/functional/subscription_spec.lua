@@ -299,6 +299,43 @@ describe("a subscription with a name", function()
     assert.same(range(1, 4), seen)
   end)
 
+  it("stays paused though it has failed, and its checkpoint says so", function()
+    open(function()
+      catga.on("Counted", { durable = "both", on_failure = "stop", attempts = 1 }, function()
+        error("no")
+      end)
+    end)
+    numbers("Numbers-1", 1, 1)
+    app:settle()
+    assert.equal("failed", get("both").status)
+    app:call(catga.subscriptions.pause, "both")
+    assert.equal("failed", get("both").status)
+    local runner = app.app.subscriptions.runners.both
+    runner.increments = 1000
+    app:call(runner.save, runner)
+    app = app:crash()
+    app:settle()
+    assert.equal("paused", get("both").status)
+    app:call(catga.subscriptions.resume, "both")
+    app:settle()
+    assert.equal("failed", get("both").status)
+  end)
+
+  it("waits for a full disk without counting attempts", function()
+    local attempts = {}
+    open(function()
+      catga.on("Counted", { durable = "patient", attempts = 2 }, function(_, ctx)
+        attempts[#attempts + 1] = ctx.attempt
+        if #attempts < 5 then return nil, catga.error("disk_full", "no space left") end
+      end)
+    end)
+    numbers("Numbers-1", 1, 1)
+    app:advance("1m")
+    assert.same({ 1, 1, 1, 1, 1 }, attempts)
+    assert.equal(0, get("patient").parked)
+    assert.equal(0, get("patient").lag)
+  end)
+
   it("lets its handler end at a stop, and records then what it has read", function()
     local dir = os.tmpname()
     os.remove(dir)

@@ -18,6 +18,7 @@ local M = {}
 
 local BATCH_MAX = 1000       -- Events read at once.
 local SLICE_COUNT = 100      -- Deliveries of a worker before other tasks get their turn.
+local SLICE_MS = 10          -- Or so long.
 local HELD_BYTES_MAX = 8 * 1024 ^ 2 -- JSON of the events that wait as values.
 local SKIPPED_MAX = 10000    -- Positions of other events before the checkpoint moves.
 local LOOK_MS = 1000         -- When a handler that cannot be interrupted now is looked at again.
@@ -28,6 +29,7 @@ local RATE_SECONDS = 10      -- The rate is that of so many seconds.
 ---@field definition table
 ---@field name string?                 nil: it leaves nothing behind
 ---@field status "running"|"paused"|"failed"|"stopped"
+---@field is_paused boolean?
 ---@field error table?                 why it failed
 ---@field last_error table?            the last failure of a delivery since the start
 ---@field window catga.Window
@@ -108,14 +110,17 @@ local function wake_reader(self)
 end
 
 local function work(self)
-  local task = state[1]
-  local count = 0
+  local task, clock = state[1], self.app.clock
+  local count, began = 0, clock:mono()
   while self.status == "running" and not self.is_halting do
     local entry = self.window:take()
     if not entry then break end
     deliveries.run(self, entry)
     count = count + 1
-    if count % SLICE_COUNT == 0 then native_task.yield() end
+    if count == SLICE_COUNT or clock:mono() - began > SLICE_MS then
+      native_task.yield() -- The handlers share the time that one may run without waiting.
+      count, began = 0, clock:mono()
+    end
   end
   self.workers[task] = nil
   self.working = self.working - 1
@@ -206,7 +211,8 @@ function Runner:start()
   for position, attempts in pairs(self.attempts) do -- Whoever starts it anew wants an attempt.
     self.attempts[position] = math.min(attempts, self.definition.attempts - 1)
   end
-  self.status = found.paused and "paused" or "running"
+  self.is_paused = found.paused == true
+  self.status = self.is_paused and "paused" or "running"
   self.cursor = nil
   if self.parked_count > 0 then parked_events.recover(self) end
   self.reader = tasks.spawn(self.app, run_reader, self)
@@ -327,8 +333,12 @@ end
 --- Looks at the deliveries under way at a time, or before.
 ---@param deadline number
 function Runner:watch(deadline)
-  if self.sweep then return end -- It is armed for an earlier one.
+  if self.sweep then
+    if self.sweep_at <= deadline then return end
+    cancel(self, self.sweep)
+  end
   local ms = math.ceil(math.max(deadline - self.app.clock:mono(), 0))
+  self.sweep_at = deadline
   self.sweep = self:after(ms, function() look_at_deadlines(self) end)
 end
 
@@ -438,9 +448,12 @@ function Runner:fail(err, entry)
     err.traceback or ""))
 end
 
---- Goes on after a pause.
-function Runner:unpause()
-  self.status = "running"
+--- Begins or ends a pause; one that has failed stays so.
+---@param is_paused boolean
+function Runner:pause(is_paused)
+  self.is_paused = is_paused
+  if self.status == "failed" or self.status == "stopped" then return end
+  self.status = is_paused and "paused" or "running"
   wake_reader(self)
   self:pump()
 end

@@ -32,7 +32,7 @@ local function checkpoint_data(self, to)
   local done = self.window:done_above()
   for position in pairs(self.was_done) do done[#done + 1] = position end
   return { from = from, to = to, done = done, attempts = attempts, parked = parked,
-    paused = self.status == "paused" }
+    paused = self.is_paused }
 end
 
 -- The record of what is done and not recorded, and what remains to be done when it fails.
