@@ -189,9 +189,7 @@ static int bind_store_stats(lua_State *L) {
   return 1;
 }
 
-const luaL_Reg cg_bind_store_read_methods[] = {{"read", bind_store_read},
-                                               {"read_all", bind_store_read_all},
-                                               {"positions", bind_store_positions},
-                                               {"log_id", bind_store_log_id},
-                                               {"stats", bind_store_stats},
-                                               {NULL, NULL}};
+const luaL_Reg cg_bind_store_read_methods[] = {
+    {"read", bind_store_read},           {"read_all", bind_store_read_all},
+    {"positions", bind_store_positions}, {"log_id", bind_store_log_id},
+    {"stats", bind_store_stats},         {NULL, NULL}};
