@@ -100,7 +100,8 @@ end
 local function begin(app, class, id, upto)
   local walk = { class = class, id = id, stream = class.name .. "-" .. id, version = -1, base = -1,
     bytes = 0 }
-  local first, err = metadata.beginning(app, state[1].unit, walk.stream)
+  local unit = state[1].unit and state[1].unit:refresh()
+  local first, err = metadata.beginning(app, unit, walk.stream)
   if not first then return nil, err end
   local snapshot, text
   if class.snapshots then snapshot, text = snapshots.find(app, class, id, upto) end
