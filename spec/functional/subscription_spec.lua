@@ -336,6 +336,36 @@ describe("a subscription with a name", function()
     assert.equal(0, get("patient").lag)
   end)
 
+  it("takes an error of a handler for nothing else, whatever its code", function()
+    open(function()
+      catga.on("Counted", { durable = "coded" }, function(event)
+        return nil, catga.error(event.n == 1 and "closed" or "failed")
+      end)
+    end)
+    numbers("Numbers-1", 1, 2)
+    app:settle()
+    assert.equal(2, get("coded").parked)
+    assert.equal(0, get("coded").in_flight)
+    assert.equal(0, get("coded").lag)
+  end)
+
+  it("stops when an event can neither be handled nor parked", function()
+    local journal = require "catga.subscription.journal"
+    local commit = journal.commit
+    open(function()
+      catga.on("Counted", { durable = "stuck", attempts = 1 }, function() error("no") end)
+    end)
+    journal.commit = function() return false, catga.error("io_error", "the disk is gone") end
+    numbers("Numbers-1", 1, 1)
+    app:settle()
+    journal.commit = commit
+    assert.equal("failed", get("stuck").status)
+    assert.equal("io_error", get("stuck").error.code)
+    app:call(catga.subscriptions.resume, "stuck")
+    app:settle()
+    assert.equal(1, get("stuck").parked)
+  end)
+
   it("lets its handler end at a stop, and records then what it has read", function()
     local dir = os.tmpname()
     os.remove(dir)

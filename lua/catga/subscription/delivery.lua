@@ -15,8 +15,16 @@ local INTERNAL = 8           -- Record flag: bookkeeping.
 local REASON_BYTES_MAX = 1000
 local MESSAGE_BYTES_MAX = 4000
 
--- What the envelope of a delivery has beside that of other messages; each decides for the whole
--- delivery once the handler has returned. A handler that raises has failed, whatever it said.
+--- Envelope of an event from a subscription. What ack, retry and park say holds for the whole
+--- delivery once the handler has returned; one that raises has failed, whatever it said.
+---@class catga.DeliveryCtx : catga.Ctx
+---@field name string             type of the event
+---@field time integer            when it was stored
+---@field subscription string?    name
+---@field forgotten string[]?     paths of personal fields whose person was forgotten
+---@field ack fun(self)           it is handled, as when the handler returns
+---@field retry fun(self, delay: string?)   another attempt; what was appended is taken back
+---@field park fun(self, reason: string?)   no further attempt; what was appended is taken back
 
 local function ack(ctx) ctx.delivery.decision = nil end
 
@@ -144,6 +152,14 @@ local function describe(runner, entry)
     .. "a name", entry.type, entry.position, entry.stream, entry.version)
 end
 
+-- A record of an event could not be committed: it waits for space, or all of it stops.
+local function not_recorded(runner, entry, fault)
+  if runner.app.is_closed then return end
+  local pause = pause_after(fault)
+  if pause then return runner:delay(entry, pause) end
+  runner:fail(fault, entry)
+end
+
 -- Stores the event among the parked ones and ends its delivery. May yield.
 local function park_event(runner, entry, err)
   local parked = runner.parked[entry.position]
@@ -163,7 +179,7 @@ local function park_event(runner, entry, err)
       at = at })
   end)
   runner:end_change(mark)
-  if not ok then return M.failed(runner, entry, fault) end
+  if not ok then return not_recorded(runner, entry, fault) end
   runner:parked_now(entry, at)
   runner.app:say("warn", ("%s is parked after %d attempts: %s"):format(describe(runner, entry),
     entry.attempts, err.message))
@@ -186,7 +202,7 @@ end
 ---@param entry catga.Delivery
 ---@param err catga.Error
 function M.failed(runner, entry, err)
-  if runner.app.is_closed or err.code == "closed" or err.code == "failed" then return end
+  if runner.app.is_closed or runner.app.is_failed then return end
   local pause = not err.is_decision and pause_after(err)
   if pause then return runner:delay(entry, pause) end -- It says nothing about the event.
   entry.attempts = entry.attempts + 1
@@ -200,8 +216,8 @@ function M.failed(runner, entry, err)
       add(journal.PREFIX .. runner.name, "SubscriptionFailed", { position = entry.position,
         attempts = entry.attempts })
     end)
-    if ok then runner:changed() end
-    if not ok and not pause_after(fault) then return end
+    if not ok then return not_recorded(runner, entry, fault) end
+    runner:changed()
   end
   runner:delay(entry, err.delay_ms or pause_ms({ backoff_ms = runner.definition.backoff },
     entry.attempts))

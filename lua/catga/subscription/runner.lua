@@ -43,6 +43,7 @@ local RATE_SECONDS = 10      -- The rate is that of so many seconds.
 ---@field out table<catga.Delivery, boolean>  under way
 ---@field tokens table<string, catga.Delivery>  of external consumers
 ---@field delayed table<catga.Delivery, boolean>  that wait for their next attempt
+---@field now number                   by the clock's mono, when the last delivery began
 ---@field held_bytes number            of the events that wait as values
 ---@field unsaved catga.Delivery[]     done, but not recorded
 ---@field saved_to integer             recorded position
@@ -110,16 +111,16 @@ local function wake_reader(self)
 end
 
 local function work(self)
-  local task, clock = state[1], self.app.clock
-  local count, began = 0, clock:mono()
+  local task = state[1]
+  local count, began = 0, self.app.clock:mono()
   while self.status == "running" and not self.is_halting do
     local entry = self.window:take()
     if not entry then break end
     deliveries.run(self, entry)
     count = count + 1
-    if count == SLICE_COUNT or clock:mono() - began > SLICE_MS then
+    if count == SLICE_COUNT or self.now - began > SLICE_MS then
       native_task.yield() -- The handlers share the time that one may run without waiting.
-      count, began = 0, clock:mono()
+      count, began = 0, self.app.clock:mono()
     end
   end
   self.workers[task] = nil
@@ -206,7 +207,7 @@ function Runner:start()
   for _ in pairs(found.parked) do self.parked_count = self.parked_count + 1 end
   self.saved_to, self.increments = found.to, found.increments
   self.unsaved, self.out, self.tokens, self.error = {}, {}, {}, nil
-  self.held_bytes = 0
+  self.held_bytes, self.now = 0, self.app.clock:mono()
   self.is_halting, self.idle, self.has_started = nil, nil, true
   for position, attempts in pairs(self.attempts) do -- Whoever starts it anew wants an attempt.
     self.attempts[position] = math.min(attempts, self.definition.attempts - 1)
@@ -286,8 +287,9 @@ function Runner:changed() self.increments = self.increments + 1 end
 ---@param entry catga.Delivery
 function Runner:began(entry)
   self.out[entry] = true
-  entry.deadline = self.app.clock:mono() + self.definition.ack_timeout
-  self:watch(entry.deadline)
+  self.now = self.app.clock:mono()
+  entry.deadline = self.now + self.definition.ack_timeout
+  if not self.sweep then self:watch(entry.deadline) end -- None before is due later.
 end
 
 --- A delivery has ended.
@@ -357,7 +359,7 @@ function Runner:delay(entry, ms)
 end
 
 local function count_rate(self)
-  local second = math.floor(self.app.clock:mono() / 1000)
+  local second = math.floor(self.now / 1000)
   local slot = self.rates[second % RATE_SECONDS]
   if not slot or slot.second ~= second then
     slot = { second = second, count = 0 }

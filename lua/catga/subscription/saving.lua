@@ -72,7 +72,7 @@ function M.save(self)
   elseif not ok then
     for _, entry in ipairs(self.unsaved) do unsaved[#unsaved + 1] = entry end
     self.unsaved = unsaved
-    if not self.app.is_closed and not self.is_halting then
+    if not (self.app.is_closed or self.app.is_failed or self.is_halting) then
       self.app:say("warn", ("subscription %s: its checkpoint waits: %s"):format(self.name,
         err.message))
       M.later(self)
