@@ -19,6 +19,9 @@ M.KNOWN = {
   append_window = { "count", 1000, 1, 1000000 },       -- newest events whose ids are known
   event_ids_max = { "count", 100000, 1000, 1e8 }, -- ids of events kept in memory
   streams_cached_max = { "count", 1000000, 1000, 1000000000 }, -- streams in memory; others by file
+  process_retain = { "duration", "0s" },      -- whole journals of ended processes; 0: for ever
+  outcome_retain = { "duration", "0s" },      -- outcomes under a key; 0: for ever
+  scavenge_min = { "count", 10, 0, 100 },     -- percent of a segment that must go for a rewrite
   node = { "count", 0, 0, 1023 },                      -- number of this program in the ids it makes
   keys_cached_max = { "count", 10000, 16, 10000000 },  -- keys of persons kept in memory
   -- What happens to new personal data of a person who was forgotten.

@@ -81,6 +81,14 @@ bool cg_index_wants_merge(const struct cg_index *index, uint32_t *first);
  * removes their files. CG_ECONFLICT: it does not fit what is there. */
 enum cg_code cg_index_add(struct cg_index *index, uint64_t first_segment, uint64_t last_segment,
                           struct cg_err *err);
+/* The table that has a segment; *first and *last get the segments it covers. False: none has. */
+bool cg_index_table_of(const struct cg_index *index, uint64_t segment, uint64_t *first,
+                       uint64_t *last);
+/* A segment was written anew, and a table of the segments `first` to `last` that fits the new file:
+ * puts both in place, here and in the log. On an error nothing has changed but, after CG_EIO of
+ * cg_log_replace, files. No record of the segment may be in slots. */
+enum cg_code cg_index_swap(struct cg_index *index, const struct cg_log_seal *seal, uint64_t first,
+                           uint64_t last, struct cg_err *err);
 /* Builds a damaged table again from its segments. */
 enum cg_code cg_index_rebuild(struct cg_index *index, uint64_t first_segment, struct cg_err *err);
 

@@ -168,6 +168,67 @@ enum cg_code cg_index_add(struct cg_index *index, uint64_t first_segment, uint64
   return CG_OK;
 }
 
+/* --- rewritten segments --- */
+
+/* The index of the table that has a segment. */
+static bool find_table(const struct cg_index *index, uint64_t segment, uint32_t *at) {
+  for (*at = 0; *at < index->table_count; (*at)++)
+    if (segment >= index->tables[*at]->header.first_segment &&
+        segment <= cg_table_last_segment(index->tables[*at]))
+      return true;
+  return false;
+}
+
+bool cg_index_table_of(const struct cg_index *index, uint64_t segment, uint64_t *first,
+                       uint64_t *last) {
+  uint32_t at;
+  if (!find_table(index, segment, &at))
+    return false;
+  *first = index->tables[at]->header.first_segment;
+  *last = cg_table_last_segment(index->tables[at]);
+  return true;
+}
+
+/* Whether the log's segments are those of the table, once the segment of `seal` is the new one. */
+static enum cg_code match_new(const struct cg_index *index, const struct cg_table *table,
+                              const struct cg_log_seal *seal, struct cg_err *err) {
+  const struct cg_log_seal *seals;
+  uint64_t first = table->header.first_segment;
+  uint32_t count = table->header.segment_count;
+  if (cg_log_seals(index->log, &seals) < first + count)
+    return cg_err_set(err, CG_ECONFLICT, "segment %" PRIu64 " is not sealed", first + count - 1);
+  struct cg_log_seal *wanted = cg_alloc(count * sizeof(wanted[0]));
+  memcpy(wanted, seals + first, count * sizeof(wanted[0]));
+  wanted[seal->number - first] = *seal;
+  enum cg_code code = cg_table_match(table, index->place.log_id, wanted, err);
+  cg_free(wanted);
+  return code;
+}
+
+enum cg_code cg_index_swap(struct cg_index *index, const struct cg_log_seal *seal, uint64_t first,
+                           uint64_t last, struct cg_err *err) {
+  uint32_t at;
+  if (!find_table(index, seal->number, &at) || index->tables[at]->header.first_segment != first ||
+      cg_table_last_segment(index->tables[at]) != last)
+    return cg_err_set(err, CG_ECONFLICT, "segment %" PRIu64 " is in another table by now",
+                      seal->number);
+  struct cg_table *table;
+  enum cg_code code = cg_index_set_open(index, first, last, &table, err);
+  if (code != CG_OK)
+    return code;
+  code = match_new(index, table, seal, err);
+  if (code == CG_OK)
+    code = cg_log_replace(index->log, seal, err);
+  const struct cg_log_seal *seals;
+  cg_log_seals(index->log, &seals);
+  if (seals[seal->number].nonce != seal->nonce) {
+    cg_table_free(table);
+    return code;
+  }
+  cg_index_set_replace(index, at, 1, &table, 1); /* Also when the replacing is not durable. */
+  return code;
+}
+
 /* --- mending --- */
 
 enum cg_code cg_index_set_mend(struct cg_index *index, uint32_t at, struct cg_err *err) {

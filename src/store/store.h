@@ -26,6 +26,7 @@
 #include "log/log.h"
 #include "store/keys.h"  /* Keys of persons: behind the same door. */
 #include "store/model.h" /* Read models: behind the same door. */
+#include "store/scavenge.h"
 
 struct cg_store;
 
@@ -130,6 +131,17 @@ enum cg_code cg_store_streams(struct cg_store *store, const struct cg_store_page
  * when log.progress has rung (it also rings on the thread that makes tables). True: there is more
  * to do, call again soon. Numbers of streams may be stale afterwards. */
 bool cg_store_turn(struct cg_store *store);
+
+/* Begins to write a sealed segment anew (see cg_log_rewrite), with its part of the index, on the
+ * thread that makes tables; cg_store_turn puts it in place when it is done. `rewrite` is copied; its
+ * `arg` belongs to that thread until cg_store_rewritten has said that it is done, or the store is
+ * closed. Errors: CG_EBUSY the thread has other work, or the segment is not in a table yet: try
+ * again later; CG_ENOTFOUND no such sealed segment, or a store without files; CG_EIO no thread. */
+enum cg_code cg_store_rewrite(struct cg_store *store, uint64_t number,
+                              const struct cg_log_rewrite *rewrite, struct cg_err *err);
+/* Whether what was begun is done; *code gets what came of it: CG_OK, or the error of
+ * cg_log_rewrite, of cg_log_replace, or of the table. Asked once after each. */
+bool cg_store_rewritten(struct cg_store *store, enum cg_code *code, struct cg_err *err);
 
 /* A new id, never given before by this store, also before a restart. Errors: CG_EIO and the like
  * when the reservation cannot be stored. */

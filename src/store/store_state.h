@@ -41,6 +41,10 @@ struct cg_store {
   uint32_t retry_seals;           /* After a failure: not before there are more sealed segments */
   uint64_t retry_ns;              /* than these, or it is this time; 0: at once. */
   struct cg_err replay_fault;     /* What was wrong with the records replayed. */
+  bool is_rewriting;              /* The worker rewrites a segment, or has. */
+  bool is_rewritten;              /* It has, and nobody has asked yet what came of it. */
+  enum cg_code rewrite_code;      /* What came of it. */
+  struct cg_err rewrite_err;      /* Why not, when the code is not CG_OK. */
 };
 
 /* Applies the flags of a record to its stream. */

@@ -15,11 +15,31 @@ static void put_off(struct cg_store *store, uint32_t seal_count, const struct cg
   store->retry_ns = cg_clock_mono_ns(&store->clock) + RETRY_NS;
 }
 
+/* A segment was written anew: puts it in place with its table. What slots still hold of it is in
+ * the table, so it is dropped first. */
+static void take_rewrite(struct cg_store *store, const struct cg_worker_job *job) {
+  struct cg_err err = job->err;
+  enum cg_code code = job->code;
+  while (cg_slots_turn(&store->slots, cg_index_end_position(&store->index),
+                       store->streams_cached_max, SLOTS_AT_ONCE))
+    continue;
+  if (code == CG_OK)
+    code = cg_index_swap(&store->index, &job->seal, job->first_segments[0], job->last_segments[0],
+                         &err);
+  store->rewrite_code = code;
+  store->rewrite_err = err;
+  store->is_rewritten = true;
+}
+
 /* Takes in what the worker has done. */
 static void take_job(struct cg_store *store, uint32_t seal_count) {
   const struct cg_worker_job *job = cg_worker_take(&store->worker);
   if (job == NULL)
     return;
+  if (job->is_rewrite) {
+    take_rewrite(store, job);
+    return;
+  }
   struct cg_err err = job->err;
   enum cg_code code = job->code;
   if (code == CG_OK && job->is_merge)
@@ -63,6 +83,31 @@ static bool may_try(struct cg_store *store, uint32_t seal_count) {
   if (seal_count <= store->retry_seals && cg_clock_mono_ns(&store->clock) < store->retry_ns)
     return false;
   store->retry_ns = 0;
+  return true;
+}
+
+enum cg_code cg_store_rewrite(struct cg_store *store, uint64_t number,
+                              const struct cg_log_rewrite *rewrite, struct cg_err *err) {
+  const struct cg_log_seal *seals;
+  if (!store->has_index || number >= cg_log_seals(store->log, &seals))
+    return cg_err_set(err, CG_ENOTFOUND, "segment %llu is not there, or not sealed",
+                      (unsigned long long)number);
+  struct cg_worker_job job = {.is_rewrite = true, .rewrite = *rewrite, .seal = seals[number]};
+  if (store->is_rewriting || !cg_worker_is_idle(&store->worker) ||
+      !cg_index_table_of(&store->index, number, &job.first_segments[0], &job.last_segments[0]))
+    return cg_err_set(err, CG_EBUSY, "the index is being worked on; try again later");
+  enum cg_code code = cg_worker_give(&store->worker, &job, err);
+  store->is_rewriting = code == CG_OK;
+  return code;
+}
+
+bool cg_store_rewritten(struct cg_store *store, enum cg_code *code, struct cg_err *err) {
+  if (!store->is_rewritten)
+    return false;
+  *code = store->rewrite_code;
+  if (err != NULL)
+    *err = store->rewrite_err;
+  store->is_rewriting = store->is_rewritten = false;
   return true;
 }
 

@@ -62,7 +62,59 @@ static void merge(const struct cg_worker *worker, struct cg_worker_job *job) {
     cg_table_free(parts[i].table);
 }
 
+static void remove_table(const struct cg_worker *worker, uint64_t first, uint64_t last) {
+  char path[4096], name[CG_TABLE_NAME_BYTES];
+  cg_table_name(name, first, last);
+  snprintf(path, sizeof(path), "%s/%s", worker->place.directory, name);
+  worker->place.fs->unlink(worker->place.fs->arg, path);
+}
+
+/* Puts the new segment's table in place of what the old table, which is open, says of it. */
+static enum cg_code patch_table(const struct cg_worker *worker, struct cg_worker_job *job,
+                                struct cg_table *old) {
+  uint64_t first = job->first_segments[0], last = job->last_segments[0], number = job->seal.number;
+  enum cg_code code = cg_table_build(&worker->place, &job->seal, &job->err);
+  if (code != CG_OK)
+    return code;
+  char path[4096], name[CG_TABLE_NAME_BYTES];
+  cg_table_name(name, number, number);
+  snprintf(path, sizeof(path), "%s/%s", worker->place.directory, name);
+  struct cg_table *new;
+  code = cg_table_open(&new, worker->place.fs, path, &job->err);
+  if (code == CG_OK) {
+    uint32_t before = (uint32_t)(number - first);
+    /* The last part tells what streams were last, also those of which nothing is left. */
+    struct cg_table_part parts[] = {
+        {.table = old, .segment_count = before},
+        {.table = new, .segment_count = 1},
+        {.table = old, .first_segment = before + 1, .segment_count = (uint32_t)(last - number)}};
+    code = cg_table_merge(&worker->place, parts, 3, NULL, &job->err);
+    cg_table_free(new);
+  }
+  if (first != last)
+    remove_table(worker, number, number);
+  return code;
+}
+
+/* Writes a segment anew, and the table that has it. Until the loop thread has put both in place,
+ * the file of the table does not fit the log: an open meanwhile would build it again. */
+static void rewrite(const struct cg_worker *worker, struct cg_worker_job *job) {
+  struct cg_table_part parts[CG_TABLE_PARTS_MAX] = {{0}};
+  job->part_count = 1;
+  job->code = open_parts(worker, job, parts);
+  if (job->code == CG_OK)
+    job->code = cg_log_rewrite(worker->place.log_path, worker->place.fs, &job->seal, &job->rewrite,
+                               &job->err);
+  if (job->code == CG_OK)
+    job->code = patch_table(worker, job, parts[0].table);
+  cg_table_free(parts[0].table);
+}
+
 static void run(const struct cg_worker *worker, struct cg_worker_job *job) {
+  if (job->is_rewrite) {
+    rewrite(worker, job);
+    return;
+  }
   if (job->is_merge) {
     merge(worker, job);
     return;

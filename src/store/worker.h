@@ -1,4 +1,5 @@
-/* worker.h - the thread that makes tables while the store is in use, one at a time.
+/* worker.h - the thread that makes tables while the store is in use, one at a time; it also
+ * rewrites sealed segments, with the table that fits.
  *
  * How to use: cg_worker_init; when it is idle, give it a job; its `progress` rings when the job is
  * done, then cg_worker_take. The thread is made for the first job. A `manual` worker has none: take
@@ -15,9 +16,11 @@
 /* What is to be made. */
 struct cg_worker_job {
   bool is_merge;                               /* Of tables; else of a segment. */
-  struct cg_log_seal seal;                     /* The segment. */
-  uint64_t first_segments[CG_TABLE_PARTS_MAX]; /* Of the tables to be merged. */
-  uint64_t last_segments[CG_TABLE_PARTS_MAX];  /* Of the tables to be merged. */
+  bool is_rewrite;                             /* The segment is written anew first. */
+  struct cg_log_rewrite rewrite;               /* How; its `arg` is the worker's meanwhile. */
+  struct cg_log_seal seal;                     /* The segment; rewritten, that of the new file. */
+  uint64_t first_segments[CG_TABLE_PARTS_MAX]; /* Of the tables to be merged; rewriting: of the */
+  uint64_t last_segments[CG_TABLE_PARTS_MAX];  /* one that has the segment, at 0. */
   uint32_t part_count;                         /* How many tables. */
   enum cg_code code;                           /* What came of it. */
   uint32_t corrupt;                            /* With CG_ECORRUPT: the table that is damaged; */

@@ -45,6 +45,9 @@ void index_world_open(struct index_world *world) {
   if (cg_store_open(&world->store, &world->options, &err) != CG_OK)
     fail_msg("open: %s", err.message);
   index_world_settle(world);
+  if (world->is_rewriting)
+    index_world_rewritten(world, NULL);
+  world->is_rewriting = false;
 }
 
 void index_world_close(struct index_world *world) {
@@ -115,6 +118,7 @@ static cg_store_stream find(struct index_world *world, uint32_t stream, bool mak
 /* Adds one record to the commit under way. */
 static void add(struct index_world *world, uint32_t index) {
   struct index_world_record *record = &world->records[index];
+  record->is_gone = record->is_leaving = false;
   uint64_t chance = sim_fs_random(world->sim, 10);
   bool is_new = world->stream_count < 10000 && chance < 4;
   record->stream = is_new ? world->stream_count++
@@ -181,6 +185,53 @@ void index_world_turn(struct index_world *world) {
     assert_true(turn < 100000);
 }
 
+/* --- rewriting --- */
+
+static bool on_keep(void *arg, const struct cg_record *record) {
+  struct index_world *world = arg;
+  return !world->records[record->position - 1].is_leaving;
+}
+
+/* Whether there is a younger record of its stream. */
+static bool has_successor(const struct index_world *world, uint32_t index) {
+  for (uint32_t i = index + 1; i < world->count; i++)
+    if (world->records[i].stream == world->records[index].stream)
+      return true;
+  return false;
+}
+
+enum cg_code index_world_rewrite(struct index_world *world, uint32_t number, uint32_t of_ten,
+                                 struct cg_err *err) {
+  index_world_sync(world);
+  const struct cg_log_seal *seals;
+  cg_log_seals(cg_store_log(world->store), &seals);
+  struct cg_log_seal seal = seals[number];
+  for (uint64_t position = seal.first_position; position < seal.end_position; position++) {
+    struct index_world_record *record = &world->records[position - 1];
+    record->is_leaving = sim_fs_random(world->sim, 10) < of_ten &&
+                         (record->flags & (CG_RECORD_OPENS | CG_RECORD_CLOSES)) == 0 &&
+                         has_successor(world, (uint32_t)position - 1);
+  }
+  struct cg_log_rewrite rewrite = {.keep = on_keep, .arg = world, .nonce_seed = seal.nonce + 1u};
+  enum cg_code code = cg_store_rewrite(world->store, number, &rewrite, err);
+  world->is_rewriting = code == CG_OK;
+  world->old_seal = seal;
+  return code;
+}
+
+enum cg_code index_world_rewritten(struct index_world *world, struct cg_err *err) {
+  const struct cg_log_seal *seals;
+  enum cg_code code = CG_END;
+  struct cg_log_seal old = world->old_seal;
+  if (cg_log_seals(cg_store_log(world->store), &seals) > old.number &&
+      seals[old.number].nonce != old.nonce)
+    for (uint64_t position = old.first_position; position < old.end_position; position++)
+      world->records[position - 1].is_gone |= world->records[position - 1].is_leaving;
+  if (cg_store_rewritten(world->store, &code, err))
+    world->is_rewriting = false;
+  return code;
+}
+
 /* --- comparing --- */
 
 /* A buffer that is made again when it is asked for the first time. */
@@ -189,7 +240,14 @@ static void check_record(struct index_world *world, cg_store_stream number,
   struct cg_buf *buf = cg_buf_take(NULL, 0), *wanted = cg_buf_take(NULL, 0);
   struct cg_record found;
   struct cg_err err;
-  if (cg_store_read(world->store, number, record->version, buf, &found, &err) != CG_OK)
+  enum cg_code code = cg_store_read(world->store, number, record->version, buf, &found, &err);
+  if (record->is_gone) {
+    assert_int_equal(code, CG_ENOTFOUND);
+    cg_buf_unref(wanted);
+    cg_buf_unref(buf);
+    return;
+  }
+  if (code != CG_OK)
     fail_msg("read version %u of stream %u: %s", record->version, record->stream, err.message);
   write_data(record, wanted);
   assert_int_equal(found.position, position);
@@ -211,13 +269,23 @@ static void check_stream(struct index_world *world, uint32_t stream) {
   assert_true(number != CG_STORE_NO_STREAM);
   assert_int_equal(cg_store_count(world->store, number), count);
   assert_int_equal(cg_store_unfinished(world->store, number), is_unfinished);
-  for (uint32_t i = 0; i < world->count; i++)
-    if (world->records[i].stream == stream)
-      check_record(world, number, &world->records[i], i + 1);
-  uint64_t version;
-  uint64_t from = sim_fs_random(world->sim, count);
+  uint64_t from = sim_fs_random(world->sim, count), version, next = count, before = count;
+  for (uint32_t i = 0; i < world->count; i++) {
+    const struct index_world_record *record = &world->records[i];
+    if (record->stream != stream)
+      continue;
+    check_record(world, number, record, i + 1);
+    if (!record->is_gone && record->version <= from)
+      before = record->version;
+    if (!record->is_gone && record->version >= from && next == count)
+      next = record->version;
+  }
   assert_int_equal(cg_store_seek(world->store, number, from, false, &version, NULL), CG_OK);
-  assert_int_equal(version, from);
+  assert_int_equal(version, next);
+  enum cg_code code = cg_store_seek(world->store, number, from, true, &version, NULL);
+  assert_int_equal(code, before == count ? CG_END : CG_OK);
+  if (code == CG_OK)
+    assert_int_equal(version, before);
   assert_int_equal(cg_store_seek(world->store, number, from + count, true, &version, NULL), CG_OK);
   assert_int_equal(version, count - 1);
   assert_int_equal(cg_store_seek(world->store, number, count, false, &version, NULL), CG_END);
@@ -277,6 +345,8 @@ static void check_positions(struct index_world *world) {
   struct cg_record record;
   for (uint64_t position = after + 1; position <= world->count && position < after + 50;
        position++) {
+    if (world->records[position - 1].is_gone)
+      continue;
     struct cg_err err;
     if (cg_log_cursor_next(cursor, cg_log_next_position(log), &record, &err) != CG_OK)
       fail_msg("cursor: %s", err.message);

@@ -19,6 +19,8 @@ struct index_world_record {
   uint32_t version; /* In that stream. */
   uint16_t flags;   /* Of the record. */
   uint16_t filler;  /* Bytes behind its text. */
+  bool is_leaving;  /* A rewriting that is under way drops it. */
+  bool is_gone;     /* It was dropped. */
 };
 
 /* The world of a story. */
@@ -32,6 +34,8 @@ struct index_world {
   uint32_t count;                                         /* Records committed. */
   uint32_t durable_count;                                 /* Of those, durable. */
   uint32_t stream_count;                                  /* Streams there have been. */
+  bool is_rewriting;                                      /* A segment is being written anew. */
+  struct cg_log_seal old_seal;                            /* Of it, before. */
 };
 
 /* An empty disk and an open store on it; segments of 64 KiB. */
@@ -58,6 +62,13 @@ void index_world_fill(struct index_world *world, uint32_t seal_count);
 void index_world_sync(struct index_world *world);
 /* Turns the store until there is nothing more to do. */
 void index_world_turn(struct index_world *world);
+/* Begins to write a sealed segment anew: makes everything durable, and drops so many records of ten,
+ * but never the last of a stream, nor one that opens or closes it. */
+enum cg_code index_world_rewrite(struct index_world *world, uint32_t number, uint32_t of_ten,
+                                 struct cg_err *err);
+/* After turns or an open: sees whether the segment is another one now. Gives what came of it; CG_END
+ * when it is not over. */
+enum cg_code index_world_rewritten(struct index_world *world, struct cg_err *err);
 /* How many segments are sealed. */
 uint32_t index_world_seals(struct index_world *world);
 

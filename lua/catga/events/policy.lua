@@ -1,0 +1,121 @@
+--- What of each stream a scavenge keeps.
+---
+---   streams of events     what their metadata shows in reads; the last event, so that versions
+---                         go on; of a stream that was deleted for good nothing
+---   $metadata-, $snapshot-  the last record
+---   $subscription-        from the records on that the last checkpoint needs
+---   $outcome-             outcomes not older than outcome_retain; by default all
+---   Process-              of a process that ended longer than process_retain ago, the first and the
+---                         last record: name, input and result; by default all
+---   all others            everything
+local errors = require "catga.error"
+local metadata = require "catga.events.metadata"
+
+local M = {}
+
+local NONE = -1             -- No version is kept by itself.
+local ALL_GONE = 2 ^ 53     -- A version that no stream reaches.
+local PAGE = 100            -- Records of a subscription read at once.
+local LOOK_MAX = 10000      -- Records of a subscription looked at for its last checkpoint.
+local PROCESS = "Process-"
+
+---@class catga.ScavengePolicy
+---@field app catga.App
+---@field now number  Unix ms, the same for all streams
+local Policy = {}
+Policy.__index = Policy
+
+---@param app catga.App
+---@return catga.ScavengePolicy
+function M.new(app) return setmetatable({ app = app, now = app.clock:now() }, Policy) end
+
+-- The time of the last record of a stream.
+local function last_time(store, stream, count)
+  local list, err = store:read(stream, count - 1, 1, true)
+  if not list then error(err, 0) end
+  return list[1] and list[1].time
+end
+
+local function of_process(self, stream, count)
+  local retain = self.app.settings.process_retain
+  if retain == 0 or self.app.store:is_unfinished(stream) then return nil end
+  local ended = last_time(self.app.store, stream, count)
+  if not ended or ended > self.now - retain then return nil end
+  return ALL_GONE, 0, count - 1, true
+end
+
+local function of_outcome(self)
+  local retain = self.app.settings.outcome_retain
+  if retain == 0 then return nil end
+  return 0, self.now - retain, NONE
+end
+
+local function of_subscription(self, stream, count)
+  local from = count - 1
+  while from >= 0 and count - from <= LOOK_MAX do
+    local list, err = self.app.store:read(stream, from, PAGE, true)
+    if not list then error(err, 0) end
+    for _, record in ipairs(list) do
+      if record.type == "SubscriptionCheckpoint" then
+        return math.min(record.version, record.data.from or record.version), 0, count - 1
+      end
+    end
+    if #list == 0 then return nil end
+    from = list[#list].version - 1
+  end
+end
+
+local function of_events(self, name, count)
+  local kept, err = metadata.effective(self.app, nil, name)
+  if not kept then
+    if err then error(err, 0) end
+    return nil
+  end
+  if kept.deleted then return ALL_GONE, 0, NONE end
+  local first = kept.truncate_before or 0
+  if kept.max_count then first = math.max(first, count - kept.max_count) end
+  local since = kept.max_age and self.now - kept.max_age or 0
+  if first <= 0 and since <= 0 then return nil end
+  return first, math.max(since, 0), count - 1
+end
+
+local RUNTIMES = {
+  ["$metadata"] = function(_, _, count) return count - 1, 0, count - 1 end,
+  ["$snapshot"] = function(_, _, count) return count - 1, 0, count - 1 end,
+  ["$subscription"] = of_subscription,
+  ["$outcome"] = of_outcome,
+}
+
+--- What is kept of a stream; nothing: all of it. Raises an error value when that cannot be read.
+---@param name string
+---@return integer? first   versions below it go
+---@return number since     and records older than this (Unix ms)
+---@return integer kept     but this version stays; -1: none
+---@return boolean? keeps_first  and version 0
+function Policy:of(name)
+  local store = self.app.store
+  local stream = store:stream(name)
+  local count = stream and store:count(stream) or 0
+  if count == 0 then
+    -- Without the index nothing is known of a stream of which all is gone.
+    return nil
+  end
+  if name:sub(1, #PROCESS) == PROCESS then return of_process(self, stream, count) end
+  if metadata.is_runtimes(name) then
+    local of = RUNTIMES[name:match("^%$%a+%f[-]") or ""]
+    if not of then return nil end
+    return of(self, stream, count)
+  end
+  return of_events(self, name, count)
+end
+
+--- The same, with the error as a result.
+---@return boolean ok
+---@return any first
+function Policy:try(name)
+  local ok, first, since, kept, keeps_first = pcall(self.of, self, name)
+  if not ok then return false, errors.from(first) end
+  return true, first, since, kept, keeps_first
+end
+
+return M

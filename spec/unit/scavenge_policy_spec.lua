@@ -1,0 +1,150 @@
+--- What of each stream a scavenge would keep.
+local testing = require "catga.testing"
+local policies = require "catga.events.policy"
+local catga = require "catga"
+
+local START = 1767225600000
+
+local app
+
+local function open(settings)
+  app = assert(testing.app(function()
+    catga.command { name = "C", idempotent = true, handle = function() return 1 end }
+    local P = catga.process "P"
+    function P:execute(input)
+      self:a()
+      if input == "stays" then self:sleep("9d") end
+      return 1
+    end
+    function P.a() return 1 end
+  end, { settings = settings }))
+end
+
+after_each(function() app:stop() end)
+
+local function append(stream, count)
+  for _ = 1, count do
+    assert(app:call(catga.events.append, stream, { { type = "E" } }))
+  end
+end
+
+local function set(target, fields) assert(app:call(catga.events.set_metadata, target, fields)) end
+
+-- What is kept, as { first, since, kept, keeps_first }; nil: all.
+local function of(name)
+  return app:call(function()
+    local first, since, kept, keeps_first = policies.new(app.app):of(name)
+    return first and { first, since, kept, keeps_first }
+  end)
+end
+
+describe("of a stream of events a scavenge keeps", function()
+  it("all without metadata, and with metadata that hides nothing", function()
+    open()
+    append("S", 3)
+    assert.is_nil(of "S")
+    set("S", { tags = { "x" } })
+    assert.is_nil(of "S")
+    assert.is_nil(of "None")
+  end)
+
+  it("what reads show, and the last event", function()
+    open()
+    append("Order-1", 10)
+    append("Order-2", 10)
+    set("Order-1", { max_count = 4 })
+    assert.same({ 6, 0, 9 }, of "Order-1")
+    set("Order-1", { max_count = 4, truncate_before = 8 })
+    assert.same({ 8, 0, 9 }, of "Order-1")
+    set({ category = "Order" }, { max_age = "1h" })
+    app:advance("3h")
+    assert.same({ 0, START + 2 * 3600000, 9 }, of "Order-2")
+    assert.same({ 8, START + 2 * 3600000, 9 }, of "Order-1")
+    assert(app:call(catga.events.delete, "Order-2"))
+    assert.same({ 10, START + 2 * 3600000, 9 }, of "Order-2")
+  end)
+
+  it("nothing when it was deleted for good", function()
+    open()
+    append("S", 3)
+    assert(app:call(catga.events.delete, "S", { hard = true }))
+    assert.same({ 2 ^ 53, 0, -1 }, of "S")
+  end)
+end)
+
+describe("of the runtime's streams a scavenge keeps", function()
+  it("the last metadata", function()
+    open()
+    for n = 1, 3 do set("S", { max_count = n }) end
+    assert.same({ 2, 0, 2 }, of "$metadata-S")
+    assert.is_nil(of "$metadata")
+  end)
+
+  it("what a subscription needs", function()
+    open()
+    local store = app.app.store
+    local function add(kind, data)
+      app:call(function()
+        store:begin()
+        assert(store:add(store:stream("$subscription-s", true), -1, kind, catga.json.encode(data),
+          nil, 8))
+        assert(store:commit())
+      end)
+    end
+    add("SubscriptionMoved", { to = 1 })
+    assert.is_nil(of "$subscription-s")
+    add("SubscriptionCheckpoint", { from = 1 })
+    assert.same({ 1, 0, 1 }, of "$subscription-s")
+    for _ = 1, 250 do add("SubscriptionMoved", { to = 1 }) end
+    assert.same({ 1, 0, 251 }, of "$subscription-s")
+    add("SubscriptionCheckpoint", { from = 240 })
+    add("SubscriptionMoved", { to = 1 })
+    assert.same({ 240, 0, 253 }, of "$subscription-s")
+  end)
+
+  it("outcomes for ever, or as long as it is told", function()
+    open()
+    app:send("C", {}, { key = "k" })
+    assert.is_nil(of "$outcome-C-k")
+    app:stop()
+    open { outcome_retain = "2h" }
+    app:send("C", {}, { key = "k" })
+    app:advance("3h")
+    assert.same({ 0, START + 3600000, -1 }, of "$outcome-C-k")
+  end)
+
+  it("journals for ever, or the ends of those that ended long ago", function()
+    open()
+    app:run("P", "x")
+    app:advance("900d")
+    assert.is_nil(of "Process-x")
+    app:stop()
+    open { process_retain = "2h" }
+    app:run("P", "x")
+    app:start("P", "stays")
+    app:settle()
+    assert.is_nil(of "Process-x")
+    app:advance("119m")
+    assert.is_nil(of "Process-x")
+    app:advance("1m")
+    assert.same({ 2 ^ 53, 0, 2, true }, of "Process-x")
+    assert.is_nil(of "Process-stays")
+  end)
+
+  it("all of what it does not know", function()
+    open()
+    local store = app.app.store
+    app:call(function()
+      for _, name in ipairs { "$parked-x", "$import-1", "$else", "$snapshots-1" } do
+        for _ = 1, 2 do
+          store:begin()
+          assert(store:add(store:stream(name, true), -1, "E", "{}", nil, 8))
+          assert(store:commit())
+        end
+      end
+    end)
+    for _, name in ipairs { "$parked-x", "$import-1", "$else", "$snapshots-1" } do
+      assert.is_nil(of(name))
+    end
+  end)
+end)
