@@ -98,6 +98,14 @@ enum cg_code cg_reader_header(struct cg_reader *reader, uint64_t offset,
   return cg_err_set(err, CG_ECORRUPT, "no valid commit header");
 }
 
+/* Says why the bytes of a commit end at `offset`: there is no more, or they cannot be read. */
+static enum cg_code cut_short(struct cg_reader *reader, uint64_t offset, struct cg_err *err) {
+  const uint8_t *bytes;
+  size_t available;
+  enum cg_code code = cg_reader_bytes(reader, offset, 1, &bytes, &available, err);
+  return code == CG_OK ? cg_err_set(err, CG_ECORRUPT, "commit cut short") : code;
+}
+
 enum cg_code cg_reader_commit(struct cg_reader *reader, uint64_t offset,
                               struct cg_reader_commit *commit, struct cg_err *err) {
   enum cg_code code = cg_reader_header(reader, offset, &commit->header, err);
@@ -106,6 +114,8 @@ enum cg_code cg_reader_commit(struct cg_reader *reader, uint64_t offset,
   const uint8_t *bytes;
   size_t available;
   code = cg_reader_bytes(reader, offset, commit->header.size, &bytes, &available, err);
+  if (code == CG_OK && available < commit->header.size)
+    return cut_short(reader, offset + available, err);
   if (code == CG_OK)
     code = cg_commit_check(bytes, available, reader->nonce, &commit->header, &commit->check, err);
   if (code != CG_OK)

@@ -2,7 +2,8 @@
  *
  * Reads the old file commit by commit, checking everything, and writes the commits again with a new
  * nonce into "segment-N.log.rewritten". Dropped records of a commit leave holes; commits of which
- * nothing is left become one commit with one hole. The header is written last, so a file with a
+ * nothing is left become one commit with one hole. When all are kept, marks are too, so that every
+ * commit stays where it was. The header is written last, so a file with a
  * valid header is whole.
  * Owns: the new file until it is whole. Thread: any. */
 #include <inttypes.h>
@@ -238,7 +239,8 @@ static enum cg_code keep_records(struct work *work, const struct cg_reader_commi
 /* Writes a commit again. */
 static enum cg_code rewrite_commit(struct work *work, const struct cg_reader_commit *old,
                                    struct cg_err *err) {
-  if (old->header.record_count == 0)
+  bool is_mark = old->header.record_count == 0;
+  if (is_mark && work->asked->keep)
     return CG_OK; /* What a mark says, the next segment's header says better. */
   struct cg_commit_header header = {
       .first_position = old->header.first_position,
@@ -248,7 +250,7 @@ static enum cg_code rewrite_commit(struct work *work, const struct cg_reader_com
   bool is_empty;
   begin_commit(work->commit);
   enum cg_code code = keep_records(work, old, &header, &is_empty, err);
-  if (code == CG_OK && is_empty) {
+  if (code == CG_OK && is_empty && !is_mark) {
     widen_gap(work, &old->header);
     return CG_OK;
   }
