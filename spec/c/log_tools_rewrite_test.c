@@ -1,5 +1,5 @@
 /* log_tools_rewrite_test.c - the tools for files on logs with rewritten segments: records that were
- * dropped stay dropped, all others come through a backup and, before the damage, through a repair. */
+ * dropped stay dropped, all others come through a backup and, before the damage, a repair. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -56,6 +56,15 @@ check "what was read" 0 '^[5-9] segments, [0-9]+ commits, [0-9]+ records, [0-9]+
 check "as one document" 0 '"fault_count":0,"faults":\[\]\}$' "$program" log verify -o json
 check "as one document, all of it" 0 '^\{"path":"[^"]*","segments":[5-9],"commits":[0-9]+,' \
   "$program" log verify -o json
+check "the index is checked" 0 '^[1-9] tables of the index, [1-9][0-9]+ entries' \
+  "$program" log verify
+table=$(find "$CATGA_DATA/index" -name '*.idx' | sort | tail -n 1)
+cp "$table" "$tmp/table"
+flip "$table" 5000
+check "a flipped bit in the index" 1 '^fault: index/table-' "$program" log verify
+check "it says what to do" 1 'the index is derived' "$program" log verify
+cp "$tmp/table" "$table"
+check "good again" 0 '^no fault' "$program" log verify
 check "a good log needs no repair" 0 'nothing to repair' "$program" log repair --yes
 is "and nothing was put aside" test -z "$(find "$CATGA_DATA/log" -name 'aside-*')"
 

@@ -1,6 +1,6 @@
-/* manifest_fuzz.c - any bytes as the manifest of a backup, as they are and with a right check behind
- * them: reading must stay inside them, and what was read is the same when it is written and read
- * again.
+/* manifest_fuzz.c - any bytes as the manifest of a backup, as they are and with a right check
+ * behind them: reading must stay inside them, and what was read is the same when it is written and
+ * read again.
  *
  * Owns: nothing between calls. Thread: one. */
 #include <inttypes.h>

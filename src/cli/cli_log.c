@@ -20,8 +20,8 @@
 
 static const char verify_usage[] =
     "Usage: catga log verify [-o json] [--data D]\n"
-    "Checks every segment, commit and record of an event log that no program has open; changes\n"
-    "nothing.\n"
+    "Checks every segment, commit and record of an event log that no program has open, and every\n"
+    "entry of its index; changes nothing.\n"
     "  -o json    one document\n"
     "  --data D   data directory, or a backup (default $CATGA_DATA, else .catga)\n"
     "Exit code: 0 no fault, 1 faults were found or it cannot be read, 3 there is no log.\n"
@@ -112,7 +112,7 @@ static void tell_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes) 
 
 /* Prints what was read as one document. */
 static void print_json(const char *path, const struct cg_log_counts *counts,
-                       struct cg_buf *faults) {
+                       const struct cg_index_verify *index, struct cg_buf *faults) {
   struct cg_buf *buf = cg_buf_take(NULL, 512);
   cg_buf_append(faults, "]", 1);
   cg_document_begin(buf);
@@ -124,7 +124,9 @@ static void print_json(const char *path, const struct cg_log_counts *counts,
   cg_document_number(buf, "first_position", (double)counts->first_position);
   cg_document_number(buf, "next_position", (double)counts->end_position);
   cg_document_number(buf, "torn_bytes", (double)counts->torn_bytes);
-  cg_document_number(buf, "fault_count", (double)counts->fault_count);
+  cg_document_number(buf, "index_tables", (double)index->table_count);
+  cg_document_number(buf, "index_entries", (double)index->entry_count);
+  cg_document_number(buf, "fault_count", (double)(counts->fault_count + index->fault_count));
   cg_document_json(buf, "faults", faults);
   cg_document_end(buf);
   cg_document_print(buf);
@@ -132,13 +134,17 @@ static void print_json(const char *path, const struct cg_log_counts *counts,
 }
 
 /* Says what was read, for people. */
-static void print_summary(const char *path, const struct cg_log_counts *counts) {
-  if (counts->fault_count == 0)
+static void print_summary(const char *path, const struct cg_log_counts *counts,
+                          const struct cg_index_verify *index) {
+  if (counts->fault_count + index->fault_count == 0)
     printf("no fault in %s\n", path);
   printf("%" PRIu64 " segments, %" PRIu64 " commits, %" PRIu64 " records, %" PRIu64
          " bytes; positions %" PRIu64 " to %" PRIu64 "\n",
          counts->segment_count, counts->commit_count, counts->record_count, counts->bytes,
          counts->first_position, counts->end_position - 1);
+  if (index->table_count > 0)
+    printf("%" PRIu64 " tables of the index, %" PRIu64 " entries\n", index->table_count,
+           index->entry_count);
 }
 
 static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
@@ -158,12 +164,16 @@ static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
   struct cg_log_verify verify = {.report = report, .progress = tell_progress, .arg = &check};
   struct cg_err err;
   enum cg_code code = cg_log_verify(path, cg_fs_system(), &verify, &err);
+  struct cg_index_verify index = {.report = report, .progress = tell_progress, .arg = &check};
+  check.progress.doing = "verify index";
+  if (code == CG_OK) /* The index is compared with the log, which must be good for that. */
+    code = cg_index_verify(options.data, cg_fs_system(), &index, &err);
   cg_progress_end(&check.progress);
-  bool is_read = code == CG_OK || verify.counts.fault_count > 0;
+  bool is_read = code == CG_OK || code == CG_ECORRUPT;
   if (is_read && options.as_json)
-    print_json(path, &verify.counts, check.faults);
+    print_json(path, &verify.counts, &index, check.faults);
   else if (is_read)
-    print_summary(path, &verify.counts);
+    print_summary(path, &verify.counts, &index);
   cg_buf_unref(check.faults);
   return code == CG_OK ? CG_CLI_FINE : cg_cli_log_fail(&err);
 }

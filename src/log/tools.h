@@ -46,6 +46,13 @@ struct cg_log_verify {
 enum cg_code cg_log_verify(const char *path, const struct cg_fs *fs, struct cg_log_verify *verify,
                            struct cg_err *err);
 
+struct cg_log_seal;
+
+/* Reads the headers of a closed log: *seals gets its sealed segments in order (free with cg_free;
+ * NULL when there are none). CG_ECORRUPT, CG_ENOTFOUND, CG_EIO. */
+enum cg_code cg_log_read_seals(const char *path, const struct cg_fs *fs, uint8_t log_id[16],
+                               struct cg_log_seal **seals, uint32_t *count, struct cg_err *err);
+
 /* A walk over all commits in order. Zero fields are fine. */
 struct cg_log_walk {
   uint64_t until_position; /* Only commits that lie wholly below it, of a log that may be open:

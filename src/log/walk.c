@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "log/blocks.h"
 #include "log/io.h"
 #include "log/listing.h"
@@ -275,5 +276,39 @@ enum cg_code cg_log_walk(const char *path, const struct cg_fs *fs, struct cg_log
     cg_listing_deinit(&listing);
   }
   cg_lock_drop(fs, lock);
+  return code;
+}
+
+enum cg_code cg_log_read_seals(const char *path, const struct cg_fs *fs, uint8_t log_id[16],
+                               struct cg_log_seal **seals, uint32_t *count, struct cg_err *err) {
+  struct cg_listing listing;
+  struct cg_segment *last = NULL;
+  fs = fs ? fs : cg_fs_system();
+  *seals = NULL;
+  *count = 0;
+  memset(log_id, 0, 16);
+  enum cg_code code = cg_listing_read(&listing, fs, path, err);
+  if (code != CG_OK)
+    return code;
+  if (listing.segments.count > 1)
+    *seals = cg_alloc((listing.segments.count - 1) * sizeof(**seals));
+  for (size_t index = 0; code == CG_OK && index < listing.segments.count; index++) {
+    struct cg_segment *segment;
+    code = cg_segment_open_to_read(&segment, fs, path, listing.segments.items[index], err);
+    if (code != CG_OK)
+      break;
+    memcpy(log_id, segment->header.log_id, sizeof(segment->header.log_id));
+    if (last)
+      (*seals)[(*count)++] = cg_segment_seal(last, segment);
+    cg_segment_free(last);
+    last = segment;
+  }
+  cg_segment_free(last);
+  cg_listing_deinit(&listing);
+  if (code == CG_OK)
+    return CG_OK;
+  cg_free(*seals);
+  *seals = NULL;
+  *count = 0;
   return code;
 }
