@@ -25,8 +25,8 @@
 #include "base/id.h"
 #include "log/log.h"
 #include "store/index_verify.h" /* Checking the index: behind the same door. */
-#include "store/keys.h"  /* Keys of persons: behind the same door. */
-#include "store/model.h" /* Read models: behind the same door. */
+#include "store/keys.h"         /* Keys of persons: behind the same door. */
+#include "store/model.h"        /* Read models: behind the same door. */
 #include "store/scavenge.h"
 
 struct cg_store;
