@@ -184,6 +184,7 @@ function M.seal(app, stream, spec, data)
   if #places == 0 then return plain, plain end
   local subject, err = subject_of(spec, plain)
   if not subject then return nil, err end
+  if not app.personal then return nil, errors.new("closed", "the app was stopped") end
   local sealed, key, change = app.personal:seal(subject,
     app.settings.forgotten_subjects == "allow", bound_to(stream, spec.type, places),
     assert(json.encode(values)))
@@ -225,6 +226,7 @@ end
 function M.unseal(app, event)
   local envelope = envelope_of(event)
   event.data[ENVELOPE], event.personal = nil, envelope.key
+  if app.is_closed then error(errors.new("closed", "the app was stopped"), 0) end
   if not app.personal then
     raise_corrupt(event, ("its key is missing: there is no file %s/keys; bring back its backup")
       :format(app.data or "."))
