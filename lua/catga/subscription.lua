@@ -375,6 +375,7 @@ function Subscription:stop()
   owner.unnamed_count = owner.unnamed_count - 1
   runner.is_ended = true
   runner:halt()
+  runner:close_cursor()
   if runner.status ~= "failed" then runner.status = "stopped" end
 end
 

@@ -5,7 +5,7 @@ local catga = require "catga"
 local random = require "catga.process.random"
 local journal = require "catga.subscription.journal"
 
-local SEEDS = tonumber(os.getenv("CATGA_SEEDS") or "200")
+local SEEDS = math.min(tonumber(os.getenv("CATGA_SEEDS") or 200), 5000)
 local ONLY = tonumber(os.getenv("CATGA_SEED") or "")
 local STREAMS = 4
 

@@ -62,6 +62,22 @@ describe("a cursor", function()
       all({ category = "Order", types = { "OrderCreated" }, stream = "Order-2" }, 2))
   end)
 
+  it("keeps its place when it has rested after many events", function()
+    local cursor = app.app.store:cursor(6)
+    local list = {}
+    for i = 1, 1500 do list[i] = { type = "Many", data = { n = i } } end
+    for round = 1, 3 do
+      app:call(function() assert(catga.events.append("Many", list)) end)
+      for part = 1, 2 do
+        local events = cursor:next(1000)
+        assert.equal(part == 1 and 1000 or 500, #events)
+        assert.equal(6 + (round - 1) * 1500 + (part - 1) * 1000 + 1, events[1].position)
+      end
+      assert.equal(0, #cursor:next(1000))
+      assert.equal(6 + round * 1500, cursor:position())
+    end
+  end)
+
   it("keeps its place beside others", function()
     local store = app.app.store
     local one, other = store:cursor(0), store:cursor(3, { type_prefix = "Order" })

@@ -17,6 +17,7 @@
 #define BATCH_COUNT_MAX 100000     /* Events of one call. */
 #define BATCH_BYTES_MAX (8u << 20) /* Their data; a batch ends with the event that reaches it. */
 #define SEEN_COUNT_MAX 100000      /* Records that one call looks at. */
+#define REST_COUNT 1000            /* After so many a reader that waits frees its window. */
 #define FILTER_TYPES_MAX 10000     /* Types of one filter. */
 #define FILTER_BYTES_MAX ((size_t)1024) /* Of a type, a prefix, a category, a stream's name. */
 
@@ -41,7 +42,8 @@ struct filter {
 struct cg_bind_cursor {
   struct cg_bind_store *store; /* NULL once the store is closed, or the cursor. */
   struct cg_bind_cursor *next; /* In the store's list. */
-  struct cg_log_cursor *log;   /* Freed with the store; NULL when it is of one stream. */
+  struct cg_log_cursor *log;   /* NULL before it is needed, and when it is of one stream. */
+  uint64_t log_count;          /* Records read by it. */
   uint64_t version;            /* Of one stream: the next to look at, once has_version. */
   bool has_version;            /* The version was found. */
   uint64_t after;              /* Looked at up to here. */
@@ -195,8 +197,6 @@ static int bind_store_cursor(lua_State *L) {
   luaL_getmetatable(L, CURSOR_TYPE);
   lua_setmetatable(L, -2);
   read_filter(L, &cursor->filter);
-  if (cursor->filter.stream.bytes == NULL)
-    cursor->log = cg_log_cursor_new(cg_store_log(store->store), cursor->after);
   cursor->store = store;
   cursor->next = store->cursors;
   store->cursors = cursor;
@@ -241,15 +241,22 @@ static enum cg_code take(lua_State *L, struct cg_bind_cursor *cursor, struct bat
 
 static enum cg_code read_log(lua_State *L, struct cg_bind_cursor *cursor, struct batch *batch,
                              struct cg_err *err) {
-  while (!is_full(batch)) {
+  enum cg_code code = CG_OK;
+  if (cursor->log == NULL)
+    cursor->log = cg_log_cursor_new(cg_store_log(cursor->store->store), cursor->after);
+  while (code == CG_OK && !is_full(batch)) {
     struct cg_record record;
-    enum cg_code code = cg_log_cursor_next(cursor->log, batch->until, &record, err);
+    code = cg_log_cursor_next(cursor->log, batch->until, &record, err);
     if (code == CG_OK)
       code = take(L, cursor, batch, &record, err);
-    if (code != CG_OK)
-      return code;
   }
-  return CG_OK;
+  cursor->log_count += (uint64_t)batch->seen;
+  if (code == CG_END && cursor->log_count >= REST_COUNT) {
+    cg_log_cursor_free(cursor->log);
+    cursor->log = NULL;
+    cursor->log_count = 0;
+  }
+  return code;
 }
 
 /* Reads the record of the stream at the version or the nearest one behind it. CG_END: none. */
@@ -321,8 +328,8 @@ static int bind_cursor_next(lua_State *L) {
   lua_settop(L, 2);
   lua_newtable(L);
   struct cg_err err;
-  enum cg_code code = cursor->log != NULL ? read_log(L, cursor, &batch, &err)
-                                          : read_stream(L, cursor, &batch, &err);
+  enum cg_code code = cursor->filter.stream.bytes == NULL ? read_log(L, cursor, &batch, &err)
+                                                          : read_stream(L, cursor, &batch, &err);
   if (code != CG_OK && code != CG_END)
     return cg_bind_fail(L, &err);
   lua_pushnumber(L, (lua_Number)cursor->after);

@@ -1,13 +1,14 @@
 --- Following events in a loop: an iterator over what is durable, from a position on, that waits for
 --- more. It has a cursor of its own, so the past and what is new come the same way.
 local tasks = require "catga.task"
+local native_task = require "catga.native.task"
 local present = require "catga.event"
 local registries = require "catga.registry"
 local options = require "catga.subscription.options"
 
 local M = {}
 
-local BATCH_MAX = 100 -- Events read at once.
+local BATCH_MAX = 1000 -- Events read at once.
 
 local FOLLOWED = { after = true, stream = true, category = true, types = true, type_prefix = true }
 
@@ -30,8 +31,19 @@ function M.follow(app, given)
   local store = app.store
   local place = definition.after
   if place == "start" then place = 0 elseif place == "end" then place = store:positions() - 1 end
-  local cursor, is_wanted = options.cursor(app, definition, place)
-  local events, index = {}, 0
+  local events, index, is_wanted = {}, 0, nil
+  -- A loop may be left at any event: so no cursor is kept between two batches.
+  local function read()
+    local cursor
+    cursor, is_wanted = options.cursor(app, definition, place)
+    local list, position = cursor:next(BATCH_MAX)
+    cursor:close()
+    if not list then error(position, 0) end
+    events, index = list, 0
+    local has_moved = position > place
+    place = position
+    return has_moved
+  end
   return function()
     while true do
       index = index + 1
@@ -41,15 +53,10 @@ function M.follow(app, given)
         if event and (not is_wanted or is_wanted(event)) then return event end
       elseif app.is_closed then
         return nil
-      else
-        local list, position = cursor:next(BATCH_MAX)
-        if not list then error(position, 0) end
-        events, index = list, 0
-        if #list == 0 and position == place
-          and tasks.wait(store.wait_growth, store, position) == false then
-          return nil
-        end
-        place = position
+      elseif not read() then
+        if tasks.wait(store.wait_growth, store, place) == false then return nil end
+      elseif not events[1] then
+        native_task.yield() -- There may be much that nobody asked for.
       end
     end
   end

@@ -242,6 +242,11 @@ function Runner:finish()
   self.idle = nil
   if self.name and self.has_started then self:save() end
   self.status = self.status == "failed" and "failed" or "stopped"
+  self:close_cursor()
+end
+
+--- Lets go of what the cursor has of the store.
+function Runner:close_cursor()
   if self.cursor then self.cursor:close() end
   self.cursor = nil
 end
