@@ -1,5 +1,5 @@
-/* log_blocks_test.c - compressed segments: read by place and in order through few cached blocks, and
- * what damage of a block, the table or the file's size does. */
+/* log_blocks_test.c - compressed segments: read by place and in order through few cached blocks,
+ * and what damage of a block, the table or the length of the file does. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "log/blocks.h"
 #include "log/tools.h"
 #include "support/rewrite_world.h"
@@ -176,6 +177,91 @@ static void test_the_level_is_checked_and_matters(void **state) {
   rewrite_world_end(&world);
 }
 
+static void test_a_block_of_the_file_before_is_not_taken_for_one_of_the_new_file(void **state) {
+  (void)state;
+  struct rewrite_world world;
+  rewrite_world_begin(&world, 6, 1, KEEP_ALL, true);
+  static const enum keeping order[] = {KEEP_ALL, KEEP_HALF};
+  for (size_t index = 0; index < 2; index++) {
+    world.keeping = order[index];
+    rewrite_world_replace(&world, 0);
+    struct cg_log_seal seal = rewrite_world_seal(&world, 0);
+    rewrite_world_expect_places(&world, &seal); /* All its blocks are cached then. */
+  }
+  rewrite_world_end(&world);
+}
+
+/* --- blocks alone --- */
+
+#define SMALL_BYTES (2 * CG_BLOCK_BYTES + 1000) /* Of three blocks. */
+
+/* Reads all of a file; what comes must be `bytes`. False: it was refused. */
+static bool read_file(const struct cg_fs *fs, const struct cg_segment_header *header,
+                      const uint8_t *bytes) {
+  static uint8_t back[SMALL_BYTES];
+  struct cg_block_table *table;
+  int handle = fs->open(fs->arg, "/file", CG_FS_READ);
+  int64_t file_bytes = fs->size(fs->arg, handle);
+  bool is_read =
+      cg_block_table_load(&table, fs, handle, header, (uint64_t)file_bytes, NULL) == CG_OK;
+  if (is_read) {
+    struct cg_block_cache *cache = cg_block_cache_new(1);
+    struct cg_block_source source = {fs, handle, header, table};
+    size_t count = 0, done = 0;
+    while (is_read && done < SMALL_BYTES) {
+      is_read = cg_blocks_read(cache, &source, back, 50000, CG_SEGMENT_HEADER_BYTES + done, &count,
+                               NULL) == CG_OK;
+      if (is_read)
+        assert_memory_equal(back, bytes + done, count);
+      assert_true(!is_read || count > 0);
+      done += count;
+    }
+    assert_int_equal(!is_read || done == SMALL_BYTES, true);
+    cg_block_cache_free(cache);
+    cg_free(table);
+  }
+  fs->close(fs->arg, handle);
+  return is_read;
+}
+
+static void test_every_flipped_bit_of_blocks_and_table_is_noticed_by_themselves(void **state) {
+  (void)state;
+  static uint8_t bytes[SMALL_BYTES];
+  for (size_t at = 0; at < sizeof(bytes); at++)
+    bytes[at] = (uint8_t)(at / 256 + (at % 3000 == 0 ? at : 0));
+  struct sim_fs *sim = sim_fs_new(1);
+  struct cg_block_packer packer;
+  struct cg_buf *file = cg_buf_take(NULL, SMALL_BYTES);
+  uint8_t zeros[CG_SEGMENT_HEADER_BYTES] = {0};
+  cg_block_packer_init(&packer, 0, 77);
+  cg_buf_append(file, zeros, sizeof(zeros));
+  for (size_t at = 0; at < SMALL_BYTES; at += CG_BLOCK_BYTES) {
+    size_t size = SMALL_BYTES - at < CG_BLOCK_BYTES ? SMALL_BYTES - at : CG_BLOCK_BYTES;
+    assert_int_equal(cg_block_packer_add(&packer, bytes + at, size, NULL), CG_OK);
+    cg_buf_append(file, packer.packed->data, packer.packed->size);
+  }
+  struct cg_segment_header header = {
+      .nonce = 77, .segment_bytes = 1 << 20, .table_offset = packer.offset};
+  cg_block_packer_table(&packer);
+  cg_buf_append(file, packer.table->data, packer.table->size);
+  sim_fs_put(sim, "/file", file->data, file->size);
+  const struct cg_fs *fs = sim_fs_calls(sim);
+  assert_true(read_file(fs, &header, bytes));
+  size_t size;
+  uint8_t *stored = sim_fs_bytes(sim, "/file", &size);
+  for (size_t bit = CG_SEGMENT_HEADER_BYTES * 8; bit < size * 8; bit++) {
+    stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    if (read_file(fs, &header, bytes))
+      fail_msg("bit %zu was not noticed", bit);
+    stored[bit / 8] ^= (uint8_t)(1 << bit % 8);
+  }
+  header.nonce++; /* Of another file. */
+  assert_false(read_file(fs, &header, bytes));
+  cg_buf_unref(file);
+  cg_block_packer_deinit(&packer);
+  sim_fs_free(sim);
+}
+
 /* Bytes that do not become smaller. */
 static void test_what_cannot_be_compressed_is_stored_all_the_same(void **state) {
   (void)state;
@@ -210,6 +296,8 @@ int main(void) {
       cmocka_unit_test(test_a_damaged_block_takes_only_its_own_records_along),
       cmocka_unit_test(test_a_file_of_another_length_is_refused),
       cmocka_unit_test(test_the_level_is_checked_and_matters),
+      cmocka_unit_test(test_a_block_of_the_file_before_is_not_taken_for_one_of_the_new_file),
+      cmocka_unit_test(test_every_flipped_bit_of_blocks_and_table_is_noticed_by_themselves),
       cmocka_unit_test(test_what_cannot_be_compressed_is_stored_all_the_same),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

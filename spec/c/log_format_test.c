@@ -1,9 +1,9 @@
 /* log_format_test.c - segments as they were written once must be readable for ever, and what is
  * written today must be the same bytes.
  *
- * A golden segment is kept as the first 96 bytes of its header and what stands behind the header, in
- * hexadecimal digits. It holds the positions 1 to 4; a rewritten one has lost 2 and 3. Never change
- * the digits: a new format is a new golden segment. */
+ * A golden segment is kept as the first 96 bytes of its header and what stands behind the header,
+ * in hexadecimal digits. It holds the positions 1 to 4; a rewritten one has lost 2 and 3. Never
+ * change the digits: a new format is a new golden segment. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>

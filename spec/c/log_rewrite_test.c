@@ -1,5 +1,6 @@
 /* log_rewrite_test.c - sealed segments written anew: what is kept stays as it was, what is dropped
  * is invisible, and only what fits is put in place. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -154,6 +155,42 @@ static void test_a_cursor_stops_inside_of_a_hole(void **state) {
   rewrite_world_end(&world);
 }
 
+static void test_waypoints_of_the_file_before_are_forgotten(void **state) {
+  (void)state;
+  struct rewrite_world world;
+  rewrite_world_begin(&world, 45, 2, KEEP_FEW, false);
+  struct cg_log_seal seal = rewrite_world_seal(&world, 0);
+  const struct log_model_commit *commit = log_model_find(&world.model, seal.end_position / 2);
+  struct cg_log_waypoint waypoint = {.position = commit->first_position,
+                                     .offset =
+                                         (commit->place & UINT32_MAX) * 8 - CG_COMMIT_HEADER_BYTES};
+  cg_log_waypoints(world.log, 0, &waypoint, 1);
+  rewrite_world_expect_kept(&world);
+  rewrite_world_replace(&world, 0);
+  rewrite_world_expect_kept(&world);
+  rewrite_world_end(&world);
+}
+
+/* Renames and says that it could not. */
+static int lying_rename(void *arg, const char *from, const char *to) {
+  sim_fs_calls(arg)->rename(arg, from, to);
+  return -EIO;
+}
+
+static void test_a_failed_rename_that_happened_counts_as_done(void **state) {
+  (void)state;
+  struct rewrite_world world;
+  rewrite_world_begin(&world, 47, 2, KEEP_HALF, false);
+  rewrite_world_leave(&world);
+  struct cg_fs calls = *sim_fs_calls(world.sim);
+  calls.rename = lying_rename;
+  world.options.fs = &calls;
+  assert_int_equal(rewrite_world_open(&world, NULL), CG_OK);
+  rewrite_world_replace(&world, 0);
+  rewrite_world_expect_kept(&world);
+  rewrite_world_end(&world);
+}
+
 /* --- what is refused --- */
 
 static void test_only_what_fits_is_put_in_place(void **state) {
@@ -262,6 +299,8 @@ int main(void) {
       cmocka_unit_test(test_a_segment_can_be_rewritten_again),
       cmocka_unit_test(test_cursors_in_a_replaced_segment_find_their_place),
       cmocka_unit_test(test_a_cursor_stops_inside_of_a_hole),
+      cmocka_unit_test(test_waypoints_of_the_file_before_are_forgotten),
+      cmocka_unit_test(test_a_failed_rename_that_happened_counts_as_done),
       cmocka_unit_test(test_only_what_fits_is_put_in_place),
       cmocka_unit_test(test_a_damaged_segment_is_not_rewritten),
       cmocka_unit_test(test_a_rewritten_segment_must_join_the_next_one),

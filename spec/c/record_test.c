@@ -247,6 +247,54 @@ static void test_the_check_of_a_commit_is_the_crc_of_its_crcs(void **state) {
   cg_buf_unref(buf);
 }
 
+/* Makes a commit of one record and one hole in `buf`; returns its check's code. */
+static enum cg_code check_holes(struct cg_buf *buf, const struct cg_record *hole,
+                                uint32_t gap_count) {
+  struct cg_record kept = {.data = (const uint8_t *)"abc", .data_size = 3};
+  buf->size = 0;
+  cg_buf_room(buf, CG_COMMIT_HEADER_BYTES);
+  buf->size = CG_COMMIT_HEADER_BYTES;
+  cg_record_append(buf, &kept);
+  cg_record_append(buf, hole);
+  cg_buf_room(buf, CG_COMMIT_END_BYTES);
+  buf->size += CG_COMMIT_END_BYTES;
+  struct cg_commit_header header = {
+      .size = (uint32_t)buf->size, .record_count = 2, .gap_count = gap_count, .first_position = 10};
+  cg_commit_finish(buf->data, &header, 3);
+  uint32_t check;
+  enum cg_code code = cg_commit_check(buf->data, buf->size, 3, &header, &check, NULL);
+  if (code == CG_OK) {
+    assert_int_equal(header.hole_count, 1);
+    assert_int_equal(cg_commit_end_position(&header), 10 + 1 + hole->version);
+  }
+  return code;
+}
+
+static void test_holes_must_fit_the_header_of_their_commit(void **state) {
+  (void)state;
+  struct cg_buf *buf = cg_buf_take(NULL, 256);
+  struct cg_record hole = {.version = 7, .flags = CG_RECORD_HOLE};
+  assert_int_equal(check_holes(buf, &hole, 6), CG_OK);
+  assert_int_equal(check_holes(buf, &hole, 5), CG_ECORRUPT);
+  assert_int_equal(check_holes(buf, &hole, 0), CG_ECORRUPT);
+  const uint8_t *bytes = buf->data + buf->size - CG_COMMIT_END_BYTES - CG_RECORD_HEADER_BYTES;
+  assert_int_equal(cg_record_fit(bytes, CG_RECORD_HEADER_BYTES), 0); /* Nobody may append one. */
+  hole.version = 1;
+  assert_int_equal(check_holes(buf, &hole, 0), CG_OK);
+  hole.version = 0;
+  assert_int_equal(check_holes(buf, &hole, UINT32_MAX), CG_ECORRUPT);
+  hole.version = (uint64_t)UINT32_MAX + 1;
+  assert_int_equal(check_holes(buf, &hole, UINT32_MAX), CG_ECORRUPT);
+  hole.version = 7;
+  hole.flags |= CG_RECORD_JOURNAL;
+  assert_int_equal(check_holes(buf, &hole, 6), CG_ECORRUPT);
+  hole.flags = CG_RECORD_HOLE;
+  hole.stream = "a";
+  hole.stream_size = 1;
+  assert_int_equal(check_holes(buf, &hole, 6), CG_ECORRUPT);
+  cg_buf_unref(buf);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_record_comes_back_as_it_went_in),
@@ -257,6 +305,7 @@ int main(void) {
       cmocka_unit_test(test_a_segment_header_comes_back_and_every_bit_counts),
       cmocka_unit_test(test_a_commit_comes_back_and_every_bit_counts),
       cmocka_unit_test(test_the_check_of_a_commit_is_the_crc_of_its_crcs),
+      cmocka_unit_test(test_holes_must_fit_the_header_of_their_commit),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

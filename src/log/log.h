@@ -238,9 +238,9 @@ enum cg_code cg_log_scan(const char *path, const struct cg_fs *fs, const struct 
 /* Rewriting a sealed segment, in two parts. cg_log_rewrite, on any thread, also while the log is
  * open, writes a new file beside the old one, without the records that `keep` (NULL: all are kept)
  * answers false for, and with `compress` in zstd blocks. Records keep their positions, and without
- * `keep` their places; the segment keeps its range of positions and the chain it ended with. *seal gets the seal of the new file,
- * which cg_log_scan can read already when `seal->nonce` is the new one. Only one rewriting of a
- * segment at a time; nothing is left behind when it fails.
+ * `keep` their places; the segment keeps its range of positions and the chain it ended with. *seal
+ * gets the seal of the new file, which cg_log_scan can read already when `seal->nonce` is the new
+ * one. Only one rewriting of a segment at a time; nothing is left behind when it fails.
  * cg_log_replace, on the loop thread, makes it the segment's file; places in that segment are
  * other ones from then on, and given waypoints are forgotten. A crash leaves the old file or the
  * new one. A file that was never made the segment's is removed by the next open.
