@@ -65,7 +65,7 @@ trace() {
   fi
   STORE_CRASH_GATE="$thread:$work/gate" "$program" write "$work/data" 0 "$commits" \
     >"$work/acks" 2>"$work/said" &
-  read -r tid <"$work/gate"
+  read -r -t 60 tid <"$work/gate"
   strace -p "$tid" -o "$work/trace" "$@" 2>/dev/null
   wait $!
 }
@@ -100,7 +100,7 @@ strike_thread() { # thread step
 }
 
 strike_threads() {
-  local thread n threads="1 2"
+  local thread n threads="1 2 3"
   mkfifo "$work/gate"
   for thread in $threads; do
     n=$(strike_thread "$thread" "$(pick 4 1)")

@@ -70,6 +70,7 @@ static uint64_t commit(const uint32_t *streams, uint32_t count) {
       cg_store_added(state.store);
     }
     enum cg_code code = cg_store_commit(state.store, &first, &err);
+    cg_store_turn(state.store);
     if (code == CG_OK)
       return first + count - 1;
     if (code != CG_ELIMIT)

@@ -285,6 +285,23 @@ static int point_lock(void *arg, int handle) {
   return error ? error : result;
 }
 
+static int point_map(void *arg, int handle, uint64_t size, const uint8_t **bytes) {
+  (void)arg;
+  const char *kind = kind_of_handle(handle);
+  int error = pass("before", "map", kind);
+  if (error)
+    return error;
+  int result = real()->map(NULL, handle, size, bytes);
+  pass("after", "map", kind);
+  return result;
+}
+
+static void point_unmap(void *arg, const uint8_t *bytes, uint64_t size) {
+  (void)arg;
+  pass("before", "unmap", "table");
+  real()->unmap(NULL, bytes, size);
+}
+
 const struct cg_fs *points_fs(void) {
   static const struct cg_fs fs = {.open = point_open,
                                   .close = point_close,
@@ -299,7 +316,9 @@ const struct cg_fs *points_fs(void) {
                                   .mkdir = point_mkdir,
                                   .sync_dir = point_sync_dir,
                                   .list = point_list,
-                                  .lock = point_lock};
+                                  .lock = point_lock,
+                                  .map = point_map,
+                                  .unmap = point_unmap};
   return &fs;
 }
 

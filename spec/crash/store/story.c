@@ -199,7 +199,8 @@ enum cg_code story_write(struct story *story, uint64_t count, story_acknowledge_
       acknowledge(arg, story->acknowledged);
     if (code != CG_OK && (code != CG_EFULL || story->acknowledged == story->commit))
       return code;
-    if (story->acknowledged == before && story->acknowledged < last)
+    bool has_more = cg_store_turn(story->store);
+    if (story->acknowledged == before && story->acknowledged < last && !has_more)
       wait_progress(story, &seen);
   }
   return CG_OK;

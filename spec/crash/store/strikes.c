@@ -34,7 +34,7 @@ static uint64_t prepare(const char *directory, bool is_new) {
   harness_remove(directory);
   if (is_new)
     return 0;
-  points_arm("within:pwrite:segment", 12);
+  points_arm("within:pwrite:segment", 6);
   struct harness_writer writer = harness_start(directory, 0, 1000);
   points_arm(NULL, 0);
   if (!harness_was_killed(harness_finish(&writer)))
