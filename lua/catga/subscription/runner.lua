@@ -199,6 +199,7 @@ end
 
 --- Begins, or begins again, where its records say. Raises when they cannot be read. May yield.
 function Runner:start()
+  if self.is_ended then return end
   local found = recover(self)
   if self.is_ended then return end
   self.window = windows.new(found.to)
@@ -258,6 +259,7 @@ function Runner:drop()
     if native_task.drop(task) then self.working = self.working - 1 end
   end
   if self.status ~= "failed" then self.status = "stopped" end
+  if self.working == 0 and self.idle then self.idle:set() end
 end
 
 --- Runs fn after some time, as a task of the app.
