@@ -259,7 +259,6 @@ function Runner:drop()
     if native_task.drop(task) then self.working = self.working - 1 end
   end
   if self.status ~= "failed" then self.status = "stopped" end
-  if self.working == 0 and self.idle then self.idle:set() end
 end
 
 --- Runs fn after some time, as a task of the app.
