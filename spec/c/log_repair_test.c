@@ -216,7 +216,7 @@ static void test_the_log_is_cut_at_the_damage_and_all_is_put_aside(void **state)
     world.model.is_blind = true;
     assert_int_equal(cg_log_open_file(&log, "/log", &options, NULL), CG_ECORRUPT);
     world.model.is_blind = false;
-    struct cg_log_repair repair;
+    struct cg_log_repair repair = {0};
     struct cg_err err;
     assert_int_equal(repair_now(&world, &repair, &err), CG_OK);
     assert_true(repair.is_needed);
@@ -244,7 +244,7 @@ static void test_lost_positions_are_counted(void **state) {
   (void)state;
   struct world world;
   size_t kept_count;
-  struct cg_log_repair repair;
+  struct cg_log_repair repair = {0};
   make_log(&world, 5, flip_middle, &kept_count);
   assert_int_equal(cg_log_repair_plan("/log", sim_fs_calls(world.sim), &repair, NULL), CG_OK);
   assert_int_equal(repair.segment, 1);
@@ -284,7 +284,7 @@ static void test_what_cannot_be_repaired_is_left_alone(void **state) {
   for (int index = 0; index < 2; index++) {
     struct world world;
     size_t kept_count;
-    struct cg_log_repair repair;
+    struct cg_log_repair repair = {0};
     struct cg_err err;
     make_log(&world, 5, damages[index], &kept_count);
     uint64_t syncs = sim_fs_sync_count(world.sim);
@@ -301,7 +301,7 @@ static void test_a_good_log_and_a_torn_tail_need_no_repair(void **state) {
   (void)state;
   struct world world;
   size_t kept_count;
-  struct cg_log_repair repair;
+  struct cg_log_repair repair = {0};
   make_log(&world, 5, no_damage, &kept_count);
   uint64_t syncs = sim_fs_sync_count(world.sim);
   assert_int_equal(repair_now(&world, &repair, NULL), CG_OK);
@@ -325,11 +325,35 @@ static void test_a_good_log_and_a_torn_tail_need_no_repair(void **state) {
   free_world(&world);
 }
 
+/* Derived files know more than a log that looks whole. */
+static void test_a_lost_end_puts_aside_what_is_derived(void **state) {
+  (void)state;
+  struct world world;
+  size_t kept_count;
+  size_t size;
+  make_log(&world, 5, no_damage, &kept_count);
+  const uint64_t end_position = COMMITS * RECORDS + 1;
+  struct cg_log_repair repair = {.proven_position = end_position};
+  assert_int_equal(repair_now(&world, &repair, NULL), CG_OK);
+  assert_false(repair.is_needed); /* Exactly what is there. */
+  repair.proven_position = end_position + 5;
+  assert_int_equal(repair_now(&world, &repair, NULL), CG_OK);
+  assert_true(repair.is_needed);
+  assert_false(repair.is_cut);
+  assert_int_equal(repair.moved_count, 0);
+  assert_int_equal(repair.first_position, end_position);
+  assert_int_equal(repair.last_position, end_position + 4);
+  assert_null(sim_fs_bytes(world.sim, "/models.sqlite", &size));
+  assert_non_null(sim_fs_bytes(world.sim, ASIDE "/models.sqlite", &size));
+  check_log(&world, COMMITS);
+  free_world(&world);
+}
+
 static void test_a_plan_of_another_state_is_refused(void **state) {
   (void)state;
   struct world world;
   size_t kept_count;
-  struct cg_log_repair repair;
+  struct cg_log_repair repair = {0};
   make_log(&world, 5, flip_late, &kept_count);
   assert_int_equal(cg_log_repair_plan("/log", sim_fs_calls(world.sim), &repair, NULL), CG_OK);
   flip_early(&world);
@@ -342,7 +366,7 @@ static void test_a_plan_of_another_state_is_refused(void **state) {
 static bool repair_with_fault(damage_fn damage, enum sim_fault fault, uint64_t call) {
   struct world world;
   size_t kept_count;
-  struct cg_log_repair repair;
+  struct cg_log_repair repair = {0};
   struct cg_err err;
   make_log(&world, 77 + call, damage, &kept_count);
   sim_fs_fault(world.sim, fault, EIO, call, false);
@@ -390,6 +414,7 @@ int main(void) {
       cmocka_unit_test(test_lost_positions_are_counted),
       cmocka_unit_test(test_what_cannot_be_repaired_is_left_alone),
       cmocka_unit_test(test_a_good_log_and_a_torn_tail_need_no_repair),
+      cmocka_unit_test(test_a_lost_end_puts_aside_what_is_derived),
       cmocka_unit_test(test_a_plan_of_another_state_is_refused),
       cmocka_unit_test(test_it_may_be_killed_at_any_call),
       cmocka_unit_test(test_it_can_be_repeated_after_an_error_at_any_call),

@@ -194,7 +194,7 @@ static void test_a_repair_that_leaves_a_rewritten_segment_last(void **state) {
   for (int is_compressed = 0; is_compressed < 2; is_compressed++)
     for (int missing = 1; missing <= REWRITTEN; missing++) {
       struct world world;
-      struct cg_log_repair plan;
+      struct cg_log_repair plan = {0};
       char path[64];
       make_log(&world, is_compressed);
       rewrite_all(&world);
@@ -214,7 +214,7 @@ static void test_a_repair_within_a_rewritten_segment(void **state) {
   for (int is_compressed = 0; is_compressed < 2; is_compressed++)
     for (size_t part = 1; part < 20; part++) {
       struct world world;
-      struct cg_log_repair plan;
+      struct cg_log_repair plan = {0};
       char path[64];
       size_t size, end;
       make_log(&world, is_compressed);

@@ -39,6 +39,7 @@ http "a name in any script" 200 '^\{"a":1\}$' -d '{"a":1}' \
 http "an event" 200 '^true$' -d '{"n":1}' "$at/events/Noted"
 http "its stream" 200 '"type":"Noted"' "$at/streams/%24type-Noted"
 http "a stream from a version on" 200 '^\[\]$' "$at/streams/%24type-Noted?from=1"
+http "where the log stands" 200 '"durable_position":([0-9]+),.*"next_position":\1,' "$at/log"
 http "unknown command" 404 '"code":"unknown_command"' -d '{}' "$at/commands/Gret"
 http "unknown stream" 404 '"code":"not_found"' "$at/streams/none"
 http "unknown path" 404 '"code":"not_found"' "$at/none"

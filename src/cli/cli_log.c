@@ -147,6 +147,19 @@ static void print_summary(const char *path, const struct cg_log_counts *counts,
            index->entry_count);
 }
 
+/* A log that ends before what derived files know has lost its end. */
+static enum cg_code check_end(const char *data, struct cg_log_counts *counts, struct cg_err *err) {
+  uint64_t position;
+  enum cg_code code = cg_derived_proven(data, cg_fs_system(), &position, err);
+  if (code != CG_OK || position <= counts->end_position)
+    return code;
+  counts->fault_count++;
+  return cg_err_set(err, CG_ECORRUPT,
+                    "the log ends before position %" PRIu64 ", but its index or read models know "
+                    "all below %" PRIu64 ": files at its end are missing",
+                    counts->end_position, position);
+}
+
 static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
   struct cg_remote_options options;
   int exit_code = cg_remote_parse(verb, argc, argv, &options);
@@ -166,6 +179,8 @@ static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
   enum cg_code code = cg_log_verify(path, cg_fs_system(), &verify, &err);
   struct cg_index_verify index = {.report = report, .progress = tell_progress, .arg = &check};
   check.progress.doing = "verify index";
+  if (code == CG_OK)
+    code = check_end(options.data, &verify.counts, &err);
   if (code == CG_OK) /* The index is compared with the log, which must be good for that. */
     code = cg_index_verify(options.data, cg_fs_system(), &index, &err);
   cg_progress_end(&check.progress);

@@ -128,8 +128,12 @@ int cg_cli_log_repair(const struct cg_cli_verb *verb, int argc, char **argv) {
   int exit_code = parse(verb, argc, argv, &request);
   if (exit_code >= 0)
     return exit_code;
-  struct cg_log_repair repair;
+  struct cg_log_repair repair = {.proven_position = 0};
   struct cg_err err;
+  /* When the log's headers are damaged, there is something to cut anyway. */
+  if (cg_derived_proven(request.options.data, cg_fs_system(), &repair.proven_position, &err) !=
+      CG_OK)
+    repair.proven_position = 0;
   if (cg_log_repair_plan(request.path, cg_fs_system(), &repair, &err) != CG_OK)
     return cg_cli_log_fail(&err);
   if (repair.is_needed) {

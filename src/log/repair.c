@@ -37,7 +37,7 @@ static enum cg_code carry_out(struct work *work, int64_t now_ms, struct cg_err *
 enum cg_code cg_log_repair_plan(const char *path, const struct cg_fs *fs,
                                 struct cg_log_repair *repair, struct cg_err *err) {
   struct work work = {.fs = fs ? fs : cg_fs_system(), .directory = path, .repair = repair};
-  *repair = (struct cg_log_repair){0};
+  *repair = (struct cg_log_repair){.proven_position = repair->proven_position};
   int lock;
   enum cg_code code = cg_lock_take(work.fs, path, false, &lock, err);
   if (code != CG_OK)
@@ -50,7 +50,7 @@ enum cg_code cg_log_repair_plan(const char *path, const struct cg_fs *fs,
 
 enum cg_code cg_log_repair_run(const char *path, const struct cg_fs *fs, int64_t now_ms,
                                struct cg_log_repair *repair, struct cg_err *err) {
-  struct cg_log_repair now = {0};
+  struct cg_log_repair now = {.proven_position = repair->proven_position};
   struct work work = {.fs = fs ? fs : cg_fs_system(), .directory = path, .repair = &now};
   int lock;
   enum cg_code code = cg_lock_take(work.fs, path, true, &lock, err);
@@ -157,6 +157,18 @@ static bool is_moved(const struct cg_log_repair *repair, uint64_t number) {
   return number > repair->segment || (number == repair->segment && repair->offset == 0);
 }
 
+/* Notes that a log without damage has lost its end. There is nothing to cut, but what is derived
+ * must go: it knows of records that the log will give the positions of to others. */
+static void note_lost_end(struct work *work, uint64_t end_position) {
+  struct cg_log_repair *repair = work->repair;
+  repair->is_needed = true;
+  repair->segment = work->files.segments.count;
+  snprintf(repair->fault, sizeof(repair->fault),
+           "the log in %s ends before position %" PRIu64 ", but its index or read models know all "
+           "below %" PRIu64 ": files at its end are missing",
+           work->directory, end_position, repair->proven_position);
+}
+
 /* Finds out what a repair would do and lose. */
 static enum cg_code make_plan(struct work *work, struct cg_err *err) {
   struct cg_log_walk asked = {0};
@@ -167,8 +179,12 @@ static enum cg_code make_plan(struct work *work, struct cg_err *err) {
   cg_walk_init(&walk, work->fs, work->directory, &asked);
   code = find_damage(work, &walk, err);
   struct cg_log_repair *repair = work->repair;
+  if (code == CG_OK && !repair->is_needed && repair->proven_position > walk.position)
+    note_lost_end(work, walk.position);
   repair->first_position = walk.position;
   repair->last_position = walk.position - 1;
+  if (repair->is_needed && repair->proven_position > walk.position)
+    repair->last_position = repair->proven_position - 1;
   cg_walk_deinit(&walk);
   if (code != CG_OK || !repair->is_needed)
     return code;

@@ -85,6 +85,9 @@ struct cg_log_repair {
   uint64_t first_position; /* First position that is lost: the log's next one after the repair. */
   uint64_t last_position;  /* Last position known to be lost; below the first: none is known. */
   uint64_t readable_count; /* Records among the lost that are whole in the files put aside. */
+  uint64_t
+      proven_position; /* To be set before plan: all below it was durable once, as derived files
+                               prove; 0 or 1: nothing does. */
   char fault[CG_ERR_MESSAGE_BYTES];     /* What is wrong. */
   char aside[CG_LOG_REPAIR_PATH_BYTES]; /* Directory with the files put aside; after run. */
   /* To be set before run: paths of files (or directories) that are derived from the log, and so are
@@ -92,7 +95,8 @@ struct cg_log_repair {
   const char *derived[CG_LOG_REPAIR_DERIVED_MAX + 1];
 };
 
-/* Reads the closed log in `path` and says what a repair would do; changes nothing.
+/* Reads the closed log in `path` and says what a repair would do; changes nothing. What is not to be
+ * set before is overwritten.
  * CG_ECORRUPT: it cannot be repaired, with the reason; CG_EBUSY, CG_ENOTFOUND, CG_EIO. */
 enum cg_code cg_log_repair_plan(const char *path, const struct cg_fs *fs,
                                 struct cg_log_repair *repair, struct cg_err *err);

@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/id.h"
 #include "log/log.h"
+#include "store/derived.h"      /* What derived files prove: behind the same door. */
 #include "store/index_verify.h" /* Checking the index: behind the same door. */
 #include "store/keys.h"         /* Keys of persons: behind the same door. */
 #include "store/model.h"        /* Read models: behind the same door. */

@@ -1,0 +1,80 @@
+/* derived.c - what the files derived from a log prove about it.
+ *
+ * A table of the index is written of sealed segments only, and a read model's checkpoint moves over
+ * durable events only; both may be older than the log, never newer.
+ * Owns: nothing after return. Thread: any. */
+#include "store/derived.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "store/table.h"
+
+#define PATH_BYTES 4096
+
+/* A look at the tables. */
+struct look {
+  const struct cg_fs *fs;     /* Their files. */
+  char directory[PATH_BYTES]; /* Where they lie. */
+  uint8_t log_id[16];         /* Of the log. */
+  uint64_t position;          /* Behind the last record that one covers. */
+};
+
+/* Looks at one name; called by the directory walk. */
+static int on_name(void *arg, const char *name) {
+  struct look *look = arg;
+  char path[PATH_BYTES + CG_TABLE_NAME_BYTES];
+  struct cg_table *table;
+  if (strncmp(name, "table-", 6) != 0 || strlen(name) >= CG_TABLE_NAME_BYTES)
+    return 0;
+  snprintf(path, sizeof(path), "%s/%s", look->directory, name);
+  if (cg_table_open(&table, look->fs, path, NULL) != CG_OK)
+    return 0;
+  bool is_ours = memcmp(table->header.log_id, look->log_id, sizeof(look->log_id)) == 0;
+  if (is_ours && table->header.end_position > look->position)
+    look->position = table->header.end_position;
+  cg_table_free(table);
+  return 0;
+}
+
+/* One above the highest checkpoint of the read models; 1 when there is none. */
+static uint64_t read_checkpoints(const char *data) {
+  char path[PATH_BYTES];
+  uint64_t position = 1;
+  sqlite3 *database = NULL;
+  sqlite3_stmt *statement = NULL;
+  snprintf(path, sizeof(path), "%s/models.sqlite", data);
+  if (access(path, F_OK) != 0)
+    return position;
+  if (sqlite3_open_v2(path, &database, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+      sqlite3_prepare_v2(database, "SELECT max(position) FROM catga_checkpoints", -1, &statement,
+                         NULL) == SQLITE_OK &&
+      sqlite3_step(statement) == SQLITE_ROW && sqlite3_column_int64(statement, 0) > 0)
+    position = (uint64_t)sqlite3_column_int64(statement, 0) + 1;
+  sqlite3_finalize(statement);
+  sqlite3_close(database);
+  return position;
+}
+
+enum cg_code cg_derived_proven(const char *data, const struct cg_fs *fs, uint64_t *position,
+                               struct cg_err *err) {
+  struct look look = {.fs = fs ? fs : cg_fs_system(), .position = 1};
+  char log_path[PATH_BYTES];
+  struct cg_log_seal *seals;
+  uint32_t count;
+  if (snprintf(look.directory, PATH_BYTES, "%s/index", data) >= PATH_BYTES ||
+      snprintf(log_path, PATH_BYTES, "%s/log", data) >= PATH_BYTES)
+    return cg_err_set(err, CG_EINVAL, "the path of the data directory is too long");
+  enum cg_code code = cg_log_read_seals(log_path, look.fs, look.log_id, &seals, &count, err);
+  if (code != CG_OK)
+    return code;
+  cg_free(seals);
+  look.fs->list(look.fs->arg, look.directory, on_name, &look); /* Missing: it tells nothing. */
+  *position = read_checkpoints(data);
+  if (look.position > *position)
+    *position = look.position;
+  return CG_OK;
+}
