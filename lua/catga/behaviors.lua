@@ -30,19 +30,22 @@ local function logging(app, entry, inner)
 end
 
 -- The outcome that the stream of a key holds, or that the open unit has staged for it; the first
--- result tells whether there is one. May yield.
+-- result tells whether there is one, else the second what to expect of the stream: an outcome may
+-- have been scavenged. May yield.
 local function find_outcome(app, name)
   local stream = app.store:stream(name)
-  if not stream then return false end
+  if not stream then return false, "none" end
   local unit = state[1].unit
   if unit then unit:refresh() end
   for i = 1, unit and unit.n or 0 do
     local op = unit.ops[i]
     if op.stream == stream then return true, app.json.decode(op.data).value end
   end
-  if app.store:count(stream) == 0 then return false end
-  local events, err = app.store:read(stream, 0, 1)
+  local count = app.store:count(stream)
+  if count == 0 then return false, "none" end
+  local events, err = app.store:read(stream, count - 1, 1, true)
   if not events then return true, nil, err end
+  if not events[1] then return false, count - 1 end
   local ok, fault = app.store:wait(events[1].position) -- It may not be durable yet.
   if not ok then return true, nil, fault end
   return true, events[1].data.value
@@ -58,13 +61,14 @@ local function idempotency(app, entry, inner)
     local name = prefix .. ctx.key
     local is_known, outcome, fault = find_outcome(app, name)
     if is_known then return outcome, fault end
+    local expect = outcome
     local unit = unit_of(state[1])
     local n, after = unit:mark()
     local value, err = inner(data, ctx)
     if value == nil and err ~= nil then return nil, err end
     local version
     version, fault = unit:append(name, { { type = "CommandHandled", data = { value = value } } },
-      "none", INTERNAL)
+      expect, INTERNAL)
     if version then return value end
     if fault.code ~= "conflict" then return nil, fault end
     unit:take_back(n, after) -- Another one with this key was faster.

@@ -8,6 +8,8 @@ local metadata = require "catga.events.metadata"
 local check_fields = require "catga.events.fields".check
 local read_stream = require "catga.events.read".stream
 local streams = require "catga.events.streams"
+local scavenges = require "catga.events.scavenge"
+local duration = require "catga.duration"
 local read_positions = require "catga.events.positions".read
 
 local M = {}
@@ -300,6 +302,26 @@ function M.delete(stream, opts)
     local version, err = streams.delete(unit, stream, opts.expect or "any", opts.hard)
     return version and { version = version }, err
   end)
+end
+
+--- Takes out of the sealed files of the log what metadata hides, what was deleted, and what the
+--- settings process_retain and outcome_retain let go. The last event of a stream stays, unless it
+--- was deleted for good. Files of which less than scavenge_min percent would go are left alone.
+--- Positions and versions stay. May yield, for long.
+---@return { segments: integer, rewritten: integer, removed_events: integer,
+---  removed_bytes: integer, left_events: integer }? summary  left_events: not worth a rewrite yet
+---@return catga.Error? err  "busy": it is under way
+function M.scavenge() return scavenges.run(state[1].app) end
+
+--- Compresses sealed files of the log (zstd). May yield, for long.
+---@param opts { older: string? }?  a duration: only those that were sealed longer ago
+---@return { segments: integer, compressed: integer, bytes_before: integer,
+---  bytes_after: integer }? summary
+---@return catga.Error? err  "busy": it, or a scavenge, is under way
+function M.compress(opts)
+  opts = check.known("catga.events.compress", opts, { older = true })
+  return scavenges.compress(state[1].app,
+    opts.older and duration.ms(opts.older, "older") or 0)
 end
 
 --- What is known of a stream.

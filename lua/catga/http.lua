@@ -126,6 +126,8 @@ local ROUTES = {
     PUT = { streams.set_category_metadata } },
   aggregates = { GET = { aggregate "show" } },
   ["aggregate-changes"] = { GET = { aggregate "changes" } },
+  scavenge = { GET = { nil, streams.scavenging }, POST = { nil, streams.scavenge } },
+  compress = { POST = { nil, streams.compress } },
   export = { GET = { transfer.export, transfer.export } },
   import = { POST = { nil, transfer.import } },
   subscriptions = { GET = { subscriptions.show, subscriptions.list },

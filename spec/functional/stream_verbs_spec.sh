@@ -7,6 +7,7 @@ source "$(dirname "$0")/program.sh"
 new_app
 app main.lua <<<'local catga = require "catga"
 catga.command("C", function() return 1 end)'
+app catga.lua <<<'return { segment_size = "64KiB" }'
 start_app
 
 stream() {
@@ -80,6 +81,24 @@ start_app
 verb "after a restart" 1 'deleted: ' append Order-1 Again
 verb "the list says so" 0 '^Order-1 +6 +0 +hard *$' list
 
+# Scavenging, and compressing, which also works on closed files.
+verb "nothing to scavenge" 0 '^segments +0$' scavenge
+verb "an argument of scavenge" 2 'it takes no argument x' scavenge x
+check "nothing to compress" 0 '^compressed +0$' "$program" log compress
+check "a wrong age" 1 'older "x" is no duration' "$program" log compress --older x
+for n in 1 2 3 4; do
+  stream append "Large-$n" Filler "{\"text\":\"$(head -c 40000 /dev/zero | tr '\0' x)\"}" >"$tmp/out"
+done
+stream delete Large-1 --hard >"$tmp/out"
+verb "a scavenge" 0 '"removed_events":10,"rewritten":1' scavenge -o json
+verb "nothing more" 0 '^rewritten +0$' scavenge
+check "sealed files" 0 '^compressed +[1-9]' "$program" log compress
+stop_app
+check "compressed files" 0 '^compressed +[01]$' "$program" log compress --older 0s
+check "a log without fault" 0 'no fault' "$program" log verify
+start_app
+verb "they are read" 0 '"version":0\}$' read Large-2 -o json
+
 # HTTP.
 at=http://catga
 events='[{"type":"A","id":"1"},{"type":"B","id":"2"},{"type":"C","id":"3"}]'
@@ -92,6 +111,7 @@ http "gone" 410 '"code":"deleted"' "$at/streams/Order-1"
 http "metadata" 200 '^\{"version":0\}$' -X PUT -d '{"max_count":1}' "$at/metadata/T"
 http "no such method" 405 '^Allow: GET, PUT$' -d '{}' "$at/metadata/T"
 http "info" 200 '"first_version":2' "$at/stream-info/T"
+http "no scavenge under way" 200 '^null$' "$at/scavenge"
 http "a stream whose name has slashes" 201 '^\{"version":0\}$' -d '{"type":"A"}' "$at/streams/a%2Fb/c"
 http "is listed" 200 '"stream":"a/b/c"' "$at/streams?prefix=a"
 stop_app

@@ -105,6 +105,8 @@ static void release_store(lua_State *L, struct cg_bind_store *store) {
   cg_ref_drop(store->runtime, store->on_failed);
   store->on_failed = CG_NO_REF;
   cg_buf_unref(store->scratch);
+  cg_scavenge_free(store->scavenge);
+  store->scavenge = NULL;
   cg_log_cursor_free(store->cursor);
   cg_tasks_remove_hook(store->runtime, &store->hook);
   uv_close((uv_handle_t *)&store->async, on_closed);
@@ -223,6 +225,7 @@ static int bind_store_close(lua_State *L) {
   cg_log_cursor_free(store->cursor);
   store->cursor = NULL;
   cg_bind_cursors_close(store);
+  cg_bind_scavenge_stop(store);
   enum cg_code code = cg_store_close(closing, &err);
   if (code == CG_OK)
     wake_failed(store, NULL); /* All of them are durable now. */
@@ -242,6 +245,7 @@ static int bind_store_abandon(lua_State *L) {
   cg_log_cursor_free(store->cursor);
   store->cursor = NULL;
   cg_bind_cursors_close(store);
+  cg_bind_scavenge_stop(store);
   cg_store_abandon(store->store);
   wake_failed(store, &closed);
   release_store(L, store);
@@ -269,6 +273,7 @@ static int bind_store_gc(lua_State *L) {
   cg_log_cursor_free(store->cursor);
   store->cursor = NULL;
   cg_bind_cursors_close(store);
+  cg_bind_scavenge_stop(store);
   if (cg_store_close(store->store, &err) != CG_OK)
     cg_say(store->runtime->say, CG_SAY_ERROR, "closing the store: %s", err.message);
   cg_bind_growth_forget(store);
@@ -300,6 +305,7 @@ int cg_bind_store(lua_State *L) {
   luaL_register(L, NULL, cg_bind_store_cursor_methods);
   luaL_register(L, NULL, cg_bind_store_growth_methods);
   luaL_register(L, NULL, cg_bind_store_read_methods);
+  luaL_register(L, NULL, cg_bind_store_scavenge_methods);
   luaL_register(L, NULL, cg_bind_store_stream_methods);
   lua_pop(L, 2);
   lua_newtable(L);

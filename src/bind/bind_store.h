@@ -36,6 +36,8 @@ struct cg_bind_store {
   uint32_t ring_capacity;         /* A power of two. */
   struct cg_bind_cursor *cursors; /* Of readers of all events, or NULL. */
   struct cg_bind_growth *growth;  /* Readers that wait for new events, or NULL. */
+  struct cg_scavenge *scavenge;   /* Of a segment being looked at or rewritten, or NULL. */
+  bool is_rewriting;              /* The scavenge belongs to the thread that rewrites. */
   cg_ref on_failed;               /* Function to run when the log failed, or CG_NO_REF. */
   uv_async_t async;               /* Rung by the log's writer thread. */
   struct cg_fs_fault fault;       /* Faults that a test asked for. */
@@ -68,6 +70,9 @@ void cg_bind_growth_end(struct cg_bind_store *store, const struct cg_err *err);
 /* Pushes a record as an event table; on an error pushes nothing. */
 enum cg_code cg_bind_push_event(lua_State *L, const struct cg_record *record, struct cg_err *err);
 
+/* Before the log is closed: nothing of the scavenge uses it any more. */
+void cg_bind_scavenge_stop(struct cg_bind_store *store);
+
 /* Makes the type of cursors known to Lua. */
 void cg_bind_cursor_type(lua_State *L);
 /* Closes all cursors: before the log is closed. */
@@ -78,6 +83,7 @@ extern const luaL_Reg cg_bind_store_append_methods[];
 extern const luaL_Reg cg_bind_store_cursor_methods[];
 extern const luaL_Reg cg_bind_store_growth_methods[];
 extern const luaL_Reg cg_bind_store_read_methods[];
+extern const luaL_Reg cg_bind_store_scavenge_methods[];
 extern const luaL_Reg cg_bind_store_stream_methods[];
 
 #endif

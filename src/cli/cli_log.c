@@ -197,6 +197,7 @@ int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
       {"verify", "check the files of the log", verify_usage, log_verify},
       {"export", "print events as CloudEvents", cg_cli_log_export_usage, cg_cli_log_export},
+      {"compress", "compress sealed files", cg_cli_log_compress_usage, cg_cli_log_compress},
       {"import", "append CloudEvents", cg_cli_log_import_usage, cg_cli_log_import},
       {"repair", "cut a damaged log so that it opens", cg_cli_log_repair_usage, cg_cli_log_repair},
       {"stats", "say what is in the log", cg_cli_log_stats_usage, cg_cli_log_stats},

@@ -187,6 +187,8 @@ int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv) {
       {"append", "append an event", cg_cli_stream_append_usage, cg_cli_stream_append},
       {"delete", "hide a stream's events, or end it", cg_cli_stream_delete_usage,
        cg_cli_stream_delete},
+      {"scavenge", "take out what is hidden or deleted", cg_cli_stream_scavenge_usage,
+       cg_cli_stream_scavenge},
       {"metadata", "print or set retention", cg_cli_stream_metadata_usage, cg_cli_stream_metadata},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);

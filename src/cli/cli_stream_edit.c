@@ -1,4 +1,5 @@
-/* cli_stream_edit.c - `catga stream list|info|append|delete|metadata`, in a running instance.
+/* cli_stream_edit.c - `catga stream list|info|append|delete|metadata|scavenge`, in a running
+ * instance.
  *
  * Owns: nothing. Thread: the main thread. */
 #include "cli/cli_stream_edit.h"
@@ -56,6 +57,15 @@ const char cg_cli_stream_metadata_usage[] =
     "  --expect V   version of the metadata before, or none\n" COMMON
     "Example: catga stream metadata --category Order --set '{\"max_age\":\"30d\"}'\n";
 
+const char cg_cli_stream_scavenge_usage[] =
+    "Usage: catga stream scavenge [-o json] [--data D]\n"
+    "Takes out of the sealed files of the log what metadata hides, what was deleted, and what the\n"
+    "settings process_retain and outcome_retain let go. Positions and versions stay. Files of "
+    "which\n"
+    "less than scavenge_min percent would go are left alone. The instance goes on serving.\n" COMMON
+    "Exit code: 0 done, 1 failed, or one is under way, 3 nothing runs there.\n"
+    "Example: catga stream scavenge --data /var/lib/orders\n";
+
 static const struct cg_print_column LIST_COLUMNS[] = {{"STREAM", "stream", false},
                                                       {"VERSION", "version", false},
                                                       {"EVENTS", "count", false},
@@ -68,6 +78,11 @@ static const struct cg_print_column INFO_COLUMNS[] = {
     {"deleted", "deleted", false},       {"metadata", "metadata", false}};
 static const struct cg_print_column RESULT_COLUMNS[] = {{"version", "version", false},
                                                         {"repeated", "repeated", false}};
+static const struct cg_print_column SCAVENGE_COLUMNS[] = {{"segments", "segments", false},
+                                                          {"rewritten", "rewritten", false},
+                                                          {"events", "removed_events", false},
+                                                          {"bytes", "removed_bytes", false},
+                                                          {"left", "left_events", false}};
 static const struct cg_print_column METADATA_COLUMNS[] = {{"version", "version", false},
                                                           {"metadata", "metadata", false}};
 
@@ -223,6 +238,17 @@ int cg_cli_stream_delete(const struct cg_cli_verb *verb, int argc, char **argv) 
   cg_remote_query(target, "expect", given.expect);
   cg_remote_query(target, "hard", given.is_hard ? "1" : NULL);
   return call(&given, "DELETE", target, NULL, RESULT_COLUMNS, COUNT_OF(RESULT_COLUMNS));
+}
+
+int cg_cli_stream_scavenge(const struct cg_cli_verb *verb, int argc, char **argv) {
+  struct given given = {.prefix = NULL};
+  int code = parse(verb, argc, argv, "", &given);
+  if (code >= 0)
+    return code;
+  if (argc != optind)
+    return cg_cli_wrong(verb, "it takes no argument %s", argv[optind]);
+  return call(&given, "POST", cg_remote_target("/scavenge", NULL), NULL, SCAVENGE_COLUMNS,
+              COUNT_OF(SCAVENGE_COLUMNS));
 }
 
 int cg_cli_stream_metadata(const struct cg_cli_verb *verb, int argc, char **argv) {

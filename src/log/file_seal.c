@@ -40,6 +40,17 @@ uint32_t cg_file_seal_list(struct cg_log *log, const struct cg_log_seal **seals)
   return file->seal_count;
 }
 
+bool cg_file_seal_info(struct cg_log *log, uint64_t number, struct cg_log_seal_info *info) {
+  struct cg_log_file *file = cg_log_file_of(log);
+  if (number >= atomic_load_explicit(&file->writer.published_number, memory_order_acquire))
+    return false;
+  const struct cg_segment *segment = file->segments[number];
+  *info = (struct cg_log_seal_info){.sealed_ms = file->segments[number + 1]->header.created_ms,
+                                    .file_bytes = segment->file_bytes,
+                                    .is_compressed = segment->header.is_compressed};
+  return true;
+}
+
 void cg_file_seal_id(const struct cg_log *log, uint8_t log_id[16]) {
   memcpy(log_id, ((const struct cg_log_file *)log)->log_id, 16);
 }

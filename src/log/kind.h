@@ -41,9 +41,11 @@ struct cg_log_kind {
                        struct cg_record *record, struct cg_err *err);
   /* Puts the commit that holds cursor->position, which exists, under the cursor. */
   enum cg_code (*fetch)(struct cg_log *log, struct cg_log_cursor *cursor, struct cg_err *err);
-  /* The next four are NULL in a kind without segments. */
+  /* The next five are NULL in a kind without segments. */
   uint32_t (*seals)(struct cg_log *log, const struct cg_log_seal **seals); /* cg_log_seals. */
-  void (*id)(const struct cg_log *log, uint8_t log_id[16]);                /* cg_log_id. */
+  bool (*seal_info)(struct cg_log *log, uint64_t number,
+                    struct cg_log_seal_info *info);         /* cg_log_seal_info. */
+  void (*id)(const struct cg_log *log, uint8_t log_id[16]); /* cg_log_id. */
   void (*waypoints)(struct cg_log *log, uint64_t number, const struct cg_log_waypoint *waypoints,
                     uint32_t count); /* cg_log_waypoints. */
   enum cg_code (*replace)(struct cg_log *log, const struct cg_log_seal *seal,

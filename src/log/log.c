@@ -159,6 +159,10 @@ uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals) {
   return log->kind->seals ? log->kind->seals(log, seals) : 0;
 }
 
+bool cg_log_seal_info(struct cg_log *log, uint64_t number, struct cg_log_seal_info *info) {
+  return log->kind->seal_info && log->kind->seal_info(log, number, info);
+}
+
 void cg_log_id(const struct cg_log *log, uint8_t log_id[16]) {
   memset(log_id, 0, 16);
   if (log->kind->id)

@@ -213,6 +213,15 @@ bool cg_log_turn(struct cg_log *log);
  * without segments. */
 uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals);
 
+/* What else is known of a sealed segment. */
+struct cg_log_seal_info {
+  int64_t sealed_ms;   /* Unix ms when the next segment was made. */
+  uint64_t file_bytes; /* Of its file, about. */
+  bool is_compressed;  /* In zstd blocks. */
+};
+/* Tells it; false when there is no such sealed segment. */
+bool cg_log_seal_info(struct cg_log *log, uint64_t number, struct cg_log_seal_info *info);
+
 /* The id of the log (random, the same for all its life); all zero for a log that has none. */
 void cg_log_id(const struct cg_log *log, uint8_t log_id[16]);
 

@@ -254,6 +254,7 @@ static const struct cg_log_kind file_kind = {
     .read = cg_file_read_record,
     .fetch = cg_file_read_fetch,
     .seals = cg_file_seal_list,
+    .seal_info = cg_file_seal_info,
     .id = cg_file_seal_id,
     .waypoints = cg_file_seal_waypoints,
     .replace = cg_file_seal_replace,

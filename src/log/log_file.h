@@ -41,6 +41,7 @@ enum cg_code cg_file_read_record(struct cg_log *log, cg_log_place place, struct 
 enum cg_code cg_file_read_fetch(struct cg_log *log, struct cg_log_cursor *cursor,
                                 struct cg_err *err);
 uint32_t cg_file_seal_list(struct cg_log *log, const struct cg_log_seal **seals);
+bool cg_file_seal_info(struct cg_log *log, uint64_t number, struct cg_log_seal_info *info);
 void cg_file_seal_id(const struct cg_log *log, uint8_t log_id[16]);
 void cg_file_seal_waypoints(struct cg_log *log, uint64_t number,
                             const struct cg_log_waypoint *waypoints, uint32_t count);

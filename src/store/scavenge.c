@@ -48,6 +48,11 @@ struct cg_scavenge *cg_scavenge_new(struct cg_log *log, const struct cg_log_seal
   return scavenge;
 }
 
+void cg_scavenge_stop(struct cg_scavenge *scavenge) {
+  cg_log_cursor_free(scavenge->cursor);
+  scavenge->cursor = NULL;
+}
+
 void cg_scavenge_free(struct cg_scavenge *scavenge) {
   if (scavenge == NULL)
     return;

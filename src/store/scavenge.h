@@ -1,7 +1,7 @@
 /* scavenge.h - what of one sealed segment is not needed any more.
  *
- * How to use, on the loop thread: cg_scavenge_new; cg_scavenge_survey until it says that it is done:
- * then the streams that have records in the segment are known; decide what is kept of each;
+ * How to use, on the loop thread: cg_scavenge_new; cg_scavenge_survey until it says that it is
+ * done: then the streams that have records in the segment are known; decide what is kept of each;
  * cg_scavenge_weigh until it is done: then it is known how much would go; if that is worth it, give
  * cg_scavenge_keeps to cg_log_rewrite, on any thread, while nothing else uses the scavenge;
  * cg_scavenge_free. Each call looks at a bounded number of records, so that others have their turn.
@@ -25,6 +25,8 @@ struct cg_scavenge_weight {
 
 /* Begins with a segment; `seal` is copied. Free it before the log. */
 struct cg_scavenge *cg_scavenge_new(struct cg_log *log, const struct cg_log_seal *seal);
+/* Gives up a survey or weighing under way: nothing of the log is used any more. */
+void cg_scavenge_stop(struct cg_scavenge *scavenge);
 /* NULL is fine. */
 void cg_scavenge_free(struct cg_scavenge *scavenge);
 

@@ -135,9 +135,9 @@ enum cg_code cg_store_streams(struct cg_store *store, const struct cg_store_page
 bool cg_store_turn(struct cg_store *store);
 
 /* Begins to write a sealed segment anew (see cg_log_rewrite), with its part of the index, on the
- * thread that makes tables; cg_store_turn puts it in place when it is done. `rewrite` is copied; its
- * `arg` belongs to that thread until cg_store_rewritten has said that it is done, or the store is
- * closed. Errors: CG_EBUSY the thread has other work, or the segment is not in a table yet: try
+ * thread that makes tables; cg_store_turn puts it in place when it is done. `rewrite` is copied;
+ * its `arg` belongs to that thread until cg_store_rewritten has said that it is done, or the store
+ * is closed. Errors: CG_EBUSY the thread has other work, or the segment is not in a table yet: try
  * again later; CG_ENOTFOUND no such sealed segment, or a store without files; CG_EIO no thread. */
 enum cg_code cg_store_rewrite(struct cg_store *store, uint64_t number,
                               const struct cg_log_rewrite *rewrite, struct cg_err *err);

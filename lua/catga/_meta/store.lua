@@ -214,6 +214,67 @@ function Store:positions() end
 ---@return string id  32 hexadecimal digits
 function Store:log_id() end
 
+--- The sealed segments of the log, the oldest first; none without files.
+---@return { number: integer, first_position: integer, end_position: integer, sealed: number,
+---  size: integer, compressed: boolean }[] seals  sealed: Unix ms; size: bytes of the file
+function Store:seals() end
+
+--- Begins to look at a sealed segment: the next calls are about it, in this order.
+---@param number integer
+---@return true? ok
+---@return catga.Error? err  "busy": one is being rewritten; "not_found"
+function Store:scavenge_begin(number) end
+
+--- Reads on to find the streams of the segment.
+---@param max integer      records
+---@return boolean? is_done
+---@return catga.Error? err
+function Store:scavenge_survey(max) end
+
+--- Names of streams that the survey has found.
+---@param from integer  number of the first, from 1
+---@param max integer
+---@return string[] names
+function Store:scavenge_names(from, max) end
+
+--- Says what is kept of a stream; until then, all of it.
+---@param number integer        of the stream
+---@param first integer         records of lower versions go
+---@param since number          older ones go as well (Unix ms)
+---@param kept integer          this version stays all the same; -1: none
+---@param keeps_first boolean?  version 0 stays
+function Store:scavenge_decide(number, first, since, kept, keeps_first) end
+
+--- May anything go, by the decisions?
+---@return boolean
+function Store:scavenge_may_drop() end
+
+--- Reads the records again to see how much goes.
+---@param max integer      records
+---@return boolean? is_done
+---@return catga.Error? err
+function Store:scavenge_weigh(max) end
+
+--- What the weighing has found.
+---@return { records: integer, bytes: integer, dropped: integer, dropped_bytes: integer } weight
+function Store:scavenge_weight() end
+
+--- Begins to write the segment anew; ask scavenge_done until it is done.
+---@param number integer
+---@param drops boolean     without what the decisions let go
+---@param compress boolean  in zstd blocks
+---@return true? ok
+---@return catga.Error? err  "busy": ask again later
+function Store:scavenge_rewrite(number, drops, compress) end
+
+--- What came of it.
+---@return boolean? is_done
+---@return catga.Error? err
+function Store:scavenge_done() end
+
+--- Lets go of the segment.
+function Store:scavenge_end() end
+
 --- Counters.
 ---@return { commit_count: integer, sync_count: integer, write_bytes: integer,
 ---  segment_count: integer, cut_bytes: integer, written_position: integer }

@@ -1,13 +1,13 @@
 --- What of each stream a scavenge keeps.
 ---
----   streams of events     what their metadata shows in reads; the last event, so that versions
----                         go on; of a stream that was deleted for good nothing
+---   streams of events  what their metadata shows in reads; the last event, so that versions go on;
+---                      of a stream that was deleted for good nothing
 ---   $metadata-, $snapshot-  the last record
----   $subscription-        from the records on that the last checkpoint needs
----   $outcome-             outcomes not older than outcome_retain; by default all
----   Process-              of a process that ended longer than process_retain ago, the first and the
----                         last record: name, input and result; by default all
----   all others            everything
+---   $subscription-     from the records on that the last checkpoint needs
+---   $outcome-          outcomes not older than outcome_retain; by default all
+---   Process-           of a process that ended longer than process_retain ago, the first and the
+---                      last record: name, input and result; by default all
+---   all others         everything
 local errors = require "catga.error"
 local metadata = require "catga.events.metadata"
 

@@ -106,6 +106,7 @@ local function read_stored(app, stream, query, list, at, stop)
     if #page == 0 then return stop + step end
     looked, at = looked + #page, page[#page].version + step
     for _, event in ipairs(present_all(app, page)) do
+      if (stop - event.version) * step < 0 then break end -- Those wanted were scavenged.
       if is_wanted(query, event) then
         if #list == query.max then return event.version end
         list[#list + 1] = event

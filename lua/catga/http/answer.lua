@@ -12,7 +12,7 @@ local JSON = "application/json"
 local PROBLEM = "application/problem+json"
 
 local STATUS_OF = {
-  not_found = 404, validation = 422, invalid = 422, conflict = 409, exists = 409,
+  not_found = 404, validation = 422, invalid = 422, conflict = 409, exists = 409, busy = 409,
   timeout = 504, closed = 503, failed = 503, fenced = 503, disk_full = 507, no_memory = 503,
   error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
   permission = 500, apply_failed = 500, upcast_failed = 500, deleted = 410, truncated = 410,

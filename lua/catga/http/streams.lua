@@ -4,6 +4,7 @@
 ---   GET /streams/{name}[?from=&to=&until_time=&max=&backward=1&types=A,B&type_prefix=&wait=5s]
 ---     events; the header Catga-Next says the `from` that goes on
 ---   POST /streams/{name}[?expect=]      one event or a list of them
+---   GET, POST /scavenge    POST /compress[?older=7d]    how far one is; runs it: its summary
 ---   DELETE /streams/{name}[?expect=&hard=1]    GET /stream-info/{name}
 ---   GET, PUT /metadata/{name}[?expect=]        GET, PUT /category-metadata/{category}[?expect=]
 local codec = require "catga.native.json"
@@ -95,6 +96,30 @@ function M.delete(_, name, request)
     expect = answers.expect_of(request.query.expect) })
   if not result then return answers.refuse(err) end
   return answers.answer(200, result)
+end
+
+--- Tells how far a scavenge is, or that none is under way.
+function M.scavenging(app)
+  return answers.answer(200, app.scavenging or codec.null)
+end
+
+--- Scavenges.
+function M.scavenge(app)
+  local summary, err = answers.waiting(app, events.scavenge)
+  if not summary then return answers.refuse(err) end
+  return answers.answer(200, summary)
+end
+
+--- Compresses.
+function M.compress(app, _, request)
+  local older = request.query.older
+  if older then
+    local known, fault = duration.parse(older, "older")
+    if not known then return bad(fault) end
+  end
+  local summary, err = answers.waiting(app, events.compress, { older = older })
+  if not summary then return answers.refuse(err) end
+  return answers.answer(200, summary)
 end
 
 --- Tells what is known of a stream.

@@ -62,12 +62,12 @@ void index_world_fill(struct index_world *world, uint32_t seal_count);
 void index_world_sync(struct index_world *world);
 /* Turns the store until there is nothing more to do. */
 void index_world_turn(struct index_world *world);
-/* Begins to write a sealed segment anew: makes everything durable, and drops so many records of ten,
- * but never the last of a stream, nor one that opens or closes it. */
+/* Begins to write a sealed segment anew: makes everything durable, and drops so many records of
+ * ten, but never the last of a stream, nor one that opens or closes it. */
 enum cg_code index_world_rewrite(struct index_world *world, uint32_t number, uint32_t of_ten,
                                  struct cg_err *err);
-/* After turns or an open: sees whether the segment is another one now. Gives what came of it; CG_END
- * when it is not over. */
+/* After turns or an open: sees whether the segment is another one now. Gives what came of it;
+ * CG_END when it is not over. */
 enum cg_code index_world_rewritten(struct index_world *world, struct cg_err *err);
 /* How many segments are sealed. */
 uint32_t index_world_seals(struct index_world *world);
