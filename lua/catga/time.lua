@@ -27,7 +27,7 @@ local function clock_of(text)
   local fraction, behind = (zone or ""):match("^%.(%d+)(.*)$")
   if fraction then zone = behind end
   if tonumber(hour) > 23 or tonumber(minute) > 59 or tonumber(second or 0) > 59 then return nil end
-  local ms = math.floor(tonumber("0." .. (fraction or "0")) * 1000 + 0.0001)
+  local ms = tonumber(((fraction or "") .. "000"):sub(1, 3)) -- Cut, so that it stays in its second.
   return (tonumber(hour) * 60 + tonumber(minute)) * 60000 + tonumber(second or 0) * 1000 + ms,
     zone or rest
 end
@@ -63,7 +63,7 @@ function M.parse(value, what)
     return value
   end
   local ms = type(value) == "string" and parse_text(value)
-  if ms and ms >= 0 then return ms end
+  if ms and ms >= 0 and ms <= MS_MAX then return ms end
   return nil, ("%s must be a time such as \"2026-01-01T00:00:00Z\", or milliseconds since 1970, "
     .. "not %s"):format(what or "time", tostring(value))
 end

@@ -137,7 +137,7 @@ static void add(struct index_world *world, uint32_t index) {
                                  .type_size = 8,
                                  .flags = record->flags,
                                  .time_ms = world->clock.wall_ms};
-  struct cg_buf *data;
+  struct cg_buf *data = NULL;
   struct cg_err err;
   if (cg_store_new_id(world->store, &event.id, &err) != CG_OK ||
       cg_store_add(world->store, &event, &data, &err) != CG_OK)

@@ -1,0 +1,11 @@
+/* import_fuzz.c - any bytes as lines of an import. What must hold is in import_fuzz.lua.
+ *
+ * Owns: nothing between calls. Thread: one. */
+#include "support/lua_target.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
+  lua_target_run("spec/fuzz/import_fuzz.lua", bytes, size);
+  return 0;
+}
