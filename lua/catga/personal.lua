@@ -241,6 +241,9 @@ function M.unseal(app, event)
     return event
   end
   local values = json.decode(plain)
+  if type(values) ~= "table" or #values ~= #envelope.paths then
+    raise_corrupt(event, "the values that were sealed are not those of its paths")
+  end
   for i, place in ipairs(envelope.paths) do
     if not paths.put(event.data, place, values[i]) then
       raise_corrupt(event, place .. ": there is no such place in the data")

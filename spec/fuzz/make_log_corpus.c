@@ -1,9 +1,11 @@
-/* make_log_corpus.c - writes the corpora of segment_fuzz and record_fuzz from real logs.
+/* make_log_corpus.c - writes the corpora of segment_fuzz, sealed_fuzz, restore_fuzz and record_fuzz
+ * from real logs.
  *
  * Usage, after `make` and `make test-programs`, in the root of the tree:
  *   cc -std=c11 -D_GNU_SOURCE -Isrc -Ispec/c spec/fuzz/make_log_corpus.c build/libsupport.a \
  *     build/libcatga.a -pthread -o build/make_log_corpus && build/make_log_corpus spec/fuzz/corpus
- * Every file is a segment without the zeros at its end, or a record or commit out of one.
+ * Every file is a segment without the zeros at its end, a manifest of a backup, or a record or
+ * commit out of a log.
  * Owns: nothing. Thread: one. */
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +13,7 @@
 #include <string.h>
 
 #include "log/log.h"
+#include "support/log_bytes.h"
 #include "support/log_model.h"
 #include "support/sim_fs.h"
 
@@ -64,6 +67,60 @@ static void make_segment(const char *directory, enum shape shape) {
   sim_fs_free(sim);
 }
 
+static bool drop(void *arg, const struct cg_record *record) {
+  (void)arg;
+  (void)record;
+  return false;
+}
+
+/* Saves the second segment of the small log, rewritten in some ways. */
+static void make_sealed(const char *directory) {
+  static const struct {
+    const char *name;
+    struct cg_log_rewrite rewrite;
+  } ways[] = {
+      {"rewritten", {.keep = log_bytes_is_small, .nonce_seed = 3}},
+      {"dropped", {.keep = drop, .nonce_seed = 3}},
+      {"compressed", {.compress = true, .nonce_seed = 3}},
+      {"both", {.keep = log_bytes_is_small, .compress = true, .nonce_seed = 3}},
+  };
+  for (size_t way = 0; way < sizeof(ways) / sizeof(ways[0]); way++) {
+    struct sim_fs *sim = sim_fs_new(1);
+    log_bytes_make(sim);
+    struct cg_clock_virtual clock;
+    struct cg_log_options options = log_bytes_options(sim, &clock);
+    struct cg_log *log;
+    const struct cg_log_seal *seals;
+    if (cg_log_open_file(&log, "/log", &options, NULL) != CG_OK || cg_log_seals(log, &seals) < 2)
+      exit(1);
+    struct cg_log_seal seal = seals[1];
+    if (cg_log_rewrite("/log", options.fs, &seal, &ways[way].rewrite, NULL) != CG_OK ||
+        cg_log_replace(log, &seal, NULL) != CG_OK)
+      exit(1);
+    cg_log_abandon(log);
+    char path[64];
+    size_t size;
+    log_bytes_path(1, path);
+    const uint8_t *bytes = sim_fs_bytes(sim, path, &size);
+    save(directory, ways[way].name, bytes, size);
+    sim_fs_free(sim);
+  }
+}
+
+/* Saves the manifest of a backup. */
+static void make_manifest(const char *directory) {
+  struct sim_fs *sim = sim_fs_new(1);
+  log_bytes_make(sim);
+  struct cg_log_backup backup = {.now_ms = 1700000000000};
+  if (cg_log_backup("/log", "/b", sim_fs_calls(sim), &backup, NULL) != CG_OK)
+    exit(1);
+  size_t size;
+  const uint8_t *bytes = sim_fs_bytes(sim, "/b/manifest", &size);
+  save(directory, "whole", bytes, size);
+  save(directory, "cut", bytes, size / 2);
+  sim_fs_free(sim);
+}
+
 /* Saves a few records and commits. */
 static void make_records(const char *directory) {
   static const uint8_t blank[CG_COMMIT_HEADER_BYTES] = {0};
@@ -94,13 +151,18 @@ static void make_records(const char *directory) {
 
 int main(int argc, char **argv) {
   if (argc != 2) {
-    fprintf(stderr, "usage: %s DIRECTORY, with segment/ and record/ in it\n", argv[0]);
+    fprintf(stderr, "usage: %s DIRECTORY, with segment/, sealed/, restore/ and record/ in it\n",
+            argv[0]);
     return 2;
   }
   char directory[400];
   snprintf(directory, sizeof(directory), "%s/segment", argv[1]);
   for (int shape = 0; shape < SHAPES; shape++)
     make_segment(directory, (enum shape)shape);
+  snprintf(directory, sizeof(directory), "%s/sealed", argv[1]);
+  make_sealed(directory);
+  snprintf(directory, sizeof(directory), "%s/restore", argv[1]);
+  make_manifest(directory);
   snprintf(directory, sizeof(directory), "%s/record", argv[1]);
   make_records(directory);
   return 0;

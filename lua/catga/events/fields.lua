@@ -1,7 +1,6 @@
 --- What a user may write into the metadata of a stream or category.
 local errors = require "catga.error"
 local duration = require "catga.duration"
-local registry = require "catga.registry"
 
 local M = {}
 
@@ -46,6 +45,7 @@ local FIELDS = {
 ---@param fields table
 ---@return catga.Error? err
 function M.check(fields)
+  local registry = require "catga.registry" -- It needs this module itself, while it is loaded.
   for _, name in ipairs(registry.sorted_names(fields)) do
     if not FIELDS[name] then
       local near = registry.suggest(tostring(name), FIELDS)
@@ -56,6 +56,19 @@ function M.check(fields)
     local fault = FIELDS[name](fields[name])
     if fault then return errors.new("invalid", fault) end
   end
+end
+
+--- What is wrong with metadata that was stored; fields that this version does not know are passed
+--- over.
+---@param fields any
+---@return string? fault
+function M.stored_fault(fields)
+  if type(fields) ~= "table" then return "it is no object" end
+  for name, check in pairs(FIELDS) do
+    local fault = fields[name] ~= nil and check(fields[name])
+    if fault then return fault end
+  end
+  if fields.deleted ~= nil and fields.deleted ~= true then return "deleted must be true" end
 end
 
 return M

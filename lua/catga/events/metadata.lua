@@ -11,6 +11,7 @@
 --- is any metadata at all, so that a store without any pays nothing.
 local errors = require "catga.error"
 local duration = require "catga.duration"
+local stored_fault = require "catga.events.fields".stored_fault
 
 local M = {}
 
@@ -51,7 +52,7 @@ end
 ---@param unit catga.Unit?  what it has staged counts
 ---@param name string       "$metadata-..."
 ---@return table? fields    nil: there is none
----@return integer|catga.Error|nil version
+---@return integer|catga.Error|nil version  or the error: "corrupt", ...
 function M.latest(app, unit, name)
   local store = app.store
   local stream = store:stream(name)
@@ -67,6 +68,11 @@ function M.latest(app, unit, name)
   if count == 0 then return nil end
   local list, err = store:read(stream, count - 1, 1)
   if not list then return nil, err end
+  local fault = stored_fault(list[1].data)
+  if fault then
+    return nil, errors.new("corrupt", ("stream %s, version %d: the metadata is damaged: %s")
+      :format(name, count - 1, fault))
+  end
   return list[1].data, count - 1
 end
 

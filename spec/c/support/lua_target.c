@@ -29,6 +29,8 @@ struct target {
   bool is_done;               /* The input under way was tried. */
 };
 
+static struct target target; /* One for all inputs: making one costs more than the rest. */
+
 static const char RUN[] = "local try, bytes, done = ...; try(bytes); done()";
 
 static void count_line(lua_State *L, lua_Debug *debug) {
@@ -49,29 +51,38 @@ static void must(bool holds, const char *message) {
   abort();
 }
 
-static void start(struct target *target, const char *path) {
-  target->say = (struct cg_say){.fd = 2, .level = CG_SAY_ERROR};
-  struct cg_runtime_options options = {.say = &target->say, .bindings = cg_bind_open};
+/* So that a leak detector sees only what leaks. */
+static void stop(void) {
+  struct cg_runtime *runtime = target.runtime;
+  cg_ref_drop(runtime, target.run_ref);
+  cg_ref_drop(runtime, target.try_ref);
+  cg_runtime_stop(runtime);
+  cg_runtime_free(runtime);
+}
+
+static void start(const char *path) {
+  target.say = (struct cg_say){.fd = 2, .level = CG_SAY_ERROR};
+  struct cg_runtime_options options = {.say = &target.say, .bindings = cg_bind_open};
   struct cg_err err = {.message = ""};
-  must(cg_runtime_new(&target->runtime, &options, &err) == CG_OK, err.message);
-  lua_State *L = target->runtime->L;
+  must(cg_runtime_new(&target.runtime, &options, &err) == CG_OK, err.message);
+  lua_State *L = target.runtime->L;
   if (LLVMFuzzerMutate != NULL) {
     luaJIT_setmode(L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     lua_sethook(L, count_line, LUA_MASKLINE, 0);
   }
   must(luaL_loadbufferx(L, RUN, sizeof(RUN) - 1, "=run", "t") == 0, "the driver cannot be loaded");
-  target->run_ref = cg_ref_take(target->runtime, L);
+  target.run_ref = cg_ref_take(target.runtime, L);
   if (luaL_loadfile(L, path) != 0)
     must(false, lua_tostring(L, -1));
   must(cg_call(L, 0, 1, &err) == CG_OK, err.message);
   must(lua_isfunction(L, -1), "the file must return a function");
-  target->try_ref = cg_ref_take(target->runtime, L);
+  target.try_ref = cg_ref_take(target.runtime, L);
+  atexit(stop);
 }
 
 void lua_target_run(const char *path, const uint8_t *bytes, size_t size) {
-  static struct target target; /* One for all inputs: making one costs more than the rest. */
   if (target.runtime == NULL)
-    start(&target, path);
+    start(path);
   lua_State *L = target.runtime->L;
   target.is_done = false;
   cg_ref_push(L, target.run_ref);
