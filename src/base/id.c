@@ -7,12 +7,10 @@
 #include <assert.h>
 #include <inttypes.h>
 
-#define TIME_BITS 41
 #define NODE_BITS 10
 #define SEQUENCE_BITS 12
 #define NODE_SHIFT SEQUENCE_BITS
 #define TIME_SHIFT (SEQUENCE_BITS + NODE_BITS)
-#define TIME_LIMIT (INT64_C(1) << TIME_BITS) /* First time that does not fit. */
 #define ID_DIGITS_MAX 19
 #define ID_VALUE_MAX ((uint64_t)INT64_MAX)
 
@@ -48,7 +46,7 @@ enum cg_code cg_id_next_at(struct cg_id_source *source, int64_t now_ms, uint64_t
     sequence = 0;
   }
 
-  if (time_ms - CG_ID_EPOCH_MS >= TIME_LIMIT)
+  if (time_ms >= CG_ID_END_MS)
     return cg_err_set(err, CG_ELIMIT,
                       "the time %" PRId64 " ms does not fit an id; is the system clock right?",
                       time_ms);

@@ -18,7 +18,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-#define CG_ID_EPOCH_MS INT64_C(1704067200000) /* 2024-01-01T00:00:00Z. */
+#define CG_ID_EPOCH_MS INT64_C(1704067200000)              /* 2024-01-01T00:00:00Z. */
+#define CG_ID_END_MS (CG_ID_EPOCH_MS + (INT64_C(1) << 41)) /* First time that fits no id. */
 #define CG_ID_NODE_MAX 1023
 #define CG_ID_SEQUENCE_MAX 4095
 #define CG_ID_CHARS 20        /* Room for the text form: 19 digits and a zero. */

@@ -101,6 +101,10 @@ enum cg_code cg_scan_next(struct cg_scan *scan, struct cg_reader_commit *commit,
                       header->first_position, scan->position);
   if (code == CG_OK && header->chain != scan->chain)
     code = cg_err_set(err, CG_ECORRUPT, "commit is not chained to the one before it");
+  if (code == CG_OK && header->durable_position > header->first_position)
+    code = cg_err_set(err, CG_ECORRUPT,
+                      "commit at position %" PRIu64 " states durable position %" PRIu64,
+                      header->first_position, header->durable_position);
   if (code != CG_OK)
     return failed_at(scan, code, scan->next_offset, err);
   scan->offset = scan->next_offset;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/id.h"
 
 #define RESERVE_BYTES 16
 #define SLOT_COUNT 2
@@ -23,7 +24,8 @@ static int64_t read_slots(struct cg_reserve *reserve) {
     int64_t slot_ms;
     memcpy(&slot_ms, bytes, sizeof(slot_ms));
     memcpy(&crc, bytes + 8, sizeof(crc));
-    if (size != (int64_t)sizeof(bytes) || crc != cg_crc32c(0, bytes, 8) || slot_ms < until_ms)
+    if (size != (int64_t)sizeof(bytes) || crc != cg_crc32c(0, bytes, 8) || slot_ms < until_ms ||
+        slot_ms > CG_ID_END_MS + CG_ID_RESERVE_MS)
       continue;
     until_ms = slot_ms;
     reserve->slot = (slot + 1) % SLOT_COUNT;
