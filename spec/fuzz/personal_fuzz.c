@@ -1,5 +1,5 @@
-/* personal_fuzz.c - any bytes as a stored event with encrypted fields. What must hold is in
- * personal_fuzz.lua.
+/* personal_fuzz.c - any bytes as a stored event with encrypted fields. What must hold is
+ * in personal_fuzz.lua.
  *
  * Owns: nothing between calls. Thread: one. */
 #include "support/lua_target.h"

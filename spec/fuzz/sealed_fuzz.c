@@ -1,8 +1,9 @@
 /* sealed_fuzz.c - any bytes as a sealed segment of a log, rewritten or compressed ones among them:
  * verifying, opening, reading, scanning and rewriting must not crash, and must agree.
  *
- * Each input takes the place of the second of three segments: as it is; with every CRC made
- * right, and its header joined to the other segments; and, when its commits are not compressed, once more with them in blocks.
+ * Each input takes the place of the second of three segments: as it is; with every CRC made right,
+ * and its header joined to the other segments; and, when its commits are not compressed, once more
+ * with them in blocks.
  * The corpus was made by spec/fuzz/make_log_corpus.c from the same log.
  * Owns: the log's bytes. Thread: one. */
 #include <stdlib.h>
