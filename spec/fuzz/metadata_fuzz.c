@@ -1,5 +1,5 @@
-/* metadata_fuzz.c - any bytes as the stored metadata of a stream and its category. What must hold is
- * in metadata_fuzz.lua.
+/* metadata_fuzz.c - any bytes as the stored metadata of a stream and its category. What must hold
+ * is in metadata_fuzz.lua.
  *
  * Owns: nothing between calls. Thread: one. */
 #include "support/lua_target.h"
