@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "log/blocks.h"
 #include "log/tools.h"
@@ -262,6 +263,50 @@ static void test_every_flipped_bit_of_blocks_and_table_is_noticed_by_themselves(
   sim_fs_free(sim);
 }
 
+/* Whether a table, its CRC made right, is taken. */
+static bool is_table_taken(const uint8_t *table, size_t size) {
+  enum { OFFSET = 8000 }; /* Where it stands. */
+  uint8_t file[OFFSET + 64] = {0};
+  memcpy(file + OFFSET, table, size);
+  uint32_t crc = cg_crc32c(77, table, size - 4);
+  memcpy(file + OFFSET + size - 4, &crc, 4);
+  struct sim_fs *sim = sim_fs_new(1);
+  const struct cg_fs *fs = sim_fs_calls(sim);
+  sim_fs_put(sim, "/file", file, OFFSET + size);
+  struct cg_segment_header header = {.nonce = 77, .segment_bytes = 1 << 20, .table_offset = OFFSET};
+  struct cg_block_table *read = NULL;
+  int handle = fs->open(fs->arg, "/file", CG_FS_READ);
+  struct cg_err err;
+  enum cg_code code = cg_block_table_load(&read, fs, handle, &header, OFFSET + size, &err);
+  assert_true(code == CG_OK || code == CG_ECORRUPT);
+  if (code != CG_OK)
+    assert_null(strstr(err.message, "CRC"));
+  cg_free(read);
+  sim_fs_free(sim);
+  return code == CG_OK;
+}
+
+static void test_a_table_that_does_not_fit_is_refused_although_its_crc_is_right(void **state) {
+  (void)state;
+  /* Two blocks of a segment that ends at 80,000. */
+  uint8_t table[64] = "CGT1";
+  const uint32_t words[] = {2, 80000, 0, CG_SEGMENT_HEADER_BYTES / 8, 600};
+  memcpy(table + 4, words, sizeof(words));
+  for (size_t size = 20; size <= 40; size += 4) /* More or fewer offsets than blocks. */
+    assert_int_equal(is_table_taken(table, size), size == 28);
+  static const struct {
+    size_t offset;  /* Where. */
+    uint32_t value; /* What is put there. */
+  } wrong[] = {{4, 1},  {4, 3},    {4, UINT32_MAX}, {8, 4095}, {8, (1 << 20) + 1},
+               {12, 1}, {16, 511}, {20, 512},       {20, 1000}};
+  for (size_t index = 0; index < sizeof(wrong) / sizeof(*wrong); index++) {
+    uint8_t copy[28];
+    memcpy(copy, table, sizeof(copy));
+    memcpy(copy + wrong[index].offset, &wrong[index].value, 4);
+    assert_false(is_table_taken(copy, sizeof(copy)));
+  }
+}
+
 /* Bytes that do not become smaller. */
 static void test_what_cannot_be_compressed_is_stored_all_the_same(void **state) {
   (void)state;
@@ -298,6 +343,7 @@ int main(void) {
       cmocka_unit_test(test_the_level_is_checked_and_matters),
       cmocka_unit_test(test_a_block_of_the_file_before_is_not_taken_for_one_of_the_new_file),
       cmocka_unit_test(test_every_flipped_bit_of_blocks_and_table_is_noticed_by_themselves),
+      cmocka_unit_test(test_a_table_that_does_not_fit_is_refused_although_its_crc_is_right),
       cmocka_unit_test(test_what_cannot_be_compressed_is_stored_all_the_same),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
