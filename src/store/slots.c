@@ -113,35 +113,48 @@ static void plan(struct cg_slots *slots, uint64_t covered_position, uint32_t use
   bool has_grown = covered_position > slots->covered_position;
   if (has_grown) {
     slots->covered_position = covered_position;
-    slots->left = slots->count;
+    slots->drop_left = slots->count;
   }
-  if (slots->used <= used_max) {
-    slots->next_try = 0;
-  } else if (has_grown || slots->used >= slots->next_try) {
-    slots->left = (uint64_t)slots->count * 2; /* The first time round may only find them touched. */
+  if (slots->used > used_max && (has_grown || slots->used >= slots->next_try)) {
+    slots->evict_left = (uint64_t)slots->count * 2; /* Once round they may only be touched. */
     slots->next_try = UINT32_MAX;
   }
+}
+
+/* The slot under a hand, which goes on. */
+static uint32_t pass(const struct cg_slots *slots, uint32_t *hand) {
+  uint32_t place = *hand < slots->count ? *hand : 0;
+  *hand = place + 1;
+  return place;
+}
+
+/* Evicts the stream at a place if it may go and was not touched lately. */
+static void try_evict(struct cg_slots *slots, uint32_t place) {
+  struct cg_slot *slot = &slots->items[place];
+  if (slot->name == NULL || slot->held > 0 || slot->unfinished)
+    return;
+  if (slot->touched)
+    slot->touched = false;
+  else
+    evict(slots, place);
 }
 
 bool cg_slots_turn(struct cg_slots *slots, uint64_t covered_position, uint32_t used_max,
                    uint32_t budget) {
   plan(slots, covered_position, used_max);
-  for (; slots->left > 0 && budget > 0; slots->left--, budget--) {
-    uint32_t place = slots->hand < slots->count ? slots->hand : 0;
-    struct cg_slot *slot = &slots->items[place];
-    slots->hand = place + 1;
-    if (slot->name == NULL)
-      continue;
+  for (; slots->drop_left > 0 && budget > 0; slots->drop_left--, budget--) {
+    struct cg_slot *slot = &slots->items[pass(slots, &slots->drop_hand)];
     if (slot->held > 0)
       drop_covered(slot, slots->covered_position);
-    if (slots->used <= used_max || slot->held > 0 || slot->unfinished)
-      continue;
-    if (slot->touched)
-      slot->touched = false;
-    else
-      evict(slots, place);
   }
-  if (slots->left == 0 && slots->next_try == UINT32_MAX)
+  for (; slots->evict_left > 0 && slots->used > used_max && budget > 0; budget--) {
+    try_evict(slots, pass(slots, &slots->evict_hand));
+    slots->evict_left--;
+  }
+  bool is_over = slots->used > used_max;
+  if (!is_over)
+    slots->next_try = 0;
+  else if (slots->evict_left == 0 && slots->next_try == UINT32_MAX)
     slots->next_try = slots->used + slots->used / TRY_FRACTION + 1;
-  return slots->left > 0;
+  return slots->drop_left > 0 || (is_over && slots->evict_left > 0);
 }

@@ -54,8 +54,10 @@ struct cg_slots {
   uint32_t capacity;         /* Room in items. */
   uint32_t used;             /* Places that are not free. */
   uint32_t first_free;       /* The list of free ones; CG_SLOT_NONE: none. */
-  uint32_t hand;             /* Where the turns have come to. */
-  uint64_t left;             /* Slots that the turns still have to look at. */
+  uint32_t drop_hand;        /* Where dropping of entries has come to. */
+  uint32_t drop_left;        /* Slots that it still has to look at. */
+  uint32_t evict_hand;       /* Where eviction has come to. */
+  uint64_t evict_left;       /* Slots that it still has to look at, while too many are used. */
   uint64_t evicted_count;    /* Streams evicted so far. */
   uint32_t next_try;         /* Streams in memory from which on eviction is tried again. */
   uint64_t covered_position; /* Records below it are in tables. */
