@@ -252,6 +252,50 @@ static void a_commit_under_way_is_not_disturbed(void **state) {
   assert_true(cg_store_is_stale(world->store, stream)); /* It never got a record. */
 }
 
+static void a_commit_keeps_its_entries_while_tables_come(void **state) {
+  (void)state;
+  index_world_fill(world, 3);
+  cg_store_stream stream;
+  struct cg_store_event event = {.expected = CG_STORE_NONE, .type = "Kept", .type_size = 4};
+  struct cg_buf *data;
+  uint64_t first;
+  assert_int_equal(cg_store_find(world->store, "kept", 4, true, &stream, NULL), CG_OK);
+  event.stream = stream;
+  cg_store_begin(world->store);
+  assert_int_equal(cg_store_add(world->store, &event, &data, NULL), CG_OK);
+  cg_store_added(world->store);
+  for (int turn = 0; turn < 20; turn++)
+    cg_store_turn(world->store);
+  assert_int_equal(cg_store_commit(world->store, &first, NULL), CG_OK);
+  struct cg_buf *buf = cg_buf_take(NULL, 0);
+  struct cg_record record;
+  assert_int_equal(cg_store_count(world->store, stream), 1);
+  assert_int_equal(cg_store_read(world->store, stream, 0, buf, &record, NULL), CG_OK);
+  assert_int_equal(record.position, first);
+  cg_buf_unref(buf);
+}
+
+static void ids_go_on_behind_those_in_tables(void **state) {
+  (void)state;
+  index_world_fill(world, 3);
+  index_world_turn(world);
+  uint64_t before, after;
+  assert_int_equal(cg_store_new_id(world->store, &before, NULL), CG_OK);
+  index_world_kill(world);
+  size_t size;
+  /* The file of ids is lost, and so is all that is not sealed. */
+  uint8_t *bytes = sim_fs_bytes(world->sim, "/data/ids", &size);
+  memset(bytes, 0x55, size);
+  bytes = sim_fs_bytes(world->sim, "/data/log/segment-0000000003.log", &size);
+  memset(bytes + CG_SEGMENT_HEADER_BYTES, 0, size - CG_SEGMENT_HEADER_BYTES);
+  world->durable_count = 0;
+  world->clock.wall_ms -= 1000000000;
+  index_world_open(world);
+  assert_true(world->count > 100);
+  assert_int_equal(cg_store_new_id(world->store, &after, NULL), CG_OK);
+  assert_true(cg_id_decode(after).time_ms >= cg_id_decode(before).time_ms);
+}
+
 /* --- faults --- */
 
 /* A disk with sealed segments that have no tables yet, and one merge to be done. */
@@ -474,6 +518,8 @@ int main(void) {
       TEST(a_stream_that_left_memory_has_another_number),
       TEST(what_is_unfinished_stays_in_memory),
       TEST(a_commit_under_way_is_not_disturbed),
+      TEST(a_commit_keeps_its_entries_while_tables_come),
+      TEST(ids_go_on_behind_those_in_tables),
       cmocka_unit_test(power_may_be_lost_at_any_call_of_builder_and_merger),
       cmocka_unit_test(opening_may_lose_power_at_any_call),
       cmocka_unit_test(no_error_of_a_file_call_makes_a_wrong_answer),
