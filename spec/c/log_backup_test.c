@@ -91,7 +91,8 @@ static void check_log(struct world *world, const char *path, size_t count) {
                             .count = count,
                             .capacity = count + 1,
                             .acknowledged_position = count * RECORDS + 1};
-  memcpy(model.commits, world->model.commits, count * sizeof(struct log_model_commit));
+  if (count > 0)
+    memcpy(model.commits, world->model.commits, count * sizeof(struct log_model_commit));
   struct cg_log_options options = options_of(world);
   options.replay_arg = &model;
   struct cg_log *log;

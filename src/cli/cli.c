@@ -21,7 +21,7 @@ static const struct cg_cli_verb VERBS[] = {
     {"stream", "read and follow streams of events", cg_cli_stream_usage, cg_cli_stream},
     {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
      cg_cli_subscription},
-    {"log", "verify the files of an event log", cg_cli_log_usage, cg_cli_log},
+    {"log", "check, repair, back up the event log", cg_cli_log_usage, cg_cli_log},
     {"personal", "list persons, export and forget their data", cg_cli_personal_usage,
      cg_cli_personal},
     {"forget", "make the data of a person unreadable for ever", cg_cli_forget_usage, cg_cli_forget},
