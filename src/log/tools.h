@@ -95,8 +95,8 @@ struct cg_log_repair {
   const char *derived[CG_LOG_REPAIR_DERIVED_MAX + 1];
 };
 
-/* Reads the closed log in `path` and says what a repair would do; changes nothing. What is not to be
- * set before is overwritten.
+/* Reads the closed log in `path` and says what a repair would do; changes nothing. What is not to
+ * be set before is overwritten.
  * CG_ECORRUPT: it cannot be repaired, with the reason; CG_EBUSY, CG_ENOTFOUND, CG_EIO. */
 enum cg_code cg_log_repair_plan(const char *path, const struct cg_fs *fs,
                                 struct cg_log_repair *repair, struct cg_err *err);
