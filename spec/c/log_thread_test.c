@@ -3,6 +3,7 @@
  * Nothing here sleeps: waiting is on a condition that `progress` signals. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -273,6 +275,73 @@ static void test_reading_and_writing_at_the_same_time(void **state) {
   free_world(&world);
 }
 
+/* One sealed segment being compressed on a thread of its own. */
+struct job {
+  const char *path;        /* Of the log. */
+  struct cg_log_seal seal; /* Of the segment; of the new file when it is done. */
+  struct cg_err err;       /* Why it failed. */
+  enum cg_code code;       /* How it ended. */
+  atomic_bool is_done;     /* It has. */
+};
+
+static void *compress(void *arg) {
+  struct job *job = arg;
+  struct cg_log_rewrite asked = {.compress = true};
+  job->code = cg_log_rewrite(job->path, NULL, &job->seal, &asked, &job->err);
+  atomic_store(&job->is_done, true);
+  return NULL;
+}
+
+/* While the writer writes, another thread compresses what is sealed, and all of it is read. */
+static void test_sealed_segments_are_rewritten_beside_the_writer(void **state) {
+  (void)state;
+  struct world world;
+  open_world(&world, CG_DURABILITY_FSYNC);
+  assert_int_equal(cg_log_close(world.log, NULL), CG_OK);
+  world.options.segment_bytes = 64 << 10;
+  world.options.handles_max = 2;
+  remove_directory(world.path);
+  open_log(&world);
+  struct cg_log_cursor *cursor = cg_log_cursor_new(world.log, 0);
+  struct cg_record record;
+  struct cg_err err;
+  struct job job = {.path = world.path};
+  pthread_t thread;
+  bool is_running = false;
+  uint32_t done_count = 0;
+  const struct cg_log_seal *seals;
+  for (int count = 0; count < 4000 || done_count < 5; count++) {
+    if (count < 4000)
+      append(&world, 1, 600);
+    else if (count == 4000)
+      wait_durable(&world, cg_log_next_position(world.log)); /* By now there are enough of them. */
+    else
+      sched_yield();
+    if (!is_running && cg_log_seals(world.log, &seals) > done_count) {
+      job.seal = seals[done_count];
+      atomic_store(&job.is_done, false);
+      assert_int_equal(pthread_create(&thread, NULL, compress, &job), 0);
+      is_running = true;
+    } else if (is_running && atomic_load(&job.is_done)) {
+      pthread_join(thread, NULL);
+      is_running = false;
+      if (job.code != CG_OK || cg_log_replace(world.log, &job.seal, &job.err) != CG_OK)
+        fail_msg("%s", job.err.message);
+      done_count++;
+    }
+    enum cg_code code =
+        cg_log_cursor_next(cursor, cg_log_durable_position(world.log), &record, &err);
+    assert_true(code == CG_OK || code == CG_END);
+    if (code == CG_OK)
+      assert_true(log_model_matches(log_model_find(&world.model, record.position), &record));
+  }
+  if (is_running)
+    pthread_join(thread, NULL);
+  cg_log_cursor_free(cursor);
+  assert_null(log_model_compare(&world.model, world.log));
+  free_world(&world);
+}
+
 static void test_closing_makes_all_durable(void **state) {
   (void)state;
   for (int round = 0; round < 20; round++) {
@@ -320,6 +389,7 @@ int main(void) {
       cmocka_unit_test(test_gathered_commits_share_syncs_and_are_never_left_behind),
       cmocka_unit_test(test_acknowledgement_order_is_commit_order),
       cmocka_unit_test(test_reading_and_writing_at_the_same_time),
+      cmocka_unit_test(test_sealed_segments_are_rewritten_beside_the_writer),
       cmocka_unit_test(test_closing_makes_all_durable),
       cmocka_unit_test(test_abandoning_leaves_a_prefix),
       cmocka_unit_test(test_a_second_opening_is_busy),
