@@ -93,7 +93,8 @@ local function positions()
 end
 
 local function has_bytes(text)
-  local pipe = io.popen(("grep -c -a -r -F %s %s/data/log | grep -v ':0' | wc -l"):format(text, dir))
+  local pipe = io.popen(("grep -c -a -r -F %s %s/data/log | grep -v ':0' | wc -l"):format(text,
+    dir))
   local count = tonumber(pipe:read("*a"))
   pipe:close()
   return count > 0
@@ -135,12 +136,13 @@ describe("a scavenge", function()
       assert.equal(37, info.first_version)
       reopen()
     end
-    assert.same({ version = 40 }, run(catga.events.append, "S", { { type = "E" } }, { expect = 39 }))
+    assert.same({ version = 40 },
+      run(catga.events.append, "S", { { type = "E" } }, { expect = 39 }))
     assert.same({ 37, 38, 39, 40 }, versions("S"))
     assert.equal(0, scavenge().rewritten)
   end)
 
-  it("leaves the last event of a stream that is too old or deleted, and none when for good", function()
+  it("leaves the last event of what is too old or deleted, and none when for good", function()
     append("Old", 30, "oldtext")
     append("Soft", 30, "softtext")
     append("Hard", 30, "hardtext")
