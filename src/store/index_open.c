@@ -13,6 +13,7 @@
 
 #define PROGRESS_NS UINT64_C(1000000000)
 #define FILES_MAX 1000000u /* Names looked at in the directory. */
+#define REPLAYED_MAX 2u    /* Newest segments without a table that are not waited for. */
 
 /* A file of the directory. */
 struct file {
@@ -155,7 +156,8 @@ static void tell_progress(struct opening *opening, uint64_t segment) {
          segment, opening->seal_count);
 }
 
-/* Takes or builds the table that begins with a segment. */
+/* Takes or builds the table that begins with a segment. CG_END: it and all after it are left to the
+ * replay. */
 static enum cg_code cover(struct opening *opening, uint64_t segment, struct cg_table **table,
                           struct cg_err *err) {
   for (size_t i = 0; i < opening->file_count; i++) {
@@ -168,6 +170,10 @@ static enum cg_code cover(struct opening *opening, uint64_t segment, struct cg_t
       return code;
     }
   }
+  /* A stop soon after a rotation leaves a segment without a table: replaying it is quicker than
+   * building that now, and the worker will. */
+  if (opening->seal_count - segment <= REPLAYED_MAX)
+    return CG_END;
   tell_progress(opening, segment);
   struct cg_err why;
   enum cg_code code = cg_index_set_build(opening->index, &opening->seals[segment], table, &why);

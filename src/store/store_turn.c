@@ -6,6 +6,7 @@
 
 #define SLOTS_AT_ONCE 4096u            /* Streams looked at in one turn. */
 #define RETRY_NS UINT64_C(10000000000) /* After a failure of the worker. */
+#define TABLES_MAX 32u                 /* With more tables merging goes before building. */
 
 /* Something with the index has failed: said, and tried again later. */
 static void put_off(struct cg_store *store, uint32_t seal_count, const struct cg_err *err) {
@@ -58,9 +59,10 @@ static void give_job(struct cg_store *store, const struct cg_log_seal *seals, ui
   struct cg_worker_job job = {.is_merge = false};
   uint64_t covered = cg_index_segment_count(&store->index);
   uint32_t first;
-  if (covered < seal_count) {
+  bool wants_merge = cg_index_wants_merge(&store->index, &first);
+  if (covered < seal_count && !(wants_merge && store->index.table_count > TABLES_MAX)) {
     job.seal = seals[covered];
-  } else if (cg_index_wants_merge(&store->index, &first)) {
+  } else if (wants_merge) {
     job.is_merge = true;
     job.part_count = CG_TABLE_PARTS_MAX;
     for (uint32_t i = 0; i < job.part_count; i++) {
