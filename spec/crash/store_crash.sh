@@ -26,7 +26,7 @@ is_torture=$((${CATGA_SEEDS:-0} > 0))
 work="$(mktemp -d)"
 passed=0
 failed=0
-commits=$((is_torture ? 400 : 100)) # Of a run that is killed at a system call.
+commits=$((is_torture ? 600 : 250)) # Of a run that is killed at a system call.
 calls=%file,%desc
 traced=openat,close,pread64,pwrite64,fdatasync,fsync,rename,unlink,mkdir,fallocate,ftruncate,flock
 traced=$traced,getdents64,mmap,munmap
@@ -63,11 +63,17 @@ trace() {
     strace -o "$work/trace" "$@" "$program" write "$work/data" 0 "$commits" >"$work/acks" 2>"$work/said"
     return
   fi
-  STORE_CRASH_GATE="$thread:$work/gate" "$program" write "$work/data" 0 "$commits" \
-    >"$work/acks" 2>"$work/said" &
-  read -r -t 60 tid <"$work/gate"
-  strace -p "$tid" -o "$work/trace" "$@" 2>/dev/null
-  wait $!
+  {
+    STORE_CRASH_GATE="$thread:$work/gate" "$program" write "$work/data" 0 "$commits" \
+      >"$work/acks" 2>"$work/said" 9>&-
+    echo none >&9 # The run has ended; told of it when the thread has made no call.
+  } &
+  read -r tid <&9
+  if [ "$tid" != none ]; then
+    strace -p "$tid" -o "$work/trace" "$@" 2>/dev/null
+    read -r tid <&9
+  fi
+  wait
 }
 
 last_ack() {
@@ -102,6 +108,7 @@ strike_thread() { # thread step
 strike_threads() {
   local thread n threads="1 2 3"
   mkfifo "$work/gate"
+  exec 9<>"$work/gate" # Open at both ends, so that opening never waits.
   for thread in $threads; do
     n=$(strike_thread "$thread" "$(pick 4 1)")
     result "killed at $n system calls of thread $thread" $?
