@@ -244,12 +244,13 @@ end
 ---@return table[]? records
 ---@return catga.Error? err
 function M.records(app, stream)
-  local records = {}
+  local records, from = {}, 0
   local count = app.store:count(stream)
-  while #records < count do
-    local some, err = app.store:read(stream, #records, 1000)
+  while from < count do
+    local some, err = app.store:read(stream, from, 1000)
     if not some then return nil, err end
     for _, record in ipairs(some) do records[#records + 1] = record end
+    from = some[1] and some[#some].version + 1 or count
   end
   return records
 end
