@@ -268,6 +268,7 @@ local function bury(app)
   local count = stream and store:count(stream) or 0
   local from, before = 0, keys:queued()
   while from < count do
+    stream = store:stream(STREAM) -- Its number may change in a wait.
     local records, err = store:read(stream, from, READ_COUNT)
     if not records then return nil, err end
     for _, record in ipairs(records) do
