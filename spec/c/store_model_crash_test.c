@@ -1,10 +1,10 @@
-/* store_model_crash_test.c - random operations on a store give what a model in memory gives: commits
- * with right and wrong expectations, reads in every way, restarts, lost power, streams that leave
- * memory, segments that are rewritten, files of the index that are gone.
+/* store_model_crash_test.c - random operations on a store give what a model in memory gives:
+ * commits with right and wrong expectations, reads in every way, restarts, lost power, streams that
+ * leave memory, segments that are rewritten, files of the index that are gone.
  *
- * A story has 5,000 operations, every tenth one 25,000. CATGA_SEEDS=n runs n / 50 stories instead of
- * 4, at most 145, which are 1,000,000 operations; CATGA_SEED=n runs the one with that seed, which is
- * printed before each. */
+ * A story has 5,000 operations, every tenth one 25,000. CATGA_SEEDS=n runs n / 50 stories instead
+ * of 4, at most 145, which are 1,000,000 operations; CATGA_SEED=n runs the one with that seed,
+ * which is printed before each. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
