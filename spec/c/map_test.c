@@ -155,6 +155,13 @@ static void test_many_keys_through_a_small_map(void **state) {
   cg_map_free(map);
 }
 
+static void test_hashes_are_those_that_stand_in_files(void **state) {
+  (void)state;
+  assert_int_equal(cg_map_hash(0, "", 0), 4286912449u);
+  assert_int_equal(cg_map_hash(1, "Order-42", 8), 2140987159u);
+  assert_int_equal(cg_map_hash(UINT64_MAX, "a name of more than sixteen bytes", 33), 2348768706u);
+}
+
 static void test_a_hundred_thousand_names(void **state) {
   (void)state;
   struct cg_map *map = cg_map_new(3);
@@ -177,6 +184,7 @@ int main(void) {
       cmocka_unit_test(test_added_may_be_null),
       cmocka_unit_test(test_copies_its_keys),
       cmocka_unit_test(test_many_keys_through_a_small_map),
+      cmocka_unit_test(test_hashes_are_those_that_stand_in_files),
       cmocka_unit_test(test_a_hundred_thousand_names),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

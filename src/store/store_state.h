@@ -38,6 +38,7 @@ struct cg_store {
   struct cg_clock clock;          /* Says when to try again. */
   struct cg_say *say;             /* Where failures of the index are told; NULL: silent. */
   uint32_t streams_cached_max;    /* Streams in memory above which some are evicted. */
+  uint32_t settled_serial;        /* Serial of the index when there was nothing to be merged. */
   uint32_t retry_seals;           /* After a failure: not before there are more sealed segments */
   uint64_t retry_ns;              /* than these, or it is this time; 0: at once. */
   struct cg_err replay_fault;     /* What was wrong with the records replayed. */

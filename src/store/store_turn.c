@@ -59,6 +59,8 @@ static void give_job(struct cg_store *store, const struct cg_log_seal *seals, ui
   struct cg_worker_job job = {.is_merge = false};
   uint64_t covered = cg_index_segment_count(&store->index);
   uint32_t first;
+  if (covered == seal_count && store->settled_serial == store->index.serial)
+    return;
   bool wants_merge = cg_index_wants_merge(&store->index, &first);
   if (covered < seal_count && !(wants_merge && store->index.table_count > TABLES_MAX)) {
     job.seal = seals[covered];
@@ -71,6 +73,7 @@ static void give_job(struct cg_store *store, const struct cg_log_seal *seals, ui
       job.last_segments[i] = cg_table_last_segment(table);
     }
   } else {
+    store->settled_serial = store->index.serial;
     return;
   }
   struct cg_err err;
