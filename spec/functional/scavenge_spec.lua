@@ -159,8 +159,12 @@ describe("a scavenge", function()
       assert.same({}, versions("Soft"))
       local _, err = run(catga.events.append, "Hard", { { type = "E" } })
       assert.equal("deleted", err.code)
-      _, err = run(catga.events.read, "Hard")
-      assert.equal("deleted", err.code)
+      for _, name in ipairs { "read", "delete", "set_metadata" } do
+        _, err = run(catga.events[name], "Hard", {})
+        assert.equal("deleted", err.code)
+      end
+      local info, fault = run(catga.events.stream_info, "Hard")
+      assert.equal("deleted", info and info.deleted == "hard" and "deleted" or fault.code)
       if round == 1 then
         reopen()
       elseif round == 2 then

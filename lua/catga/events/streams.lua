@@ -41,6 +41,12 @@ local function check_expected(name, expect, last)
     .. tostring(expect))
 end
 
+-- Why a stream without events is not there: of one that was deleted for good all may be gone.
+local function missing(app, unit, name)
+  return metadata.tombstone(app, unit, name)
+    or errors.new("not_found", ("there is no stream %s"):format(name))
+end
+
 --- Stages the deletion of a stream.
 ---@param unit catga.Unit
 ---@param name string
@@ -54,7 +60,7 @@ function M.delete(unit, name, expect, is_hard)
   local stream = store:stream(name)
   local count = stream and store:count(stream) or 0
   local last = count + (stream and unit:staged_count(stream) or 0) - 1
-  if last < 0 then return nil, errors.new("not_found", ("there is no stream %s"):format(name)) end
+  if last < 0 then return nil, missing(app, unit, name) end
   local err = check_expected(name, expect, last)
   if err then return nil, err end
   local fields
@@ -86,7 +92,7 @@ function M.info(app, unit, name)
   local store = app.store
   local stream = store:stream(name)
   local count = stream and store:count(stream) or 0
-  if count == 0 then return nil, errors.new("not_found", ("there is no stream %s"):format(name)) end
+  if count == 0 then return nil, missing(app, unit, name) end
   local fields, fault = metadata.latest(app, unit, metadata.PREFIX .. name)
   if not fields and fault then return nil, fault end
   local info = { stream = name, version = count - 1, count = 0, metadata = fields }

@@ -47,14 +47,14 @@ function M.read(app, name, request)
     end
     answers.waiting(app, wait_for, app, name, numbers.from or 0, ms)
   end
-  if not app.store:stream(name) and not query.wait then
-    return answers.problem(404, "not_found", ("there is no stream %s"):format(name))
-  end
   local list, more = events.read(name, { from = numbers.from, to = numbers.to,
     max = numbers.max or 100, backward = answers.is_set(query.backward), until_time = until_time,
     types = answers.types_of(query.types),
     type_prefix = query.type_prefix ~= "" and query.type_prefix or nil })
   if not list then return answers.refuse(more) end
+  if #list == 0 and not query.wait and not app.store:stream(name) then
+    return answers.problem(404, "not_found", ("there is no stream %s"):format(name))
+  end
   if more then return answers.answer(200, codec.array(list), "Catga-Next", ("%d"):format(more)) end
   return answers.answer(200, codec.array(list))
 end
