@@ -11,6 +11,7 @@ local M = {}
 local RECORDS = 2000   -- Looked at in one go.
 local STREAMS = 500    -- Decided about in one go.
 local POLL_MS = 5      -- Between looks whether a segment is rewritten, or the index has time.
+local BUSY_MS_MAX = 600000 -- How long the index may have no time, or no table of the segment.
 
 -- Calls fn until it says that it is done; lets others run in between. Nothing, or the error.
 local function repeat_until_done(fn)
@@ -56,11 +57,12 @@ end
 local function rewrite(app, store, number, drops, compress)
   local ok, err = app:flushed()
   if not ok then return nil, err end
+  local deadline = app.clock:mono() + BUSY_MS_MAX
   repeat
     if app.is_closed then return nil, errors.new("closed", "the app was stopped") end
     ok, err = store:scavenge_rewrite(number, drops, compress)
     if not ok and err.code == "busy" then app.clock:sleep(POLL_MS) end
-  until ok or err.code ~= "busy"
+  until ok or err.code ~= "busy" or app.clock:mono() > deadline
   if not ok then return nil, err end
   local is_done
   repeat
