@@ -1,4 +1,4 @@
-/* log_forged_test.c - a commit that was changed and given right checks again is met by the chain. */
+/* log_forged_test.c - a commit that was changed and given right checks is met by the chain. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
