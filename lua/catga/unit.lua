@@ -264,7 +264,8 @@ function Unit:take_back(n, after)
 end
 
 --- What is stored beside an event: the conversation it belongs to and the message, or process,
---- whose handler made it; and the schema version of its data unless that is 1.
+--- whose handler made it; and the schema version of its data unless that is 1. Raises when it is
+--- over message_size_max.
 ---@param task catga.Task
 ---@param ctx catga.Ctx?    default that of the task
 ---@param schema integer?   nil: 1
@@ -282,7 +283,9 @@ function M.metadata(task, ctx, schema, extra)
   if extra then
     for name, value in pairs(extra) do fields[name] = value end
   end
-  return (task.app.store:encode(fields, "metadata"))
+  local text, err = task.app.store:encode(fields, "metadata")
+  if not text then error(err, 0) end
+  return text
 end
 
 -- Is it an event of the scripts?
@@ -331,7 +334,7 @@ function Unit:write(task)
     local op = self.ops[i]
     if i == 1 or op.ctx ~= ctx or op.schema ~= schema or op.extra ~= extra then
       ctx, schema, extra = op.ctx, op.schema, op.extra
-      local is_made, text = pcall(M.metadata, task, ctx, schema, extra) -- It may need an id.
+      local is_made, text = pcall(M.metadata, task, ctx, schema, extra)
       if not is_made then return false, errors.from(text) end
       json = text
     end

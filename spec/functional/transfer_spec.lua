@@ -147,6 +147,21 @@ describe("an import", function()
     assert.same(without_places(lines), without_places(export(third)))
   end)
 
+  for _, part in ipairs { "data", "note" } do
+    it("tells of a line that is too large in its " .. part .. ", and stores nothing", function()
+      local app = open(nil, { settings = { message_size_max = "2KiB" } })
+      local document = { specversion = "1.0", id = "1", source = "/a", type = "T", subject = "S",
+        [part] = ("x"):rep(2100) }
+      local line = catga.json.encode(document)
+      local status, problem = import(app, { line })
+      assert.equal(422, status)
+      assert.truthy(problem.detail:find("message_size_max", 1, true))
+      local _, result = import(app, { line }, { skip_bad = "1" })
+      assert.equal(1, result.bad_count)
+      assert.same({}, export(app))
+    end)
+  end
+
   it("keeps ids, so that an append of the same id is known", function()
     local app, other = open(), open()
     fill(app)

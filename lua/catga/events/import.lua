@@ -51,6 +51,14 @@ local function check_personal(app, event, stream)
   return not ok and errors.from(failure).message or nil
 end
 
+-- What is wrong with the size of an event: nothing for lines that are shorter than the bound.
+local function check_size(app, event, line)
+  if #line <= app.settings.message_size_max then return nil end
+  local _, err = app.store:encode(event.data, "data")
+  if not err then _, err = app.store:encode(event.metadata, "metadata") end
+  return err and err.message
+end
+
 -- Reads the lines; bad ones are left out and told.
 local function parse(app, lines, from)
   local list, faults = {}, {}
@@ -59,7 +67,9 @@ local function parse(app, lines, from)
       local event, err = cloud.parse(line)
       local stream, fault
       if event then stream, fault = stream_of(event, from) end
-      if stream then fault = check_personal(app, event, stream) end
+      if stream then
+        fault = check_size(app, event, line) or check_personal(app, event, stream)
+      end
       if fault then stream = nil end
       if not stream then
         faults[#faults + 1] = { line = number, message = fault or err.message }
