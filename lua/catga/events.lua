@@ -27,11 +27,17 @@ local function check_append(what, stream, events)
   end
 end
 
--- An error when the stream's name is one that scripts do not write.
-local function refused(stream)
+-- An error when the stream's name is one that scripts do not write, or when an event has a field
+-- that would be lost.
+local function refused(stream, events)
   if stream:find("^%$") or stream:find("^Process%-") then
     return errors.new("invalid", ("stream %s: names that begin with $ or Process- are the "
       .. "runtime's own"):format(stream))
+  end
+  local place, name = check.unknown_field(events)
+  if place then
+    return errors.new("invalid", ("event %d of the append to %s has the field \"%s\"; there are "
+      .. "type, data, id and schema"):format(place, stream, name))
   end
 end
 
@@ -79,7 +85,7 @@ end
 function M.append(stream, events, opts)
   opts = check.known("catga.events.append", opts, { expect = true })
   check_append("catga.events.append", stream, events)
-  local err = refused(stream)
+  local err = refused(stream, events)
   if err then return nil, err end
   return stage_once(function(unit)
     local there, fault = look(unit, stream, events, opts.expect)
@@ -157,8 +163,8 @@ function M.append_all(appends, opts)
   opts = check.known(what, opts, { conditions = true })
   local conditions = opts.conditions or {}
   local written = check_appends(what, appends, conditions)
-  for name in pairs(written) do
-    local err = refused(name)
+  for _, one in ipairs(appends) do
+    local err = refused(one.stream, one.events)
     if err then return nil, err end
   end
   for name in pairs(conditions) do
@@ -321,7 +327,7 @@ function M.scavenge() return scavenges.run(state[1].app) end
 function M.compress(opts)
   opts = check.known("catga.events.compress", opts, { older = true })
   return scavenges.compress(state[1].app,
-    opts.older and duration.ms(opts.older, "older") or 0)
+    opts.older and duration.ms(opts.older, "catga.events.compress: older") or 0)
 end
 
 --- What is known of a stream.

@@ -97,8 +97,9 @@ local function check_last(name, last, expect)
   local holds = wanted == ANY or (wanted == NONE and last < 0) or (wanted == EXISTS and last >= 0)
     or (wanted >= 0 and wanted == last)
   if not holds then
-    return nil, errors.new("conflict", ("stream %s: expected %s, its version is %d")
-      :format(name, tostring(expect), last), { retryable = true })
+    local is = last < 0 and "it has no event" or "its version is " .. last
+    return nil, errors.new("conflict", ("stream %s: expected %s, %s"):format(name,
+      tostring(expect), is), { retryable = true })
   end
   return wanted
 end

@@ -119,6 +119,16 @@ describe("append_all", function()
     assert.equal(before, app:position())
   end)
 
+  it("refuses an event with a field that would be lost, in any of the appends", function()
+    local result, err = run(catga.events.append_all, {
+      { stream = "A", events = { { type = "X" } } },
+      { stream = "A", events = { { type = "X", metadata = {} } } },
+    })
+    assert.is_nil(result)
+    assert.equal("invalid", err.code)
+    assert.truthy(err.message:find("has the field \"metadata\"", 1, true), err.message)
+  end)
+
   it("called wrongly raises", function()
     local many = {}
     for i = 1, 1001 do many[i] = one("A") end

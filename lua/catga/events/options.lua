@@ -28,6 +28,21 @@ function M.known(what, opts, allowed, level)
   return opts
 end
 
+local EVENT = { type = true, data = true, id = true, schema = true } -- What an append takes.
+
+--- The first field of events to be appended that there is not: what it holds would be lost.
+---@param events table[]
+---@return integer? place
+---@return string? name
+function M.unknown_field(events)
+  for place = 1, #events do
+    local event = events[place]
+    for name in pairs(type(event) == "table" and event or {}) do
+      if not EVENT[name] then return place, tostring(name) end
+    end
+  end
+end
+
 --- Raises unless an option is a whole number in its bounds, or left out.
 function M.number(what, option, value, low, high)
   if value == nil then return end
