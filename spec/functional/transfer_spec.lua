@@ -308,6 +308,27 @@ describe("an import", function()
     end)
   end
 
+  it("into a stream that was deleted for good names the line, or leaves it out", function()
+    local from, app = open(), open()
+    fill(from)
+    local lines = export(from)
+    assert(app:call(catga.events.append, "Order-1", { { type = "A" } }))
+    assert(app:call(catga.events.delete, "Order-1", { hard = true }))
+    local status, problem = import(app, lines)
+    assert.equal(410, status)
+    assert.equal("deleted", problem.code)
+    assert.equal(1, problem.line)
+    local result
+    for _, count in ipairs { 41, 0 } do
+      status, result = import(app, lines, { skip_bad = "1" })
+      assert.equal(200, status)
+      assert.equal(count, result.imported)
+      assert.equal(20, result.bad_count)
+      assert.equal(1, result.bad[1].line)
+      assert.truthy(result.bad[1].message:find("Order-1 was deleted for good", 1, true))
+    end
+  end)
+
   it("of random damage to good lines never raises, and what it takes can be exported", function()
     local app = open()
     fill(app)

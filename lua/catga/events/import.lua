@@ -74,7 +74,7 @@ local function parse(app, lines, from)
       if not stream then
         faults[#faults + 1] = { line = number, message = fault or err.message }
       else
-        event.stream = stream
+        event.stream, event.line = stream, number
         event.marker = M.PREFIX
           .. host.sha256(event.source .. "\0" .. event.id):sub(1, HASH_CHARS)
         list[#list + 1] = event
@@ -101,17 +101,27 @@ local function add(unit, event)
   return unit:append(event.marker, { { type = "EventImported", data = {} } }, "none", INTERNAL)
 end
 
-local function add_all(unit, list, result)
+-- Takes a fault up; those of the lines before it are there already, or behind it.
+local function note(result, line, message)
+  result.bad_count = result.bad_count + 1
+  result.bad[#result.bad + 1] = { line = line, message = message }
+end
+
+-- Stages all; with skip_bad what its stream takes no more is left out as bad lines are.
+local function add_all(unit, list, result, skip_bad)
   for _, event in ipairs(list) do
     if is_known(unit.app, unit, event.marker) then
       result.repeated = result.repeated + 1
     else
       local version, err = add(unit, event)
-      if not version then
+      if version then
+        result.imported = result.imported + 1
+      elseif skip_bad and err.code == "deleted" then
+        note(result, event.line, err.message)
+      else
         return nil, errors.new(err.code, ("event %s of %s: %s"):format(event.id, event.source,
-          err.message), { retryable = err.retryable })
+          err.message), { retryable = err.retryable, line = event.line })
       end
-      result.imported = result.imported + 1
     end
   end
   return result
@@ -132,13 +142,16 @@ function M.batch(app, lines, opts)
   end
   local result, err
   for _ = 1, RACES_MAX do
-    result = { imported = 0, repeated = 0, bad_count = #faults, bad = app.json.array {} }
+    result = { imported = 0, repeated = 0, bad_count = 0, bad = app.json.array {} }
+    for _, fault in ipairs(faults) do note(result, fault.line, fault.message) end
     local done
-    done, err = stage(function(unit) return add_all(unit, list, result) end)
+    done, err = stage(function(unit) return add_all(unit, list, result, opts.skip_bad)
+    end)
     if done or err.code ~= "conflict" then break end
   end
   if err then return nil, err end
-  for i = 1, math.min(#faults, FAULTS_MAX) do result.bad[i] = faults[i] end
+  table.sort(result.bad, function(a, b) return a.line < b.line end)
+  for i = #result.bad, FAULTS_MAX + 1, -1 do result.bad[i] = nil end
   local ok, fault = app:flushed() -- What is repeated may not be durable yet.
   if not ok then return nil, fault end
   return result
