@@ -11,6 +11,7 @@ run_bad() { # name, pattern: the app in $tmp/app does not start
 
 # The command line.
 check "unknown verb" 2 'no verb "tst"; did you mean "test"' "$program" tst
+check "a word that is near none" 2 'no verb "foo"; verbs: run' "$program" foo
 check "unknown group verb" 2 'no verb "process lst"; did you mean "list"' "$program" process lst
 check "unknown option" 2 'no option --kee; did you mean --key' "$program" send --kee x
 check "missing value" 2 'option --data needs a value' "$program" run --data

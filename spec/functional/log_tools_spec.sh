@@ -141,7 +141,7 @@ check "a backup needs a directory" 2 'name one directory' "$program" log backup
 cp -r "$tmp/good" "$data"
 check "of a closed log" 0 '^backed up: positions 1 to [0-9]+, [5-9] segments' \
   "$program" log backup "$backup"
-check "again: only the last segment" 0 'copied 1 segments' "$program" log backup "$backup"
+check "again: only the last segment" 0 'copied 1 segment,' "$program" log backup "$backup"
 check "the backup is a log" 0 '^no fault' "$program" log verify --data "$backup"
 check "another log is refused" 1 'holds a log, but no manifest' "$program" log backup "$tmp/good"
 check "a restore needs an empty directory" 1 'is not empty' "$program" log restore "$backup"

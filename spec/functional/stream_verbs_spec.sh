@@ -28,7 +28,7 @@ verb "with an expected version" 0 '^\{"version":1\}$' append Order-1 OrderPaid -
 verb "with a wrong one" 1 'conflict: stream Order-1: expected 0, its version is 1' \
   append Order-1 OrderPaid --expect 0
 verb "with no version" 1 'invalid: expect is a version' append Order-1 X --expect new
-verb "wrong data" 1 'invalid: the body: ' append Order-1 OrderPaid '{'
+verb "wrong data" 1 'invalid: the data: .*line 1, column 2: .*not .n' append Order-1 OrderPaid '{n:1}'
 verb "no type" 2 'name a stream and a type' append Order-1
 check "data out of stdin" 0 '^version +0$' sh -c \
   "echo '[1,2]' | '$program' stream append Order-2 OrderMade -"

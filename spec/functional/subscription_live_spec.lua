@@ -161,7 +161,7 @@ describe("a subscription without a name", function()
     end)
     app:settle()
     assert.same({ 1, 3 }, seen)
-    assert.truthy(said("skipped after 1 attempts: no two"))
+    assert.truthy(said("skipped after 1 attempt: no two"))
   end)
 
   it("gives every attempt the event as it was stored", function()

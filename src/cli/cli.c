@@ -18,10 +18,11 @@ static const struct cg_cli_verb VERBS[] = {
     {"ask", "ask a query of a running instance", cg_cli_ask_usage, cg_cli_message},
     {"publish", "publish an event in a running instance", cg_cli_publish_usage, cg_cli_message},
     {"process", "start, list and show processes", cg_cli_process_usage, cg_cli_process},
-    {"stream", "read and follow streams of events", cg_cli_stream_usage, cg_cli_stream},
+    {"stream", "read, append to and delete streams of events", cg_cli_stream_usage, cg_cli_stream},
     {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
      cg_cli_subscription},
-    {"log", "check, repair, back up the event log", cg_cli_log_usage, cg_cli_log},
+    {"log", "check, back up, export, import and repair the event log", cg_cli_log_usage,
+     cg_cli_log},
     {"personal", "list persons, export and forget their data", cg_cli_personal_usage,
      cg_cli_personal},
     {"forget", "make the data of a person unreadable for ever", cg_cli_forget_usage, cg_cli_forget},
@@ -174,9 +175,12 @@ static size_t distance(const char *a, const char *b) {
 
 const char *cg_cli_suggest(const char *word, const char *const *names) {
   const char *best = NULL;
-  size_t best_distance = strlen(word) / 3 > 2 ? strlen(word) / 3 : 2;
-  if (strlen(word) > WORD_BYTES_MAX)
+  size_t size = strlen(word);
+  size_t best_distance = size / 3 > 2 ? size / 3 : 2;
+  if (size > WORD_BYTES_MAX)
     return NULL;
+  if (size < 4) /* Two letters of three would be another word. */
+    best_distance = 1;
   for (; *names != NULL; names++) {
     if (strlen(*names) > WORD_BYTES_MAX)
       continue;

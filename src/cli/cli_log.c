@@ -138,10 +138,10 @@ static void print_summary(const char *path, const struct cg_log_counts *counts,
                           const struct cg_index_verify *index) {
   if (counts->fault_count + index->fault_count == 0)
     printf("no fault in %s\n", path);
-  printf("%" PRIu64 " segments, %" PRIu64 " commits, %" PRIu64 " records, %" PRIu64
+  printf("%" PRIu64 " segment%s, %" PRIu64 " commits, %" PRIu64 " records, %" PRIu64
          " bytes; positions %" PRIu64 " to %" PRIu64 "\n",
-         counts->segment_count, counts->commit_count, counts->record_count, counts->bytes,
-         counts->first_position, counts->end_position - 1);
+         counts->segment_count, counts->segment_count == 1 ? "" : "s", counts->commit_count,
+         counts->record_count, counts->bytes, counts->first_position, counts->end_position - 1);
   if (index->table_count > 0)
     printf("%" PRIu64 " tables of the index, %" PRIu64 " entries\n", index->table_count,
            index->entry_count);
@@ -195,16 +195,16 @@ static int log_verify(const struct cg_cli_verb *verb, int argc, char **argv) {
 
 int cg_cli_log(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
-      {"verify", "check the files of the log", verify_usage, log_verify},
-      {"export", "print events as CloudEvents", cg_cli_log_export_usage, cg_cli_log_export},
-      {"compress", "compress sealed files", cg_cli_log_compress_usage, cg_cli_log_compress},
-      {"import", "append CloudEvents", cg_cli_log_import_usage, cg_cli_log_import},
-      {"repair", "cut a damaged log so that it opens", cg_cli_log_repair_usage, cg_cli_log_repair},
       {"stats", "say what is in the log", cg_cli_log_stats_usage, cg_cli_log_stats},
+      {"verify", "check the files of the log", verify_usage, log_verify},
+      {"repair", "cut a damaged log so that it opens", cg_cli_log_repair_usage, cg_cli_log_repair},
       {"backup", "copy the log, also while the app runs", cg_cli_log_backup_usage,
        cg_cli_log_backup},
       {"restore", "make a data directory of a backup", cg_cli_log_restore_usage,
        cg_cli_log_restore},
+      {"export", "print events as CloudEvents", cg_cli_log_export_usage, cg_cli_log_export},
+      {"import", "append CloudEvents", cg_cli_log_import_usage, cg_cli_log_import},
+      {"compress", "compress sealed files", cg_cli_log_compress_usage, cg_cli_log_compress},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

@@ -64,17 +64,20 @@ static int parse(const struct cg_cli_verb *verb, int argc, char **argv, struct r
   return -1;
 }
 
+static const char *plural(uint64_t count) {
+  return count == 1 ? "" : "s";
+}
+
 /* Prints what was done. */
 static void print_result(const struct request *request, const struct cg_log_backup *backup,
                          const char *doing, const char *path) {
   if (!request->options.as_json) {
-    printf("%s: positions 1 to %" PRIu64 ", %" PRIu64 " segments, %" PRIu64
-           " bytes; copied %" PRIu64 " segments, %" PRIu64 " bytes\n",
-           doing, backup->end_position - 1, backup->segment_count, backup->bytes,
-           backup->copied_count, backup->copied_bytes);
+    printf("%s: positions 1 to %" PRIu64 ", %" PRIu64 " segment%s, %" PRIu64
+           " bytes; copied %" PRIu64 " segment%s, %" PRIu64 " bytes\n",
+           doing, backup->end_position - 1, backup->segment_count, plural(backup->segment_count),
+           backup->bytes, backup->copied_count, plural(backup->copied_count), backup->copied_bytes);
     if (request->has_keys)
-      printf("%" PRIu32 " file%s of keys copied\n", request->key_count,
-             request->key_count == 1 ? "" : "s");
+      printf("%" PRIu32 " file%s of keys copied\n", request->key_count, plural(request->key_count));
     return;
   }
   struct cg_buf *buf = cg_buf_take(NULL, 512);

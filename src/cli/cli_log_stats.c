@@ -186,7 +186,7 @@ static void print_stats(struct cg_buf *document, struct stats *stats, bool as_js
                                                   {"commits", "commits", false},
                                                   {"per commit", "records_per_commit", false},
                                                   {"per batch", "commits_per_batch", false},
-                                                  {"durable", "durable_position", false},
+                                                  {"next position", "durable_position", false},
                                                   {"first", "first_time", true},
                                                   {"last", "last_time", true}};
   static const struct cg_print_column categories[] = {{"CATEGORY", "category", false},

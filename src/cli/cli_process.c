@@ -28,6 +28,7 @@ static const char list_usage[] =
     "  --max N      at most so many (default 100)\n"
     "  -o json      one document a line\n"
     "  --data D     data directory of the instance (default $CATGA_DATA, else .catga)\n"
+    "Exit code: 0 printed, 1 there is no such status, 3 nothing runs there.\n"
     "Example: catga process list --status failed\n";
 
 static const char show_usage[] =
@@ -38,7 +39,7 @@ static const char show_usage[] =
     "Exit code: 0 shown, 3 there is none, or nothing runs there.\n"
     "Example: catga process show order-42\n";
 
-const char cg_cli_process_usage[] = "Usage: catga process start|list|show ... (--help after each)\n"
+const char cg_cli_process_usage[] = "Usage: catga process VERB ... (--help after each)\n"
                                     "Example: catga process list --status running\n";
 
 static const struct cg_print_column LIST_COLUMNS[] = {{"ID", "id", false},

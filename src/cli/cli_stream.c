@@ -178,18 +178,18 @@ static int stream_tail(const struct cg_cli_verb *verb, int argc, char **argv) {
 
 int cg_cli_stream(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct cg_cli_verb verbs[] = {
+      {"list", "list streams", cg_cli_stream_list_usage, cg_cli_stream_list},
+      {"info", "tell what is known of a stream", cg_cli_stream_info_usage, cg_cli_stream_info},
       {"read", "print events of a stream", read_usage, stream_read},
       {"tail", "print events as they come", tail_usage, stream_tail},
       {"show", "print the state that its events make", cg_cli_stream_show_usage,
        cg_cli_stream_show},
-      {"list", "list streams", cg_cli_stream_list_usage, cg_cli_stream_list},
-      {"info", "tell what is known of a stream", cg_cli_stream_info_usage, cg_cli_stream_info},
       {"append", "append an event", cg_cli_stream_append_usage, cg_cli_stream_append},
+      {"metadata", "print or set retention", cg_cli_stream_metadata_usage, cg_cli_stream_metadata},
       {"delete", "hide a stream's events, or end it", cg_cli_stream_delete_usage,
        cg_cli_stream_delete},
       {"scavenge", "take out what is hidden or deleted", cg_cli_stream_scavenge_usage,
        cg_cli_stream_scavenge},
-      {"metadata", "print or set retention", cg_cli_stream_metadata_usage, cg_cli_stream_metadata},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

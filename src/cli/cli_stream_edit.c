@@ -10,6 +10,7 @@
 #include "cli/document.h"
 #include "cli/print.h"
 #include "cli/remote.h"
+#include "codec/codec.h"
 
 #define OPTIONS_MAX 8 /* Options of one verb. */
 #define COMMON                                                                                     \
@@ -18,21 +19,24 @@
 
 const char cg_cli_stream_list_usage[] =
     "Usage: catga stream list [--prefix P] [--category C] [--after NAME] [--max N] [-o json]\n"
+    "                         [--data D]\n"
     "Prints streams by name; those of the runtime only when P or C asks for them.\n"
     "  --prefix P   names that begin so\n"
     "  --category C names that are C up to the first hyphen\n"
     "  --after NAME the page behind that name\n"
     "  --max N      at most so many, up to 1000 (default 100)\n" COMMON
+    "Exit code: 0 printed, 1 a wrong bound, 3 nothing runs there.\n"
     "Example: catga stream list --category Order\n";
 
 const char cg_cli_stream_info_usage[] =
-    "Usage: catga stream info STREAM [-o json]\n"
+    "Usage: catga stream info STREAM [-o json] [--data D]\n"
     "Prints what is known of a stream: version, events that are shown, metadata.\n" COMMON
     "Exit code: 0 printed, 3 there is no such stream, or nothing runs there.\n"
     "Example: catga stream info Order-42\n";
 
 const char cg_cli_stream_append_usage[] =
-    "Usage: catga stream append STREAM TYPE [JSON|-] [--expect V] [--id ID] [-o json]\n"
+    "Usage: catga stream append STREAM TYPE [JSON|-] [--expect V] [--id ID]\n"
+    "                           [-o json] [--data D]\n"
     "Appends an event; it is durable when this returns.\n"
     "  JSON         the data; - reads it from stdin; without it, {}\n"
     "  --expect V   version of the stream's last event, or none, exists, any (default any)\n"
@@ -41,7 +45,7 @@ const char cg_cli_stream_append_usage[] =
     "Example: catga stream append Order-42 OrderNoted '{\"text\":\"call back\"}' --expect 3\n";
 
 const char cg_cli_stream_delete_usage[] =
-    "Usage: catga stream delete STREAM [--expect V] [--hard] [-o json]\n"
+    "Usage: catga stream delete STREAM [--expect V] [--hard] [-o json] [--data D]\n"
     "Hides what a stream holds; later appends go on with its versions.\n"
     "  --expect V   version of its last event\n"
     "  --hard       for good: the stream can never be appended to or read again\n" COMMON
@@ -49,12 +53,14 @@ const char cg_cli_stream_delete_usage[] =
     "Example: catga stream delete Order-42 --expect 7\n";
 
 const char cg_cli_stream_metadata_usage[] =
-    "Usage: catga stream metadata STREAM|--category C [--set JSON|-] [--expect V] [-o json]\n"
+    "Usage: catga stream metadata STREAM|--category C [--set JSON|-] [--expect V]\n"
+    "                             [-o json] [--data D]\n"
     "Prints the metadata of a stream or of all streams of a category, or sets it: max_age,\n"
     "max_count, truncate_before, tags, custom. What a stream says wins over its category.\n"
     "  --category C of a category instead of a stream\n"
     "  --set JSON   the new metadata, in place of the old\n"
     "  --expect V   version of the metadata before, or none\n" COMMON
+    "Exit code: 0 done, 1 refused, 3 nothing runs there.\n"
     "Example: catga stream metadata --category Order --set '{\"max_age\":\"30d\"}'\n";
 
 const char cg_cli_stream_scavenge_usage[] =
@@ -62,7 +68,8 @@ const char cg_cli_stream_scavenge_usage[] =
     "Takes out of the sealed files of the log what metadata hides, what was deleted, and what the\n"
     "settings process_retain and outcome_retain let go. Positions and versions stay. Files of "
     "which\n"
-    "less than scavenge_min percent would go are left alone. The instance goes on serving.\n" COMMON
+    "less than scavenge_min percent would go are left alone (events left: what could go of them).\n"
+    "The instance goes on serving.\n" COMMON
     "Exit code: 0 done, 1 failed, or one is under way, 3 nothing runs there.\n"
     "Example: catga stream scavenge --data /var/lib/orders\n";
 
@@ -78,11 +85,12 @@ static const struct cg_print_column INFO_COLUMNS[] = {
     {"deleted", "deleted", false},       {"metadata", "metadata", false}};
 static const struct cg_print_column RESULT_COLUMNS[] = {{"version", "version", false},
                                                         {"repeated", "repeated", false}};
-static const struct cg_print_column SCAVENGE_COLUMNS[] = {{"segments", "segments", false},
-                                                          {"rewritten", "rewritten", false},
-                                                          {"events", "removed_events", false},
-                                                          {"bytes", "removed_bytes", false},
-                                                          {"left", "left_events", false}};
+static const struct cg_print_column SCAVENGE_COLUMNS[] = {
+    {"segments", "segments", false},
+    {"rewritten", "rewritten", false},
+    {"removed events", "removed_events", false},
+    {"removed bytes", "removed_bytes", false},
+    {"events left", "left_events", false}};
 static const struct cg_print_column METADATA_COLUMNS[] = {{"version", "version", false},
                                                           {"metadata", "metadata", false}};
 
@@ -193,11 +201,32 @@ int cg_cli_stream_info(const struct cg_cli_verb *verb, int argc, char **argv) {
               COUNT_OF(INFO_COLUMNS));
 }
 
+/* Complains unless the text is JSON: inside of the event its place could not be named. */
+static bool is_json(const struct cg_buf *data) {
+  struct cg_buf *scratch = cg_buf_take(NULL, data->size + 1);
+  struct cg_json_reader reader;
+  struct cg_json_token token;
+  struct cg_err err;
+  enum cg_code code;
+  cg_json_reader_init(&reader, (const char *)data->data, data->size, scratch);
+  do
+    code = cg_json_next(&reader, &token, &err);
+  while (code == CG_OK && token.kind != CG_JSON_END);
+  cg_buf_unref(scratch);
+  if (code != CG_OK)
+    cg_cli_fail("invalid: the data: %s", err.message);
+  return code == CG_OK;
+}
+
 /* The event as JSON, or NULL after a complaint. */
 static struct cg_buf *event_of(const char *type, const char *argument, const char *id) {
   struct cg_buf *data = cg_remote_data(argument);
   if (data == NULL)
     return NULL;
+  if (!is_json(data)) {
+    cg_buf_unref(data);
+    return NULL;
+  }
   struct cg_buf *event = cg_buf_take(NULL, data->size + 256);
   cg_document_begin(event);
   cg_document_text(event, "type", type, strlen(type));

@@ -11,15 +11,15 @@
 #include "cli/remote.h"
 
 #define COUNT_OF(list) (sizeof(list) / sizeof((list)[0]))
-#define COMMON                                                                                     \
-  "  -o json      one document a line\n"                                                           \
-  "  --data D     data directory of the instance (default $CATGA_DATA, else .catga)\n"
+#define DATA "  --data D     data directory of the instance (default $CATGA_DATA, else .catga)\n"
+#define COMMON "  -o json      one document a line\n" DATA
 #define ANSWERS                                                                                    \
   "Exit code: 0 done, 1 refused, 3 there is no such subscription, or nothing runs there.\n"
 
 static const char list_usage[] =
     "Usage: catga subscription list [-o json] [--data D]\n"
     "Lists the subscriptions with a name: how far they are, and what they have parked.\n" COMMON
+    "Exit code: 0 printed, 3 nothing runs there.\n"
     "Example: catga subscription list\n";
 
 static const char show_usage[] =
@@ -28,19 +28,18 @@ static const char show_usage[] =
 
 static const char pause_usage[] =
     "Usage: catga subscription pause NAME [--data D]\n"
-    "Stops its deliveries until it is resumed, also over a restart; what runs may end.\n" COMMON
+    "Stops its deliveries until it is resumed, also over a restart; what runs may end.\n" DATA
         ANSWERS "Example: catga subscription pause mailer\n";
 
 static const char resume_usage[] =
     "Usage: catga subscription resume NAME [--data D]\n"
-    "Goes on after a pause, or after a failure that has stopped it.\n" COMMON ANSWERS
+    "Goes on after a pause, or after a failure that has stopped it.\n" DATA ANSWERS
     "Example: catga subscription resume mailer\n";
 
 static const char reset_usage[] =
     "Usage: catga subscription reset NAME POSITION|start|end [--data D]\n"
     "Begins again behind a position of the log: what was handled after it is handled again.\n"
-    "Parked events stay parked.\n" COMMON ANSWERS
-    "Example: catga subscription reset mailer start\n";
+    "Parked events stay parked.\n" DATA ANSWERS "Example: catga subscription reset mailer start\n";
 
 static const char parked_usage[] =
     "Usage: catga subscription parked NAME [--after POSITION] [--max N] [-o json] [--data D]\n"
@@ -59,10 +58,8 @@ static const char drop_usage[] =
     "Forgets a parked event, or all of them: they will not be handled.\n" COMMON ANSWERS
     "Example: catga subscription drop mailer 1042\n";
 
-const char cg_cli_subscription_usage[] =
-    "Usage: catga subscription list|show|pause|resume|reset|parked|replay|drop ... (--help after\n"
-    "each)\n"
-    "Example: catga subscription list\n";
+const char cg_cli_subscription_usage[] = "Usage: catga subscription VERB ... (--help after each)\n"
+                                         "Example: catga subscription list\n";
 
 static const struct cg_print_column LIST_COLUMNS[] = {
     {"NAME", "name", false},  {"STATUS", "status", false}, {"POSITION", "position", false},

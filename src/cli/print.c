@@ -10,6 +10,7 @@
 
 #define CELL_BYTES 256 /* A longer cell of a table is cut, and ends in "...". */
 #define COLUMNS_MAX 8
+#define TITLE_COLUMNS 10 /* Width of the names of fields, unless one is longer. */
 
 static lua_State *decode(const struct cg_buf *text);
 static void format_cell(lua_State *L, const struct cg_print_column *column, char *cell,
@@ -60,11 +61,15 @@ void cg_print_document(const struct cg_buf *text, const struct cg_print_column *
     return;
   if (as_json)
     print_json(L);
+  int width = TITLE_COLUMNS;
+  for (size_t c = 0; c < column_count; c++)
+    if (count_columns(columns[c].title) > width)
+      width = count_columns(columns[c].title);
   for (size_t c = 0; c < column_count && !as_json; c++) {
     char cell[64 * CELL_BYTES];
     format_cell(L, &columns[c], cell, sizeof(cell));
     if (cell[0] != 0)
-      printf("%-10s %s\n", columns[c].title, cell);
+      printf("%-*s %s\n", width, columns[c].title, cell);
   }
   lua_close(L);
 }
@@ -91,7 +96,10 @@ void cg_print_problem(const struct cg_buf *text) {
   cg_print_field(text, "detail", detail, sizeof(detail));
   if (detail[0] == 0)
     cg_print_field(text, "title", detail, sizeof(detail));
-  fprintf(stderr, "catga: %s: %s\n", code[0] != 0 ? code : "failed", detail);
+  if (strcmp(code, detail) == 0) /* An error that a script gave without a message. */
+    fprintf(stderr, "catga: %s\n", code);
+  else
+    fprintf(stderr, "catga: %s: %s\n", code[0] != 0 ? code : "failed", detail);
 }
 
 void cg_print_part(const struct cg_buf *json, const char *field) {

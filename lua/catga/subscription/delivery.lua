@@ -26,6 +26,10 @@ local MESSAGE_BYTES_MAX = 4000
 ---@field retry fun(self, delay: string?)   another attempt; what was appended is taken back
 ---@field park fun(self, reason: string?)   no further attempt; what was appended is taken back
 
+local function attempts_of(entry)
+  return entry.attempts == 1 and "1 attempt" or entry.attempts .. " attempts"
+end
+
 local function ack(ctx) ctx.delivery.decision = nil end
 
 local function retry(ctx, delay)
@@ -181,8 +185,8 @@ local function park_event(runner, entry, err)
   runner:end_change(mark)
   if not ok then return not_recorded(runner, entry, fault) end
   runner:parked_now(entry, at)
-  runner.app:say("warn", ("%s is parked after %d attempts: %s"):format(describe(runner, entry),
-    entry.attempts, err.message))
+  runner.app:say("warn", ("%s is parked after %s: %s"):format(describe(runner, entry),
+    attempts_of(entry), err.message))
 end
 
 -- The last attempt has failed, or there is no use in another one. May yield.
@@ -190,8 +194,8 @@ local function give_up(runner, entry, err)
   local policy = err.is_parked and "park" or runner.definition.on_failure
   if policy == "park" and runner.name then return park_event(runner, entry, err) end
   if policy == "skip" then
-    runner.app:say("warn", ("%s is skipped after %d attempts: %s"):format(describe(runner, entry),
-      entry.attempts, err.message))
+    runner.app:say("warn", ("%s is skipped after %s: %s"):format(describe(runner, entry),
+      attempts_of(entry), err.message))
     return runner:done(entry)
   end
   runner:fail(err, entry)
