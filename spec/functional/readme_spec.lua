@@ -1,21 +1,126 @@
---- The examples of README.md run as they stand there.
+--- The examples of README.md and of docs/ run as they stand there.
 local testing = require "catga.testing"
 local app_dir = dofile "spec/support/app_dir.lua"
 
--- The blocks of Lua below a heading.
-local function blocks_below(heading)
-  local file = assert(io.open "README.md")
+-- Text of a file.
+local function text_of(path)
+  local file = assert(io.open(path))
   local text = file:read "*a"
   file:close()
-  local first = assert(text:find("\n## " .. heading .. "\n", 1, true), heading)
-  local part = text:sub(first + 1, (text:find("\n## ", first + 1, true) or 0) - 1)
+  return text
+end
+
+-- The blocks of Lua of a file, or below one of its headings.
+local function blocks_of(path, heading)
+  local text = text_of(path)
+  if heading then
+    local first = assert(text:find("\n## " .. heading .. "\n", 1, true), heading)
+    text = text:sub(first + 1, (text:find("\n## ", first + 1, true) or 0) - 1)
+  end
   local blocks = {}
-  for block in part:gmatch "```lua\n(.-)```" do blocks[#blocks + 1] = block end
+  for block in text:gmatch "```lua\n(.-)```" do blocks[#blocks + 1] = block end
   return blocks
 end
 
-describe("the section on aggregates", function()
-  local blocks = blocks_below "Aggregates"
+-- An app of the first block below a heading of README.md, for the function.
+local function with_section(heading, fn)
+  local dir = app_dir.new { ["main.lua"] = blocks_of("README.md", heading)[1] }
+  local app = assert(testing.app(dir))
+  fn(app)
+  app:stop()
+  app_dir.remove_all()
+end
+
+describe("README.md", function()
+  it("has an event store that works", function()
+    with_section("The event store", function(app)
+      local order = { id = "7", customer = "Ann", total = 12.5 }
+      assert.equal(0, app:send("PlaceOrder", order))
+      assert.equal("conflict", select(2, app:send("PlaceOrder", order)).code)
+      app:advance("1s")
+      assert.equal(12.5, app:ask("CustomerTotal", { customer = "Ann" }))
+      assert.equal(0, app:ask("CustomerTotal", { customer = "Bob" }))
+    end)
+  end)
+
+  it("has an aggregate that works", function()
+    with_section("Aggregates", function(app)
+      assert.equal(500, app:send("Pay", { id = "1", cents = 500 }))
+      assert.equal("no_money", select(2, app:send("Pay", { id = "1", cents = -501 })).code)
+    end)
+  end)
+
+  it("has a subscription that works", function()
+    local catga = require "catga"
+    with_section("Subscriptions", function(app)
+      for _, email in ipairs { "a@b", catga.null } do
+        assert(app:call(catga.events.append, "Order-1", { { type = "OrderPlaced",
+          data = { email = email ~= catga.null and email or nil } } }))
+      end
+      app:advance("1m")
+      assert.equal(1, #app:call(catga.events.read, "Mail-a@b"))
+      assert.equal(1, app.app.subscriptions:get("mailer").parked)
+    end)
+  end)
+
+  it("has a declaration of personal data that works", function()
+    with_section("Personal data", function(app)
+      assert.equal("not_found", select(2, app:send("ForgetCustomer", { id = "42" })).code)
+    end)
+  end)
+end)
+
+describe("the page on the event store", function()
+  it("has an app that works", function()
+    local catga = require "catga"
+    local dir = app_dir.new { ["main.lua"] = blocks_of("docs/event-store.md")[1] }
+    local app = assert(testing.app(dir))
+    local order = { id = "7", customer = "Ann", total = 12.5 }
+    assert.equal(0, app:send("PlaceOrder", order))
+    assert.equal("conflict", select(2, app:send("PlaceOrder", order)).code)
+    assert.same({ { stream = "Order-7", version = 1 }, { stream = "Account-Ann", version = 0 } },
+      app:send("PayOrder", order))
+    assert.equal("conflict", select(2, app:send("PayOrder", order)).code)
+    assert(app:call(catga.events.append, "Order-7", { { type = "Sent" } }))
+    assert.same({ "OrderPlaced", "OrderPaid", "Sent" }, app:ask("OrderEvents", order))
+    assert(app:call(catga.events.append, "Blocked-Bob", { { type = "Blocked" } }))
+    assert.equal(0, app:send("PlaceOrder", { id = "8", customer = "Bob" }))
+    assert.equal("conflict", select(2, app:send("PayOrder", { id = "8", customer = "Bob" })).code)
+    app:stop()
+    app_dir.remove_all()
+  end)
+end)
+
+describe("the page on running Catga", function()
+  it("has every error code", function()
+    local page = text_of "docs/operations.md"
+    local codes, list = {}, assert(io.popen "find lua/catga -name '*.lua'")
+    for path in list:lines() do
+      for code in text_of(path):gmatch 'errors%.new%("([%l_]+)"' do codes[code] = path end
+    end
+    list:close()
+    for code in text_of("src/base/err.h"):gmatch 'X%(CG_E[%u]+, %-?%d+, "([%l_]+)"' do
+      codes[code] = "err.h"
+    end
+    codes["end"] = nil -- Tells a reader that it is at the end.
+    assert.truthy(codes.forgotten)
+    for code, path in pairs(codes) do
+      code = code:gsub("^unknown_.*", "unknown_...")
+      assert.truthy(page:find("`" .. code .. "`", 1, true), code .. " of " .. path)
+    end
+  end)
+
+  it("has settings that are known, and names all", function()
+    local known = require "catga.settings".KNOWN
+    local text = text_of "docs/operations.md"
+    for name in pairs(known) do assert.truthy(text:find("`" .. name .. "`", 1, true), name) end
+    local sample = assert(loadstring(blocks_of("docs/operations.md")[1]))()
+    for name in pairs(sample) do assert.truthy(known[name], name) end
+  end)
+end)
+
+describe("the page on aggregates", function()
+  local blocks = blocks_of "docs/aggregates.md"
   local dir, app
 
   before_each(function()
@@ -46,7 +151,7 @@ describe("the section on aggregates", function()
   it("has a spec that works", function()
     local ran
     local opened = testing.app
-    local chunk = assert(loadstring(blocks[2], "@README.md"))
+    local chunk = assert(loadstring(blocks[2], "@aggregates.md"))
     setfenv(chunk, setmetatable({ describe = function(_, fn) fn() end, it = function(_, fn)
       testing.app = function() return opened(dir) end
       local ok, failure = pcall(fn)
@@ -59,11 +164,11 @@ describe("the section on aggregates", function()
   end)
 end)
 
-describe("the section on subscriptions", function()
+describe("the page on subscriptions", function()
   local dir, app
 
   before_each(function()
-    dir = app_dir.new { ["main.lua"] = blocks_below("Subscriptions")[1] }
+    dir = app_dir.new { ["main.lua"] = blocks_of("docs/subscriptions.md")[1] }
     app = assert(testing.app(dir))
   end)
 
