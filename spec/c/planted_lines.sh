@@ -18,7 +18,7 @@ failed=0
 # File, the line as it stands there (without indentation), the line with the bug, the program that
 # must fail.
 plants=(
-  src/log/io.c
+  src/base/io.c
   "result = fs->sync_dir(fs->arg, path);"
   "result = 0;"
   log_crash_test

@@ -10,7 +10,7 @@
 
 #include "base/crc32c.h"
 #include "base/mem.h"
-#include "log/io.h"
+#include "base/io.h"
 
 #define TABLE_MAGIC "CGT1"
 #define TABLE_HEAD_BYTES 16 /* Before the offsets. */

@@ -8,7 +8,7 @@
 
 #include "base/crc32c.h"
 #include "base/mem.h"
-#include "log/io.h"
+#include "base/io.h"
 
 #define WINDOW_BYTES ((size_t)1 << 20) /* Read and written at once. */
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/log_file.h"
 
 void cg_file_seal_share(struct cg_log_file *file, struct cg_segment *segment) {

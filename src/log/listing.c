@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/segment.h"
 
 static void add(struct cg_listing_numbers *numbers, uint64_t number) {

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/segment.h"
 
 enum cg_code cg_lock_take(const struct cg_fs *fs, const char *directory, bool make, int *handle,

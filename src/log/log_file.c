@@ -12,7 +12,7 @@
 
 #include "base/mem.h"
 #include "log/blocks.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/log_file.h"
 #include "log/nonce.h"
 #include "log/recovery.h"

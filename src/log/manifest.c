@@ -14,7 +14,7 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "log/copy.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/segment.h"
 
 #define NAME "manifest"

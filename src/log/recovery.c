@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/listing.h"
 
 #define WINDOW_BYTES ((size_t)1 << 20) /* What is read at once. */

@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 #include "log/copy.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
 #include "log/manifest.h"

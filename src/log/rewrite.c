@@ -11,7 +11,7 @@
 
 #include "base/mem.h"
 #include "log/blocks.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/nonce.h"
 #include "log/scan.h"
 

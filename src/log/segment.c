@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "log/blocks.h"
 #include "log/handles.h"
-#include "log/io.h"
+#include "base/io.h"
 
 #define NUMBER_DIGITS 10
 #define WAYPOINTS_BEGIN 16 /* First size of the table; it doubles. */

@@ -12,7 +12,7 @@
 
 #include "base/mem.h"
 #include "log/blocks.h"
-#include "log/io.h"
+#include "base/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
 

@@ -1,6 +1,7 @@
 /* cipher.c - libcrypto by dlopen: a program without personal data neither loads nor starts it.
  *
- * One context is used again for every call; the algorithms are fetched once. */
+ * One context is used again for every call; the algorithms are fetched once.
+ * Owns: see cipher.h. Thread: one at a time. */
 #include "store/cipher.h"
 
 #include <assert.h>

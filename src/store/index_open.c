@@ -110,7 +110,6 @@ static enum cg_code try_file(const struct opening *opening, const struct file *f
                              struct cg_table **table, struct cg_err *err) {
   struct cg_index *index = opening->index;
   struct cg_err why;
-  *table = NULL;
   enum cg_code code = cg_index_set_open(index, file->first, file->last, table, &why);
   if (code == CG_OK && file->last >= opening->seal_count &&
       memcmp((*table)->header.log_id, index->place.log_id, 16) == 0) {
@@ -119,8 +118,6 @@ static enum cg_code try_file(const struct opening *opening, const struct file *f
     *table = NULL;
     return code;
   }
-  if (code != CG_OK)
-    *table = NULL;
   if (code == CG_OK && file->last < opening->seal_count)
     code = cg_table_match(*table, index->place.log_id, opening->seals + file->first, &why);
   else if (code == CG_OK)

@@ -5,33 +5,24 @@
  * Owns: see index.h. Thread: the loop thread. */
 #include "store/index_set.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 
 #define MERGE_FACTOR CG_TABLE_PARTS_MAX /* Tables of one level that make one of the next. */
 
-char *cg_index_set_path(const struct cg_index *index, uint64_t first_segment,
-                        uint64_t last_segment) {
-  size_t size = strlen(index->place.directory) + CG_TABLE_NAME_BYTES + 2;
-  char *path = cg_alloc(size);
-  char name[CG_TABLE_NAME_BYTES];
-  cg_table_name(name, first_segment, last_segment);
-  snprintf(path, size, "%s/%s", index->place.directory, name);
-  return path;
-}
-
 enum cg_code cg_index_set_open(const struct cg_index *index, uint64_t first_segment,
                                uint64_t last_segment, struct cg_table **table, struct cg_err *err) {
-  char *path = cg_index_set_path(index, first_segment, last_segment);
+  char *path = cg_table_path(index->place.directory, first_segment, last_segment, "");
+  *table = NULL;
   enum cg_code code = cg_table_open(table, index->place.fs, path, err);
   cg_free(path);
   if (code == CG_OK && ((*table)->header.first_segment != first_segment ||
                         cg_table_last_segment(*table) != last_segment)) {
     cg_table_free(*table);
+    *table = NULL;
     code = cg_err_set(err, CG_ECORRUPT, "a table has the name of another one");
   }
   return code;
@@ -73,27 +64,17 @@ void cg_index_set_replace(struct cg_index *index, uint32_t at, uint32_t count,
   index->table_count = new_count;
 }
 
-void cg_index_set_remove(const struct cg_index *index, uint64_t first_segment,
-                         uint64_t last_segment) {
-  char *path = cg_index_set_path(index, first_segment, last_segment);
-  index->place.fs->unlink(index->place.fs->arg, path); /* Failing that, the next open tries. */
+/* Removes the file of a table that is not used any more. */
+static void remove_file(const struct cg_index *index, uint64_t first_segment,
+                        uint64_t last_segment) {
+  char *path = cg_table_path(index->place.directory, first_segment, last_segment, "");
+  cg_io_unlink(index->place.fs, path); /* Failing that, the next open tries. */
   cg_free(path);
-}
-
-enum cg_code cg_index_set_make_directory(const struct cg_index *index, struct cg_err *err) {
-  const struct cg_fs *fs = index->place.fs;
-  int status = fs->mkdir(fs->arg, index->place.directory);
-  if (status < 0 && status != -EEXIST)
-    return cg_err_set(err, cg_err_from_errno(-status), "make directory %s: %s",
-                      index->place.directory, strerror(-status));
-  return CG_OK;
 }
 
 enum cg_code cg_index_set_build(const struct cg_index *index, const struct cg_log_seal *seal,
                                 struct cg_table **table, struct cg_err *err) {
-  enum cg_code code = cg_index_set_make_directory(index, err);
-  if (code == CG_OK)
-    code = cg_table_build(&index->place, seal, err);
+  enum cg_code code = cg_table_build(&index->place, seal, err);
   if (code == CG_OK)
     code = cg_index_set_open(index, seal->number, seal->number, table, err);
   return code;
@@ -154,8 +135,10 @@ enum cg_code cg_index_add(struct cg_index *index, uint64_t first_segment, uint64
     code = cg_err_set(err, CG_ECONFLICT, "segment %" PRIu64 " is not sealed", last_segment);
   else if (code == CG_OK)
     code = cg_table_match(table, index->place.log_id, seals + first_segment, err);
-  if (code != CG_OK)
+  if (code != CG_OK) {
+    cg_table_free(table);
     return code;
+  }
   struct cg_table_header old[CG_TABLE_PARTS_MAX];
   uint32_t old_count = count < CG_TABLE_PARTS_MAX ? count : CG_TABLE_PARTS_MAX;
   for (uint32_t i = 0; i < old_count; i++)
@@ -163,8 +146,7 @@ enum cg_code cg_index_add(struct cg_index *index, uint64_t first_segment, uint64
   cg_index_set_replace(index, at, count, &table, 1);
   for (uint32_t i = 0; i < old_count; i++)
     if (old[i].segment_count != table->header.segment_count)
-      cg_index_set_remove(index, old[i].first_segment,
-                          old[i].first_segment + old[i].segment_count - 1);
+      remove_file(index, old[i].first_segment, old[i].first_segment + old[i].segment_count - 1);
   return CG_OK;
 }
 
@@ -255,7 +237,7 @@ enum cg_code cg_index_set_mend(struct cg_index *index, uint32_t at, struct cg_er
   if (code == CG_OK) {
     cg_index_set_replace(index, at, 1, tables, count);
     if (count > 1)
-      cg_index_set_remove(index, first, last);
+      remove_file(index, first, last);
   } else {
     while (built > 0)
       cg_table_free(tables[--built]);

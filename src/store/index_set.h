@@ -6,21 +6,13 @@
 
 #include "store/index.h"
 
-/* "<directory>/<name of the table>"; free with cg_free. */
-char *cg_index_set_path(const struct cg_index *index, uint64_t first_segment,
-                        uint64_t last_segment);
-/* Opens a table by its segments. */
+/* Opens a table by its segments; *table is NULL when that fails. */
 enum cg_code cg_index_set_open(const struct cg_index *index, uint64_t first_segment,
                                uint64_t last_segment, struct cg_table **table, struct cg_err *err);
 /* Replaces `count` tables from `at` on by others and frees them, once the log does not point into
  * them any more. */
 void cg_index_set_replace(struct cg_index *index, uint32_t at, uint32_t count,
                           struct cg_table *const *tables, uint32_t table_count);
-/* Removes the file of a table that is not used any more. */
-void cg_index_set_remove(const struct cg_index *index, uint64_t first_segment,
-                         uint64_t last_segment);
-/* Makes the directory when it is missing. */
-enum cg_code cg_index_set_make_directory(const struct cg_index *index, struct cg_err *err);
 /* Builds the table of one segment and opens it. */
 enum cg_code cg_index_set_build(const struct cg_index *index, const struct cg_log_seal *seal,
                                 struct cg_table **table, struct cg_err *err);

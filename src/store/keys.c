@@ -4,7 +4,8 @@
  * themselves are read when they are used and kept in a cache, the longest unused of which goes
  * first. A key whose slot is not durable yet, and every key of a store in memory, stays.
  * Changes wait as whole images of slots, in the order in which they were made. A batch takes them
- * out and puts them back in front when it could not be written. */
+ * out and puts them back in front when it could not be written.
+ * Owns: see keys.h. Thread: the loop thread, but for cg_keys_batch_write. */
 #include "store/keys.h"
 
 #include <assert.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "store/keys_file.h"
@@ -497,12 +499,11 @@ struct cg_keys_batch *cg_keys_batch_begin(struct cg_keys *keys) {
 void cg_keys_batch_write(struct cg_keys_batch *batch) {
   for (uint32_t i = 0; i < batch->images.count && batch->write_status == 0; i++) {
     const struct image *image = &batch->images.list[i];
-    batch->write_status =
-        cg_keys_file_write(batch->fs, batch->handle, image->bytes, sizeof(image->bytes),
-                           cg_keys_file_offset(image->number));
+    batch->write_status = cg_io_write(batch->fs, batch->handle, image->bytes, sizeof(image->bytes),
+                                      cg_keys_file_offset(image->number));
   }
   if (batch->write_status == 0)
-    batch->sync_status = batch->fs->datasync(batch->fs->arg, batch->handle);
+    batch->sync_status = cg_io_sync(batch->fs, batch->handle);
 }
 
 /* Puts the images of a batch before those that wait. */

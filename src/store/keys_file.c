@@ -1,7 +1,8 @@
 /* keys_file.c - see keys_file.h for the bytes.
  *
  * A file is made under the name `keys.new` and renamed when it is whole, also when another master
- * key comes: the old file's bytes are then overwritten before it is let go. */
+ * key comes: the old file's bytes are then overwritten before it is let go.
+ * Owns: see keys_file.h. Thread: the loop thread. */
 #include "store/keys_file.h"
 
 #include <errno.h>
@@ -9,12 +10,13 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/io.h"
 #include "base/mem.h"
 
 #define FORMAT_VERSION 1
 #define WINDOW_SLOTS 256 /* Read at once by a scan. */
 
-static const uint8_t MAGIC[8] = {'C', 'A', 'T', 'G', 'A', 'K', 'E', 'Y'};
+static const uint8_t magic[8] = {'C', 'A', 'T', 'G', 'A', 'K', 'E', 'Y'};
 
 static void put(uint8_t *at, uint64_t value, size_t size) {
   for (size_t i = 0; i < size; i++)
@@ -36,39 +38,6 @@ static enum cg_code fail(const struct cg_keys_file *file, const char *what, int 
                          struct cg_err *err) {
   return cg_err_set(err, cg_err_from_errno(-status), "%s %s: %s", what, file->path,
                     strerror(-status));
-}
-
-int cg_keys_file_write(const struct cg_fs *fs, int handle, const void *bytes, size_t size,
-                       uint64_t offset) {
-  const uint8_t *at = bytes;
-  while (size > 0) {
-    int64_t count = fs->pwrite(fs->arg, handle, at, size, offset);
-    if (count == -EINTR)
-      continue;
-    if (count <= 0)
-      return count < 0 ? (int)count : -EIO;
-    at += count;
-    size -= (size_t)count;
-    offset += (uint64_t)count;
-  }
-  return 0;
-}
-
-/* Reads up to `size` bytes; how many there were, or a negative errno. */
-static int64_t read_bytes(struct cg_keys_file *file, void *bytes, size_t size, uint64_t offset) {
-  size_t done = 0;
-  while (done < size) {
-    int64_t count = file->fs->pread(file->fs->arg, file->handle, (uint8_t *)bytes + done,
-                                    size - done, offset + done);
-    if (count == -EINTR)
-      continue;
-    if (count < 0)
-      return count;
-    if (count == 0)
-      break;
-    done += (size_t)count;
-  }
-  return (int64_t)done;
 }
 
 /* --- slots --- */
@@ -144,7 +113,8 @@ enum cg_code cg_keys_file_read(struct cg_keys_file *file, uint64_t number, struc
   *slot = (struct cg_key_slot){.state = CG_KEY_NONE};
   if (file->handle < 0 || number == 0 || number > file->count)
     return CG_OK;
-  int64_t size = read_bytes(file, bytes, sizeof(bytes), cg_keys_file_offset(number));
+  int64_t size =
+      cg_io_read(file->fs, file->handle, bytes, sizeof(bytes), cg_keys_file_offset(number));
   enum cg_code code =
       size < 0 ? fail(file, "read", (int)size, err) : decode(file, number, bytes, slot, err);
   explicit_bzero(bytes, sizeof(bytes));
@@ -159,7 +129,8 @@ enum cg_code cg_keys_file_scan(struct cg_keys_file *file, cg_keys_file_slot_fn e
   enum cg_code code = CG_OK;
   for (uint64_t first = 1; first <= file->count && code == CG_OK; first += WINDOW_SLOTS) {
     memset(window, 0, window_bytes);
-    int64_t size = read_bytes(file, window, window_bytes, cg_keys_file_offset(first));
+    int64_t size =
+        cg_io_read(file->fs, file->handle, window, window_bytes, cg_keys_file_offset(first));
     if (size < 0)
       code = fail(file, "read", (int)size, err);
     for (uint64_t i = 0; i < WINDOW_SLOTS && first + i <= file->count && code == CG_OK; i++) {
@@ -179,7 +150,7 @@ static enum cg_code encode_header(struct cg_keys_file *file, uint8_t bytes[CG_KE
                                   struct cg_err *err) {
   static const uint8_t zeros[32];
   memset(bytes, 0, CG_KEYS_HEADER_BYTES);
-  memcpy(bytes, MAGIC, sizeof(MAGIC));
+  memcpy(bytes, magic, sizeof(magic));
   put(bytes + 8, FORMAT_VERSION, 4);
   put(bytes + 12, CG_KEYS_SLOT_BYTES, 4);
   memcpy(bytes + 16, file->salt, sizeof(file->salt));
@@ -210,10 +181,10 @@ static bool is_master(struct cg_keys_file *file, const uint8_t *master, const ui
 static enum cg_code read_header(struct cg_keys_file *file, const struct cg_keys_options *options,
                                 struct cg_err *err) {
   uint8_t header[CG_KEYS_HEADER_BYTES] = {0};
-  int64_t size = read_bytes(file, header, sizeof(header), 0);
+  int64_t size = cg_io_read(file->fs, file->handle, header, sizeof(header), 0);
   if (size < 0)
     return fail(file, "read", (int)size, err);
-  if (size < (int64_t)sizeof(header) || memcmp(header, MAGIC, sizeof(MAGIC)) != 0 ||
+  if (size < (int64_t)sizeof(header) || memcmp(header, magic, sizeof(magic)) != 0 ||
       get(header + 96, 4) != cg_crc32c(0, header, 96))
     return cg_err_set(err, CG_ECORRUPT,
                       "%s: the header is damaged; bring back a backup of the file", file->path);
@@ -255,8 +226,8 @@ static void copy_slot(void *arg, uint64_t number, enum cg_code code,
     return;
   copy->code = cg_keys_file_encode(copy->to, slot, bytes, copy->err);
   int status = copy->code != CG_OK ? 0
-                                   : cg_keys_file_write(copy->to->fs, copy->to->handle, bytes,
-                                                        sizeof(bytes), cg_keys_file_offset(number));
+                                   : cg_io_write(copy->to->fs, copy->to->handle, bytes,
+                                                 sizeof(bytes), cg_keys_file_offset(number));
   if (status < 0)
     copy->code = fail(copy->to, "write", status, copy->err);
   explicit_bzero(bytes, sizeof(bytes));
@@ -277,7 +248,7 @@ static enum cg_code make_file(struct cg_keys_file *file, struct cg_keys_file *fr
     return code;
   int status = fs->truncate(fs->arg, file->handle, 0); /* A crash may have left one. */
   if (status == 0)
-    status = cg_keys_file_write(fs, file->handle, header, sizeof(header), 0);
+    status = cg_io_write(fs, file->handle, header, sizeof(header), 0);
   if (status == 0 && from != NULL) {
     struct copy copy = {.to = file, .code = CG_OK, .err = err};
     code = cg_keys_file_scan(from, copy_slot, &copy, err);
@@ -288,9 +259,9 @@ static enum cg_code make_file(struct cg_keys_file *file, struct cg_keys_file *fr
     file->count = from->count;
   }
   if (status == 0)
-    status = fs->datasync(fs->arg, file->handle);
+    status = cg_io_sync(fs, file->handle);
   if (status == 0)
-    status = fs->rename(fs->arg, path, file->path);
+    status = cg_io_rename(fs, path, file->path);
   if (status == 0)
     status = fs->sync_dir(fs->arg, directory);
   return status == 0 ? CG_OK : fail(file, "make", status, err);
@@ -301,10 +272,9 @@ static enum cg_code overwrite(struct cg_keys_file *file, struct cg_err *err) {
   static const uint8_t zeros[CG_KEYS_SLOT_BYTES];
   int status = 0;
   for (uint64_t number = 1; number <= file->count && status == 0; number++)
-    status = cg_keys_file_write(file->fs, file->handle, zeros, sizeof(zeros),
-                                cg_keys_file_offset(number));
+    status = cg_io_write(file->fs, file->handle, zeros, sizeof(zeros), cg_keys_file_offset(number));
   if (status == 0)
-    status = file->fs->datasync(file->fs->arg, file->handle);
+    status = cg_io_sync(file->fs, file->handle);
   return status == 0 ? CG_OK : fail(file, "overwrite", status, err);
 }
 

@@ -91,8 +91,5 @@ enum cg_code cg_keys_file_encode(struct cg_keys_file *file, const struct cg_key_
                                  uint8_t bytes[CG_KEYS_SLOT_BYTES], struct cg_err *err);
 /* Where slot `number` lies. */
 uint64_t cg_keys_file_offset(uint64_t number);
-/* Writes all bytes at an offset, going on after short writes; 0 or a negative errno. Any thread. */
-int cg_keys_file_write(const struct cg_fs *fs, int handle, const void *bytes, size_t size,
-                       uint64_t offset);
 
 #endif

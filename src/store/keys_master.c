@@ -1,4 +1,6 @@
-/* keys_master.c - reading a master key out of its file. */
+/* keys_master.c - reading a master key out of its file.
+ *
+ * Owns: nothing. Thread: any. */
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,18 +19,18 @@ static int digit_of(uint8_t letter) {
 }
 
 /* True when the bytes are the digits of a key. */
-static int read_digits(const uint8_t *bytes, size_t size, uint8_t *master) {
+static bool read_digits(const uint8_t *bytes, size_t size, uint8_t *master) {
   while (size > HEX_DIGITS && (bytes[size - 1] == '\n' || bytes[size - 1] == '\r'))
     size--;
   if (size != HEX_DIGITS)
-    return 0;
+    return false;
   for (size_t i = 0; i < CG_KEYS_MASTER_BYTES; i++) {
     int high = digit_of(bytes[2 * i]), low = digit_of(bytes[2 * i + 1]);
     if (high < 0 || low < 0)
-      return 0;
+      return false;
     master[i] = (uint8_t)(high << 4 | low);
   }
-  return 1;
+  return true;
 }
 
 enum cg_code cg_keys_master_read(const char *path, uint8_t master[CG_KEYS_MASTER_BYTES],

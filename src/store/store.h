@@ -28,7 +28,7 @@
 #include "store/index_verify.h" /* Checking the index: behind the same door. */
 #include "store/keys.h"         /* Keys of persons: behind the same door. */
 #include "store/model.h"        /* Read models: behind the same door. */
-#include "store/scavenge.h"
+#include "store/scavenge.h"     /* What a scavenge drops: behind the same door. */
 
 struct cg_store;
 
@@ -57,7 +57,7 @@ struct cg_store_options {
   const char *path;            /* Data directory, made when missing; the log lies in its folder
                                     `log`, the reservation of ids in its file `ids`. NULL: in
                                     memory. */
-  struct cg_log_options log;   /* replay and replay_arg are the store's own. */
+  struct cg_log_options log;   /* replay and resume, with their arguments, are the store's own. */
   cg_store_log_fn open_log;    /* NULL: a log in files or in memory, as `path` says. */
   void *open_log_arg;          /* Passed to open_log. */
   uint64_t seed;               /* Seed of the name map; differs between runs. */

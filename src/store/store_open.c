@@ -4,14 +4,13 @@
  * Owns: what store.h says. Thread: the loop thread. */
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "store/store_state.h"
 
 #define BUILDING_BYTES_START 4096u
-#define PATH_BYTES 4096
 
 static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
                              struct cg_err *err);
@@ -65,31 +64,17 @@ void cg_store_abandon(struct cg_store *store) {
   store_free(store);
 }
 
-/* The directory that holds the name `path`. */
-static void parent_of(const char *path, char parent[PATH_BYTES]) {
-  size_t size = strlen(path);
-  while (size > 1 && path[size - 1] == '/')
-    size--;
-  while (size > 0 && path[size - 1] != '/')
-    size--;
-  while (size > 1 && path[size - 1] == '/')
-    size--;
-  snprintf(parent, PATH_BYTES, "%.*s", size > 0 ? (int)size : 1, size > 0 ? path : ".");
-}
-
 /* Makes the data directory when it is missing; its name is durable before anything lies in it, also
  * when the program that made it ended before it had synced the name. */
 static enum cg_code make_data_directory(const struct cg_store_options *options,
                                         struct cg_err *err) {
   const struct cg_fs *fs = options->log.fs != NULL ? options->log.fs : cg_fs_system();
-  int status = fs->mkdir(fs->arg, options->path);
+  int status = cg_io_mkdir(fs, options->path);
   bool was_there = status == -EEXIST;
   if (status < 0 && !was_there)
     return cg_err_set(err, cg_err_from_errno(-status), "make data directory %s: %s", options->path,
                       strerror(-status));
-  char parent[PATH_BYTES];
-  parent_of(options->path, parent);
-  status = fs->sync_dir(fs->arg, parent);
+  status = cg_io_sync_parent(fs, options->path);
   if (was_there && (status == -EACCES || status == -EPERM)) /* It is for others to write. */
     return CG_OK;
   if (status < 0)

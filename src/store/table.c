@@ -405,3 +405,13 @@ void cg_table_name(char name[CG_TABLE_NAME_BYTES], uint64_t first_segment, uint6
   snprintf(name, CG_TABLE_NAME_BYTES, "table-%010" PRIu64 "-%010" PRIu64 ".idx", first_segment,
            last_segment);
 }
+
+char *cg_table_path(const char *directory, uint64_t first_segment, uint64_t last_segment,
+                    const char *ending) {
+  char name[CG_TABLE_NAME_BYTES];
+  cg_table_name(name, first_segment, last_segment);
+  size_t size = strlen(directory) + strlen(name) + strlen(ending) + 2;
+  char *path = cg_alloc(size);
+  snprintf(path, size, "%s/%s%s", directory, name, ending);
+  return path;
+}

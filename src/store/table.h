@@ -210,5 +210,8 @@ uint32_t cg_table_page_crc(uint64_t page, const uint8_t *bytes);
 int cg_table_compare(const char *a, size_t a_size, const char *b, size_t b_size);
 /* Writes "table-0000000000-0000000003.idx". */
 void cg_table_name(char name[CG_TABLE_NAME_BYTES], uint64_t first_segment, uint64_t last_segment);
+/* "<directory>/<name of the table><ending>"; free with cg_free. */
+char *cg_table_path(const char *directory, uint64_t first_segment, uint64_t last_segment,
+                    const char *ending);
 
 #endif

@@ -4,10 +4,12 @@
  * Owns: see table_build.h. Thread: any one. */
 #include "store/table_build.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "store/table_writer.h"
@@ -198,11 +200,21 @@ static void write_stream(struct build *build, struct cg_table_writer *writer,
   }
 }
 
+static enum cg_code make_directory(const struct cg_table_place *place, struct cg_err *err) {
+  int status = cg_io_mkdir(place->fs, place->directory);
+  if (status < 0 && status != -EEXIST)
+    return cg_err_set(err, cg_err_from_errno(-status), "make directory %s: %s", place->directory,
+                      strerror(-status));
+  return CG_OK;
+}
+
 static enum cg_code write_table(struct build *build, struct cg_err *err) {
   count_all(build);
   struct cg_table_writer writer;
-  enum cg_code code = cg_table_writer_open(&writer, build->place->fs, build->place->directory,
-                                           &build->header, build->place->is_cancelled, err);
+  enum cg_code code = make_directory(build->place, err);
+  if (code == CG_OK)
+    code = cg_table_writer_open(&writer, build->place->fs, build->place->directory, &build->header,
+                                build->place->is_cancelled, err);
   if (code != CG_OK)
     return code;
   uint32_t *order = cg_alloc(((size_t)build->stream_count + 1) * sizeof(order[0]));

@@ -7,15 +7,13 @@
 #include "store/table_writer.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "base/io.h"
 #include "base/mem.h"
 
-#define INTERRUPTS_MAX 1000   /* How often in a row an interrupted call is repeated. */
 #define STREAMS_AT_ONCE 1024u /* Read back together. */
 #define PAGES_AT_ONCE 64u     /* Read back together. */
 #define STREAMS_PER_BUCKET 4u /* About. */
@@ -39,13 +37,6 @@ static uint32_t bucket_bits_of(uint32_t stream_count) {
   return bits;
 }
 
-static char *join(const char *directory, const char *name, const char *ending) {
-  size_t size = strlen(directory) + strlen(name) + strlen(ending) + 2;
-  char *path = cg_alloc(size);
-  snprintf(path, size, "%s/%s%s", directory, name, ending);
-  return path;
-}
-
 enum cg_code cg_table_writer_open(struct cg_table_writer *writer, const struct cg_fs *fs,
                                   const char *directory, const struct cg_table_header *header,
                                   const atomic_bool *is_cancelled, struct cg_err *err) {
@@ -63,11 +54,10 @@ enum cg_code cg_table_writer_open(struct cg_table_writer *writer, const struct c
   if (!cg_table_lay_out(&writer->header, layout))
     return cg_err_set(err, CG_ELIMIT, "a table of so many segments or records is too large");
   writer->header.file_bytes = layout->end;
-  char name[CG_TABLE_NAME_BYTES];
-  cg_table_name(name, header->first_segment, header->first_segment + header->segment_count - 1);
+  uint64_t first = header->first_segment, last = first + header->segment_count - 1;
   writer->directory = cg_strndup(directory, strlen(directory));
-  writer->path = join(directory, name, "");
-  writer->temporary = join(directory, name, CG_TABLE_TEMPORARY);
+  writer->path = cg_table_path(directory, first, last, "");
+  writer->temporary = cg_table_path(directory, first, last, CG_TABLE_TEMPORARY);
   writer->segments.offset = layout->segments;
   writer->waypoints.offset = layout->waypoints;
   writer->opened.offset = layout->opened;
@@ -167,7 +157,7 @@ static bool goes_on(struct cg_table_writer *writer) {
 
 static enum cg_code create(struct cg_table_writer *writer, struct cg_err *err) {
   const struct cg_fs *fs = writer->fs;
-  writer->handle = fs->open(fs->arg, writer->temporary, CG_FS_OPEN_ALWAYS);
+  writer->handle = cg_io_open(fs, writer->temporary, CG_FS_OPEN_ALWAYS);
   int status = writer->handle < 0 ? writer->handle : fs->truncate(fs->arg, writer->handle, 0);
   if (status == 0)
     return CG_OK;
@@ -179,35 +169,21 @@ static enum cg_code create(struct cg_table_writer *writer, struct cg_err *err) {
 
 static void write_at(struct cg_table_writer *writer, const void *bytes, size_t size,
                      uint64_t offset) {
-  const struct cg_fs *fs = writer->fs;
-  unsigned interrupt_count = 0;
-  for (size_t done = 0; done < size && goes_on(writer);) {
-    int64_t count = fs->pwrite(fs->arg, writer->handle, (const uint8_t *)bytes + done, size - done,
-                               offset + done);
-    if (count == -EINTR && ++interrupt_count < INTERRUPTS_MAX)
-      continue;
-    if (count <= 0)
-      return fail(writer, "write", count < 0 ? (int)count : -EIO);
-    done += (size_t)count;
-  }
+  if (!goes_on(writer))
+    return;
+  int status = cg_io_write(writer->fs, writer->handle, bytes, size, offset);
+  if (status < 0)
+    fail(writer, "write", status);
 }
 
 /* Reads what has been written; what was not is zero. */
 static void read_back(struct cg_table_writer *writer, void *bytes, size_t size, uint64_t offset) {
-  const struct cg_fs *fs = writer->fs;
-  unsigned interrupt_count = 0;
   memset(bytes, 0, size);
-  for (size_t done = 0; done < size && goes_on(writer);) {
-    int64_t count =
-        fs->pread(fs->arg, writer->handle, (uint8_t *)bytes + done, size - done, offset + done);
-    if (count == -EINTR && ++interrupt_count < INTERRUPTS_MAX)
-      continue;
-    if (count < 0)
-      return fail(writer, "read", (int)count);
-    if (count == 0)
-      return;
-    done += (size_t)count;
-  }
+  if (!goes_on(writer))
+    return;
+  int64_t count = cg_io_read(writer->fs, writer->handle, bytes, size, offset);
+  if (count < 0)
+    fail(writer, "read", (int)count);
 }
 
 static void flush(struct cg_table_writer *writer, struct cg_table_section *section) {
@@ -335,13 +311,13 @@ static void publish(struct cg_table_writer *writer) {
   write_at(writer, &writer->header, sizeof(writer->header), 0);
   if (!goes_on(writer))
     return;
-  int status = fs->datasync(fs->arg, writer->handle);
+  int status = cg_io_sync(fs, writer->handle);
   if (status < 0)
     return fail(writer, "sync", status);
-  status = fs->rename(fs->arg, writer->temporary, writer->path);
+  status = cg_io_rename(fs, writer->temporary, writer->path);
   if (status < 0)
     return fail(writer, "rename", status);
-  status = fs->sync_dir(fs->arg, writer->directory);
+  status = cg_io_sync_dir(fs, writer->directory);
   if (status < 0)
     fail(writer, "sync the directory of", status);
 }

@@ -4,11 +4,10 @@
 #include "store/worker.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 
 void cg_worker_init(struct cg_worker *worker, const struct cg_table_place *place, bool is_manual,
@@ -37,13 +36,12 @@ void cg_worker_stop(struct cg_worker *worker) {
 static enum cg_code open_parts(const struct cg_worker *worker, struct cg_worker_job *job,
                                struct cg_table_part parts[CG_TABLE_PARTS_MAX]) {
   enum cg_code code = CG_OK;
-  char path[4096];
   for (uint32_t i = 0; i < job->part_count && code == CG_OK; i++) {
-    char name[CG_TABLE_NAME_BYTES];
-    cg_table_name(name, job->first_segments[i], job->last_segments[i]);
-    snprintf(path, sizeof(path), "%s/%s", worker->place.directory, name);
+    char *path =
+        cg_table_path(worker->place.directory, job->first_segments[i], job->last_segments[i], "");
     job->corrupt = i;
     code = cg_table_open(&parts[i].table, worker->place.fs, path, &job->err);
+    cg_free(path);
     if (code != CG_OK)
       parts[i].table = NULL;
     else
@@ -62,13 +60,6 @@ static void merge(const struct cg_worker *worker, struct cg_worker_job *job) {
     cg_table_free(parts[i].table);
 }
 
-static void remove_table(const struct cg_worker *worker, uint64_t first, uint64_t last) {
-  char path[4096], name[CG_TABLE_NAME_BYTES];
-  cg_table_name(name, first, last);
-  snprintf(path, sizeof(path), "%s/%s", worker->place.directory, name);
-  worker->place.fs->unlink(worker->place.fs->arg, path);
-}
-
 /* Puts the new segment's table in place of what the old table, which is open, says of it. */
 static enum cg_code patch_table(const struct cg_worker *worker, struct cg_worker_job *job,
                                 struct cg_table *old) {
@@ -76,9 +67,7 @@ static enum cg_code patch_table(const struct cg_worker *worker, struct cg_worker
   enum cg_code code = cg_table_build(&worker->place, &job->seal, &job->err);
   if (code != CG_OK)
     return code;
-  char path[4096], name[CG_TABLE_NAME_BYTES];
-  cg_table_name(name, number, number);
-  snprintf(path, sizeof(path), "%s/%s", worker->place.directory, name);
+  char *path = cg_table_path(worker->place.directory, number, number, "");
   struct cg_table *new;
   code = cg_table_open(&new, worker->place.fs, path, &job->err);
   if (code == CG_OK) {
@@ -92,7 +81,8 @@ static enum cg_code patch_table(const struct cg_worker *worker, struct cg_worker
     cg_table_free(new);
   }
   if (first != last)
-    remove_table(worker, number, number);
+    cg_io_unlink(worker->place.fs, path); /* Failing that, the next open tries. */
+  cg_free(path);
   return code;
 }
 
@@ -119,13 +109,7 @@ static void run(const struct cg_worker *worker, struct cg_worker_job *job) {
     merge(worker, job);
     return;
   }
-  const struct cg_fs *fs = worker->place.fs;
-  int status = fs->mkdir(fs->arg, worker->place.directory);
-  if (status < 0 && status != -EEXIST)
-    job->code = cg_err_set(&job->err, cg_err_from_errno(-status), "make directory %s: %s",
-                           worker->place.directory, strerror(-status));
-  else
-    job->code = cg_table_build(&worker->place, &job->seal, &job->err);
+  job->code = cg_table_build(&worker->place, &job->seal, &job->err);
 }
 
 static void *work(void *arg) {

@@ -1,11 +1,11 @@
 /* io.h - file calls carried through: interrupted calls are repeated and short ones continued.
  *
- * How to use: the log's own files go through these instead of calling a struct cg_fs directly.
+ * How to use: files of ours go through these instead of a struct cg_fs directly.
  * Every function returns 0 or a count, or a negative errno that is final. A sync is repeated only
  * when it was interrupted (EINTR): any other failure of it must never be tried again.
  * Owns: nothing. Thread: any that `fs` allows. */
-#ifndef CG_LOG_IO_H
-#define CG_LOG_IO_H
+#ifndef CG_BASE_IO_H
+#define CG_BASE_IO_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -3,7 +3,7 @@
  * Each function loops over one call of struct cg_fs until it is done or failed for good. The number
  * of interruptions in a row is bounded, so that a broken file system cannot hang the log.
  * Owns: nothing. Thread: any that `fs` allows. */
-#include "log/io.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <stdbool.h>
