@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "log/blocks.h"
@@ -20,29 +21,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-static uint32_t load_32(const uint8_t *bytes) {
-  uint32_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return value;
-}
-
-static void store_32(uint8_t *bytes, uint32_t value) {
-  memcpy(bytes, &value, sizeof(value));
-}
-
 /* Makes the CRCs right of the table at `table` and of the blocks that it can reach. */
 static void repair(uint8_t *file, size_t size, size_t table) {
   if (size < table + 20)
     return;
   for (size_t at = table + 16; at + 8 <= size; at += 4) {
-    size_t block = (size_t)load_32(file + at) * 8;
+    size_t block = (size_t)cg_bytes_load_32(file + at) * 8;
     if (block < CG_SEGMENT_HEADER_BYTES || block + 8 > size)
       continue;
-    size_t frame_size = load_32(file + block);
+    size_t frame_size = cg_bytes_load_32(file + block);
     if (frame_size <= size - block - 8)
-      store_32(file + block + 4, cg_crc32c(NONCE, file + block + 8, frame_size));
+      cg_bytes_store_32(file + block + 4, cg_crc32c(NONCE, file + block + 8, frame_size));
   }
-  store_32(file + size - 4, cg_crc32c(NONCE, file + table, size - table - 4));
+  cg_bytes_store_32(file + size - 4, cg_crc32c(NONCE, file + table, size - table - 4));
 }
 
 /* Loads the table and reads all blocks. */
@@ -76,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   if (size < 4 || size > INPUT_BYTES_MAX)
     return 0;
   size_t file_size = CG_SEGMENT_HEADER_BYTES + size - 4;
-  size_t table = CG_SEGMENT_HEADER_BYTES + load_32(bytes) % INPUT_BYTES_MAX;
+  size_t table = CG_SEGMENT_HEADER_BYTES + cg_bytes_load_32(bytes) % INPUT_BYTES_MAX;
   uint8_t *file = cg_alloc(file_size);
   memcpy(file + CG_SEGMENT_HEADER_BYTES, bytes + 4, size - 4);
   try_file(file, file_size, table);

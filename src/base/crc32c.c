@@ -8,8 +8,7 @@
  * Owns: constant tables. Thread: any. */
 #include "base/crc32c.h"
 
-#include <endian.h>
-#include <string.h>
+#include "base/bytes.h"
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>
@@ -67,8 +66,6 @@ static const uint32_t tables[8][256] = {TABLE(BASIS_0), TABLE(BASIS_1), TABLE(BA
                                         TABLE(BASIS_3), TABLE(BASIS_4), TABLE(BASIS_5),
                                         TABLE(BASIS_6), TABLE(BASIS_7)};
 
-static uint64_t load_64(const uint8_t *bytes);
-
 #if defined(__x86_64__)
 static uint32_t crc32c_sse42(uint32_t crc, const uint8_t *bytes, size_t size);
 
@@ -97,7 +94,7 @@ uint32_t cg_crc32c_software(uint32_t crc, const void *bytes, size_t size) {
   const uint8_t *at = bytes;
   crc = ~crc;
   for (; size >= 8; size -= 8, at += 8) {
-    uint64_t word = load_64(at) ^ crc;
+    uint64_t word = cg_bytes_load_64(at) ^ crc;
     crc = tables[7][word & 0xFF] ^ tables[6][word >> 8 & 0xFF] ^ tables[5][word >> 16 & 0xFF] ^
           tables[4][word >> 24 & 0xFF] ^ tables[3][word >> 32 & 0xFF] ^
           tables[2][word >> 40 & 0xFF] ^ tables[1][word >> 48 & 0xFF] ^ tables[0][word >> 56];
@@ -112,7 +109,7 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, con
                                                                size_t size) {
   uint64_t wide = ~crc;
   for (; size >= 8; size -= 8, bytes += 8)
-    wide = __builtin_ia32_crc32di(wide, load_64(bytes));
+    wide = __builtin_ia32_crc32di(wide, cg_bytes_load_64(bytes));
   crc = (uint32_t)wide;
   for (; size > 0; size--, bytes++)
     crc = __builtin_ia32_crc32qi(crc, *bytes);
@@ -125,16 +122,11 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, con
 static uint32_t crc32c_armv8(uint32_t crc, const uint8_t *bytes, size_t size) {
   crc = ~crc;
   for (; size >= 8; size -= 8, bytes += 8)
-    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(load_64(bytes)));
+    __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1"
+            : "+r"(crc)
+            : "r"(cg_bytes_load_64(bytes)));
   for (; size > 0; size--, bytes++)
     __asm__(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(crc) : "r"((uint32_t)*bytes));
   return ~crc;
 }
 #endif
-
-/* Eight bytes, the first one lowest, from any alignment. */
-static uint64_t load_64(const uint8_t *bytes) {
-  uint64_t word;
-  memcpy(&word, bytes, sizeof(word));
-  return le64toh(word);
-}

@@ -7,9 +7,9 @@
 #include "base/map.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/mem.h"
 
 #define SLOTS_MIN 8u
@@ -63,12 +63,6 @@ size_t cg_map_count(const struct cg_map *map) {
   return map->count;
 }
 
-static uint64_t load_64(const uint8_t *bytes) {
-  uint64_t word;
-  memcpy(&word, bytes, sizeof(word));
-  return le64toh(word);
-}
-
 /* Both halves of a 128-bit product folded into one: every bit depends on every bit. */
 static uint64_t mix(uint64_t a, uint64_t b) {
   unsigned __int128 product = (unsigned __int128)a * b;
@@ -84,12 +78,13 @@ uint32_t cg_map_hash(uint64_t seed, const void *key, size_t size) {
   uint64_t hash = mix(seed ^ first, second);
   size_t rest = size;
   for (; rest >= 16; rest -= 16, at += 16)
-    hash = mix(load_64(at) ^ hash ^ first, load_64(at + 8) ^ second ^ (hash << 32 | hash >> 32));
+    hash = mix(cg_bytes_load_64(at) ^ hash ^ first,
+               cg_bytes_load_64(at + 8) ^ second ^ (hash << 32 | hash >> 32));
   if (rest > 0) {
     uint8_t block[16] = {0};
     memcpy(block, at, rest);
-    hash =
-        mix(load_64(block) ^ hash ^ first, load_64(block + 8) ^ second ^ (hash << 32 | hash >> 32));
+    hash = mix(cg_bytes_load_64(block) ^ hash ^ first,
+               cg_bytes_load_64(block + 8) ^ second ^ (hash << 32 | hash >> 32));
   }
   hash = mix(hash ^ second, size ^ first ^ seed);
   uint32_t folded = (uint32_t)(hash ^ hash >> 32);

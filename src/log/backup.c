@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/copy.h"
-#include "base/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
 #include "log/manifest.h"
@@ -251,10 +251,7 @@ static enum cg_code copy_segment(struct job *job, struct cg_segment *segment, bo
                  : cg_copy_whole(&copy, segment->handle, err);
   line->crc = copy.crc;
   line->size = copy.size;
-  if (code == CG_OK)
-    code = cg_copy_end(&copy, err);
-  else
-    cg_copy_drop(&copy);
+  code = cg_copy_end(&copy, code, err);
   job->backup->copied_count++;
   job->backup->copied_bytes += line->size;
   return code;

@@ -4,13 +4,13 @@
 #include "log/blocks.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
-#include "base/mem.h"
 #include "base/io.h"
+#include "base/mem.h"
 
 #define TABLE_MAGIC "CGT1"
 #define TABLE_HEAD_BYTES 16 /* Before the offsets. */
@@ -36,28 +36,6 @@ struct cg_block_cache {
   struct slot slots[];   /* They. */
 };
 
-static uint32_t load_32(const uint8_t *bytes) {
-  uint32_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return le32toh(value);
-}
-
-static uint64_t load_64(const uint8_t *bytes) {
-  uint64_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return le64toh(value);
-}
-
-static void store_32(uint8_t *bytes, uint32_t value) {
-  value = htole32(value);
-  memcpy(bytes, &value, sizeof(value));
-}
-
-static void store_64(uint8_t *bytes, uint64_t value) {
-  value = htole64(value);
-  memcpy(bytes, &value, sizeof(value));
-}
-
 /* --- the table --- */
 
 /* How many blocks hold the plain bytes up to `plain_end`. */
@@ -78,8 +56,8 @@ static bool are_ordered(const struct cg_block_table *table) {
 /* Reads what a table's bytes, the CRC of which is right, say. */
 static enum cg_code decode_table(struct cg_block_table **table, const uint8_t *bytes, size_t size,
                                  const struct cg_segment_header *header, struct cg_err *err) {
-  uint32_t count = load_32(bytes + 4);
-  uint64_t plain_end = load_64(bytes + 8);
+  uint32_t count = cg_bytes_load_32(bytes + 4);
+  uint64_t plain_end = cg_bytes_load_64(bytes + 8);
   if (plain_end < CG_SEGMENT_HEADER_BYTES || plain_end > header->segment_bytes ||
       count != block_count(plain_end) ||
       size != TABLE_HEAD_BYTES + (size_t)count * 4 + TABLE_CRC_BYTES)
@@ -88,7 +66,7 @@ static enum cg_code decode_table(struct cg_block_table **table, const uint8_t *b
   read->plain_end = plain_end;
   read->count = count;
   for (uint32_t index = 0; index < count; index++)
-    read->offsets[index] = load_32(bytes + TABLE_HEAD_BYTES + (size_t)index * 4);
+    read->offsets[index] = cg_bytes_load_32(bytes + TABLE_HEAD_BYTES + (size_t)index * 4);
   read->offsets[count] = (uint32_t)(header->table_offset / 8);
   if (!are_ordered(read)) {
     cg_free(read);
@@ -115,7 +93,7 @@ enum cg_code cg_block_table_load(struct cg_block_table **table, const struct cg_
   if (count < 0)
     code = cg_err_set(err, CG_EIO, "read the table of blocks: %s", strerror((int)-count));
   else if ((uint64_t)count != size || memcmp(bytes, TABLE_MAGIC, 4) != 0 ||
-           load_32(bytes + crc_offset) != cg_crc32c(header->nonce, bytes, crc_offset))
+           cg_bytes_load_32(bytes + crc_offset) != cg_crc32c(header->nonce, bytes, crc_offset))
     code = cg_err_set(err, CG_ECORRUPT, "table of blocks: wrong magic or CRC");
   else
     code = decode_table(table, bytes, size, header, err);
@@ -145,10 +123,10 @@ void cg_block_cache_free(struct cg_block_cache *cache) {
 /* Checks a block as it stands in the file. */
 static enum cg_code check_block(const uint8_t *block, size_t size, uint32_t nonce, uint32_t index,
                                 struct cg_err *err) {
-  uint64_t frame_size = load_32(block);
-  bool is_right = BLOCK_HEAD_BYTES + frame_size <= size &&
-                  size - BLOCK_HEAD_BYTES - frame_size < 8 &&
-                  load_32(block + 4) == cg_crc32c(nonce, block + BLOCK_HEAD_BYTES, frame_size);
+  uint64_t frame_size = cg_bytes_load_32(block);
+  bool is_right =
+      BLOCK_HEAD_BYTES + frame_size <= size && size - BLOCK_HEAD_BYTES - frame_size < 8 &&
+      cg_bytes_load_32(block + 4) == cg_crc32c(nonce, block + BLOCK_HEAD_BYTES, frame_size);
   for (size_t at = BLOCK_HEAD_BYTES + frame_size; is_right && at < size; at++)
     is_right = block[at] == 0;
   return is_right ? CG_OK : cg_err_set(err, CG_ECORRUPT, "block %u is damaged", index);
@@ -178,8 +156,8 @@ static enum cg_code fill_slot(struct cg_block_cache *cache, const struct cg_bloc
   uint64_t begin = CG_SEGMENT_HEADER_BYTES + (uint64_t)index * CG_BLOCK_BYTES;
   uint64_t left = table->plain_end - begin;
   slot->size = left < CG_BLOCK_BYTES ? (size_t)left : CG_BLOCK_BYTES;
-  code = cg_zstd_decompress(&cache->zstd, packed + BLOCK_HEAD_BYTES, load_32(packed), slot->bytes,
-                            slot->size, err);
+  code = cg_zstd_decompress(&cache->zstd, packed + BLOCK_HEAD_BYTES, cg_bytes_load_32(packed),
+                            slot->bytes, slot->size, err);
   return code == CG_OK ? CG_OK : (cg_err_prefix(err, "block %u", index), code);
 }
 
@@ -265,10 +243,10 @@ enum cg_code cg_block_packer_add(struct cg_block_packer *packer, const uint8_t *
   size_t end = BLOCK_HEAD_BYTES + frame_size;
   packer->packed->size = (end + 7) & ~(size_t)7;
   memset(packed + end, 0, packer->packed->size - end);
-  store_32(packed, (uint32_t)frame_size);
-  store_32(packed + 4, cg_crc32c(packer->nonce, packed + BLOCK_HEAD_BYTES, frame_size));
+  cg_bytes_store_32(packed, (uint32_t)frame_size);
+  cg_bytes_store_32(packed + 4, cg_crc32c(packer->nonce, packed + BLOCK_HEAD_BYTES, frame_size));
 
-  store_32(cg_buf_room(packer->table, 4), (uint32_t)(packer->offset / 8));
+  cg_bytes_store_32(cg_buf_room(packer->table, 4), (uint32_t)(packer->offset / 8));
   packer->table->size += 4;
   packer->offset += packer->packed->size;
   packer->plain_end += size;
@@ -279,8 +257,9 @@ void cg_block_packer_table(struct cg_block_packer *packer) {
   struct cg_buf *table = packer->table;
   uint32_t count = (uint32_t)((table->size - TABLE_HEAD_BYTES) / 4);
   memcpy(table->data, TABLE_MAGIC, 4);
-  store_32(table->data + 4, count);
-  store_64(table->data + 8, packer->plain_end);
-  store_32(cg_buf_room(table, TABLE_CRC_BYTES), cg_crc32c(packer->nonce, table->data, table->size));
+  cg_bytes_store_32(table->data + 4, count);
+  cg_bytes_store_64(table->data + 8, packer->plain_end);
+  cg_bytes_store_32(cg_buf_room(table, TABLE_CRC_BYTES),
+                    cg_crc32c(packer->nonce, table->data, table->size));
   table->size += TABLE_CRC_BYTES;
 }

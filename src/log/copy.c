@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/crc32c.h"
-#include "base/mem.h"
 #include "base/io.h"
+#include "base/mem.h"
 
 #define WINDOW_BYTES ((size_t)1 << 20) /* Read and written at once. */
 
@@ -65,28 +65,15 @@ enum cg_code cg_copy_bytes(struct cg_copy *copy, const void *bytes, size_t size,
   return CG_OK;
 }
 
-/* Closes the file and frees the rest. */
-static void end(struct cg_copy *copy) {
+enum cg_code cg_copy_end(struct cg_copy *copy, enum cg_code code, struct cg_err *err) {
+  int result = code == CG_OK ? cg_io_sync(copy->fs, copy->handle) : 0;
+  if (result < 0)
+    code =
+        cg_err_set(err, cg_err_from_errno(-result), "sync %s: %s", copy->path, strerror(-result));
+  if (code != CG_OK)
+    cg_io_unlink(copy->fs, copy->path);
   copy->fs->close(copy->fs->arg, copy->handle);
   cg_free(copy->window);
   cg_free(copy->path);
-  copy->path = NULL;
-}
-
-enum cg_code cg_copy_end(struct cg_copy *copy, struct cg_err *err) {
-  int result = cg_io_sync(copy->fs, copy->handle);
-  if (result < 0) {
-    cg_err_set(err, cg_err_from_errno(-result), "sync %s: %s", copy->path, strerror(-result));
-    cg_copy_drop(copy);
-    return cg_err_from_errno(-result);
-  }
-  end(copy);
-  return CG_OK;
-}
-
-void cg_copy_drop(struct cg_copy *copy) {
-  if (!copy->path)
-    return;
-  cg_io_unlink(copy->fs, copy->path);
-  end(copy);
+  return code;
 }

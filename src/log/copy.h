@@ -1,8 +1,8 @@
 /* copy.h - makes durable copies of files, with their checksum.
  *
  * How to use: cg_copy_begin makes the new file, cg_copy_from and cg_copy_bytes append to it,
- * cg_copy_end syncs and closes it; cg_copy_drop instead when something failed. Its name becomes
- * durable when the caller syncs the directory.
+ * cg_copy_end syncs and closes it, or drops it when something failed. Its name becomes durable when
+ * the caller syncs the directory.
  * Owns: the new file's handle and a window of bytes. Thread: one at a time. */
 #ifndef CG_LOG_COPY_H
 #define CG_LOG_COPY_H
@@ -35,9 +35,8 @@ enum cg_code cg_copy_whole(struct cg_copy *copy, int from, struct cg_err *err);
 /* Appends bytes. */
 enum cg_code cg_copy_bytes(struct cg_copy *copy, const void *bytes, size_t size,
                            struct cg_err *err);
-/* Syncs and closes the new file; when that fails the copy is dropped. */
-enum cg_code cg_copy_end(struct cg_copy *copy, struct cg_err *err);
-/* Closes and removes the new file; harmless after an end. */
-void cg_copy_drop(struct cg_copy *copy);
+/* Ends a copy that has come to `code`: with CG_OK the new file is synced and closed; else, and when
+ * that fails, it is closed and removed. Returns what came of it all. */
+enum cg_code cg_copy_end(struct cg_copy *copy, enum cg_code code, struct cg_err *err);
 
 #endif

@@ -6,8 +6,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/io.h"
+#include "base/mem.h"
 #include "log/log_file.h"
 
 void cg_file_seal_share(struct cg_log_file *file, struct cg_segment *segment) {

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/io.h"
+#include "base/mem.h"
 #include "log/segment.h"
 
 static void add(struct cg_listing_numbers *numbers, uint64_t number) {

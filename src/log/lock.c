@@ -1,14 +1,14 @@
-/* lock.c - the lock file of a log's directory, for tools that need the log to be closed.
+/* lock.c - the lock file of a log's directory: of an open log, and of tools that need it closed.
  *
- * It is the file that an open log holds; see log_file.c. The lock goes with the handle.
+ * The lock goes with the handle.
  * Owns: nothing. Thread: any. */
 #include "log/lock.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/io.h"
+#include "base/mem.h"
 #include "log/segment.h"
 
 enum cg_code cg_lock_take(const struct cg_fs *fs, const char *directory, bool make, int *handle,
@@ -19,7 +19,9 @@ enum cg_code cg_lock_take(const struct cg_fs *fs, const char *directory, bool ma
   unsigned interrupt_count = 0;
   *handle = cg_io_open(fs, path, make ? CG_FS_OPEN_ALWAYS : CG_FS_READ);
   if (*handle < 0 && (make || *handle != -ENOENT)) {
-    code = cg_err_set(err, cg_err_from_errno(-*handle), "open %s: %s", path, strerror(-*handle));
+    code = *handle == -ENOTDIR ? cg_err_set(err, CG_EINVAL, "%s is not a directory", directory)
+                               : cg_err_set(err, cg_err_from_errno(-*handle), "open %s: %s", path,
+                                            strerror(-*handle));
     goto done;
   }
   while (*handle >= 0 && (result = fs->lock(fs->arg, *handle)) == -EINTR &&

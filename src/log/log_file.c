@@ -10,9 +10,10 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/blocks.h"
-#include "base/io.h"
+#include "log/lock.h"
 #include "log/log_file.h"
 #include "log/nonce.h"
 #include "log/recovery.h"
@@ -86,35 +87,6 @@ static enum cg_code make_directory(struct cg_log_file *file, struct cg_err *err)
   return CG_OK;
 }
 
-/* Takes the lock file, so that no other process can open the log. */
-static enum cg_code take_lock(struct cg_log_file *file, struct cg_err *err) {
-  const struct cg_fs *fs = file->log.options.fs;
-  char *path = cg_segment_path(file->directory, "lock");
-  enum cg_code code = CG_OK;
-  file->lock = cg_io_open(fs, path, CG_FS_OPEN_ALWAYS);
-  if (file->lock < 0) {
-    int error = -file->lock;
-    code = error == ENOTDIR
-               ? cg_err_set(err, CG_EINVAL, "%s is not a directory", file->directory)
-               : cg_err_set(err, cg_err_from_errno(error), "open %s: %s", path, strerror(error));
-    goto done;
-  }
-  int result;
-  unsigned interrupt_count = 0;
-  do {
-    result = fs->lock(fs->arg, file->lock);
-  } while (result == -EINTR && ++interrupt_count < CG_IO_INTERRUPTS_MAX);
-  if (result == -EWOULDBLOCK)
-    code = cg_err_set(err, CG_EBUSY, "the log in %s is open in another process; end that first",
-                      file->directory);
-  else if (result < 0)
-    code = cg_err_set(err, cg_err_from_errno(-result), "lock %s: %s", path, strerror(-result));
-
-done:
-  cg_free(path);
-  return code;
-}
-
 /* Syncs the directory above, where the log's own name stands. */
 static enum cg_code sync_parent(struct cg_log_file *file, struct cg_err *err) {
   int result = cg_io_sync_parent(file->log.options.fs, file->directory);
@@ -132,8 +104,7 @@ static void free_log(struct cg_log_file *file) {
   cg_free(file->seals);
   cg_handles_deinit(&file->handles);
   cg_block_cache_free(file->cache);
-  if (file->lock >= 0)
-    file->log.options.fs->close(file->log.options.fs->arg, file->lock);
+  cg_lock_drop(file->log.options.fs, file->lock);
   cg_free(file->directory);
   cg_free(file);
 }
@@ -174,7 +145,7 @@ enum cg_code cg_log_open_file(struct cg_log **log, const char *path,
   if (code == CG_OK)
     code = make_directory(file, err);
   if (code == CG_OK)
-    code = take_lock(file, err);
+    code = cg_lock_take(file->log.options.fs, file->directory, true, &file->lock, err);
   if (code == CG_OK)
     code = recover(file, &tail, err);
   if (code == CG_OK) {

@@ -12,9 +12,9 @@
 
 #include "base/buf.h"
 #include "base/crc32c.h"
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/copy.h"
-#include "base/io.h"
 #include "log/segment.h"
 
 #define NAME "manifest"
@@ -212,13 +212,8 @@ enum cg_code cg_manifest_write(const struct cg_manifest *manifest, const struct 
   write_lines(manifest, buf);
   struct cg_copy copy;
   enum cg_code code = cg_copy_begin(&copy, fs, temp, err);
-  if (code == CG_OK) {
-    code = cg_copy_bytes(&copy, buf->data, buf->size, err);
-    if (code == CG_OK)
-      code = cg_copy_end(&copy, err);
-    else
-      cg_copy_drop(&copy);
-  }
+  if (code == CG_OK)
+    code = cg_copy_end(&copy, cg_copy_bytes(&copy, buf->data, buf->size, err), err);
   int result = code == CG_OK ? cg_io_rename(fs, temp, path) : 0;
   if (code == CG_OK && result == 0)
     result = cg_io_sync_dir(fs, directory);

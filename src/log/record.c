@@ -7,9 +7,9 @@
 #include "log/record.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
 
 #define SEGMENT_MAGIC "CATGASEG"
@@ -22,39 +22,6 @@
 #define END_MAGIC "CGE1"
 #define RECORD_CRC_OFFSET 4 /* Where a record's CRC stands. */
 #define RECORD_CRC_BEGIN 8  /* First byte a record's CRC covers. */
-
-static uint16_t load_16(const uint8_t *bytes) {
-  uint16_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return le16toh(value);
-}
-
-static uint32_t load_32(const uint8_t *bytes) {
-  uint32_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return le32toh(value);
-}
-
-static uint64_t load_64(const uint8_t *bytes) {
-  uint64_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return le64toh(value);
-}
-
-static void store_16(uint8_t *bytes, uint16_t value) {
-  value = htole16(value);
-  memcpy(bytes, &value, sizeof(value));
-}
-
-static void store_32(uint8_t *bytes, uint32_t value) {
-  value = htole32(value);
-  memcpy(bytes, &value, sizeof(value));
-}
-
-static void store_64(uint8_t *bytes, uint64_t value) {
-  value = htole64(value);
-  memcpy(bytes, &value, sizeof(value));
-}
 
 /* Whether `size` bytes are all zero. */
 static bool is_zero(const uint8_t *bytes, size_t size) {
@@ -75,15 +42,15 @@ size_t cg_record_begin(struct cg_buf *buf, const struct cg_record *record) {
   uint8_t *bytes = cg_buf_room(buf, size);
 
   memset(bytes, 0, 8); /* Sizes come with cg_record_finish, the CRC with the log. */
-  store_64(bytes + 8, record->version);
-  store_64(bytes + 16, (uint64_t)record->time_ms);
-  store_64(bytes + 24, record->id);
-  store_16(bytes + 32, record->flags);
-  store_16(bytes + 34, record->stream_size);
-  store_16(bytes + 36, record->type_size);
-  store_16(bytes + 38, 0);
-  store_32(bytes + 40, record->metadata_size);
-  store_32(bytes + 44, 0);
+  cg_bytes_store_64(bytes + 8, record->version);
+  cg_bytes_store_64(bytes + 16, (uint64_t)record->time_ms);
+  cg_bytes_store_64(bytes + 24, record->id);
+  cg_bytes_store_16(bytes + 32, record->flags);
+  cg_bytes_store_16(bytes + 34, record->stream_size);
+  cg_bytes_store_16(bytes + 36, record->type_size);
+  cg_bytes_store_16(bytes + 38, 0);
+  cg_bytes_store_32(bytes + 40, record->metadata_size);
+  cg_bytes_store_32(bytes + 44, 0);
 
   uint8_t *part = bytes + CG_RECORD_HEADER_BYTES;
   if (record->stream_size > 0)
@@ -107,11 +74,11 @@ void cg_record_finish(struct cg_buf *buf, size_t record_offset) {
   cg_buf_append(buf, padding, record_size - size);
 
   uint8_t *bytes = buf->data + record_offset;
-  size_t data_offset = CG_RECORD_HEADER_BYTES + (size_t)load_16(bytes + 34) + load_16(bytes + 36) +
-                       load_32(bytes + 40);
+  size_t data_offset = CG_RECORD_HEADER_BYTES + (size_t)cg_bytes_load_16(bytes + 34) +
+                       cg_bytes_load_16(bytes + 36) + cg_bytes_load_32(bytes + 40);
   assert(data_offset <= size);
-  store_32(bytes, (uint32_t)record_size);
-  store_32(bytes + 44, (uint32_t)(size - data_offset));
+  cg_bytes_store_32(bytes, (uint32_t)record_size);
+  cg_bytes_store_32(bytes + 44, (uint32_t)(size - data_offset));
 }
 
 void cg_record_append(struct cg_buf *buf, const struct cg_record *record) {
@@ -127,16 +94,16 @@ enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_recor
                               size_t *record_size, struct cg_err *err) {
   if (size < CG_RECORD_HEADER_BYTES)
     return cg_err_set(err, CG_ECORRUPT, "record cut short: %zu bytes of its header", size);
-  uint32_t stated_size = load_32(bytes);
+  uint32_t stated_size = cg_bytes_load_32(bytes);
   *record = (struct cg_record){
-      .version = load_64(bytes + 8),
-      .time_ms = (int64_t)load_64(bytes + 16),
-      .id = load_64(bytes + 24),
-      .flags = load_16(bytes + 32),
-      .stream_size = load_16(bytes + 34),
-      .type_size = load_16(bytes + 36),
-      .metadata_size = load_32(bytes + 40),
-      .data_size = load_32(bytes + 44),
+      .version = cg_bytes_load_64(bytes + 8),
+      .time_ms = (int64_t)cg_bytes_load_64(bytes + 16),
+      .id = cg_bytes_load_64(bytes + 24),
+      .flags = cg_bytes_load_16(bytes + 32),
+      .stream_size = cg_bytes_load_16(bytes + 34),
+      .type_size = cg_bytes_load_16(bytes + 36),
+      .metadata_size = cg_bytes_load_32(bytes + 40),
+      .data_size = cg_bytes_load_32(bytes + 44),
   };
   uint64_t parts_size = (uint64_t)CG_RECORD_HEADER_BYTES + record->stream_size + record->type_size +
                         record->metadata_size + record->data_size;
@@ -148,7 +115,7 @@ enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_recor
       record->type_size > CG_RECORD_TYPE_BYTES_MAX)
     return cg_err_set(err, CG_ECORRUPT, "record names too long: stream %u bytes, type %u bytes",
                       record->stream_size, record->type_size);
-  if (load_16(bytes + 38) != 0 || !is_zero(bytes + parts_size, stated_size - parts_size))
+  if (cg_bytes_load_16(bytes + 38) != 0 || !is_zero(bytes + parts_size, stated_size - parts_size))
     return cg_err_set(err, CG_ECORRUPT, "record padding is not zero");
 
   record->stream = (const char *)bytes + CG_RECORD_HEADER_BYTES;
@@ -162,11 +129,12 @@ enum cg_code cg_record_decode(const uint8_t *bytes, size_t size, struct cg_recor
 size_t cg_record_fit(const uint8_t *bytes, size_t size) {
   if (size < CG_RECORD_HEADER_BYTES)
     return 0;
-  uint64_t parts_size = (uint64_t)CG_RECORD_HEADER_BYTES + load_16(bytes + 34) +
-                        load_16(bytes + 36) + load_32(bytes + 40) + load_32(bytes + 44);
-  uint32_t stated_size = load_32(bytes);
+  uint64_t parts_size = (uint64_t)CG_RECORD_HEADER_BYTES + cg_bytes_load_16(bytes + 34) +
+                        cg_bytes_load_16(bytes + 36) + cg_bytes_load_32(bytes + 40) +
+                        cg_bytes_load_32(bytes + 44);
+  uint32_t stated_size = cg_bytes_load_32(bytes);
   bool is_fit = stated_size <= size && stated_size == ((parts_size + 7) & ~UINT64_C(7)) &&
-                !(load_16(bytes + 32) & CG_RECORD_HOLE);
+                !(cg_bytes_load_16(bytes + 32) & CG_RECORD_HOLE);
   return is_fit ? stated_size : 0;
 }
 
@@ -176,11 +144,11 @@ uint32_t cg_record_crc(const uint8_t *bytes, size_t record_size, uint32_t nonce)
 }
 
 uint32_t cg_record_stored_crc(const uint8_t *bytes) {
-  return load_32(bytes + RECORD_CRC_OFFSET);
+  return cg_bytes_load_32(bytes + RECORD_CRC_OFFSET);
 }
 
 uint32_t cg_record_stated_size(const uint8_t *bytes, size_t size) {
-  return size < 4 ? 0 : load_32(bytes);
+  return size < 4 ? 0 : cg_bytes_load_32(bytes);
 }
 
 /* --- segment header --- */
@@ -189,34 +157,34 @@ void cg_segment_header_encode(const struct cg_segment_header *header,
                               uint8_t bytes[CG_SEGMENT_HEADER_BYTES]) {
   memset(bytes, 0, CG_SEGMENT_HEADER_BYTES);
   memcpy(bytes, SEGMENT_MAGIC, 8);
-  store_32(bytes + 8, header->is_rewritten ? SEGMENT_VERSION_REWRITTEN : SEGMENT_VERSION);
-  store_32(bytes + 12, CG_SEGMENT_HEADER_BYTES);
+  cg_bytes_store_32(bytes + 8, header->is_rewritten ? SEGMENT_VERSION_REWRITTEN : SEGMENT_VERSION);
+  cg_bytes_store_32(bytes + 12, CG_SEGMENT_HEADER_BYTES);
   memcpy(bytes + 16, header->log_id, sizeof(header->log_id));
-  store_64(bytes + 32, header->number);
-  store_64(bytes + 40, header->first_position);
-  store_32(bytes + 48, header->nonce);
-  store_32(bytes + 52, header->chain);
-  store_64(bytes + 56, (uint64_t)header->created_ms);
-  store_64(bytes + 64, header->segment_bytes);
+  cg_bytes_store_64(bytes + 32, header->number);
+  cg_bytes_store_64(bytes + 40, header->first_position);
+  cg_bytes_store_32(bytes + 48, header->nonce);
+  cg_bytes_store_32(bytes + 52, header->chain);
+  cg_bytes_store_64(bytes + 56, (uint64_t)header->created_ms);
+  cg_bytes_store_64(bytes + 64, header->segment_bytes);
   if (header->is_rewritten) {
     assert(header->table_offset % 8 == 0 && header->table_offset / 8 <= UINT32_MAX);
-    store_32(bytes + 72, header->is_compressed ? SEGMENT_COMPRESSED : 0);
-    store_32(bytes + 76, header->end_chain);
-    store_64(bytes + 80, header->end_position);
-    store_32(bytes + 88, (uint32_t)(header->table_offset / 8));
+    cg_bytes_store_32(bytes + 72, header->is_compressed ? SEGMENT_COMPRESSED : 0);
+    cg_bytes_store_32(bytes + 76, header->end_chain);
+    cg_bytes_store_64(bytes + 80, header->end_position);
+    cg_bytes_store_32(bytes + 88, (uint32_t)(header->table_offset / 8));
   }
-  store_32(bytes + SEGMENT_CRC_OFFSET, cg_crc32c(0, bytes, SEGMENT_CRC_OFFSET));
+  cg_bytes_store_32(bytes + SEGMENT_CRC_OFFSET, cg_crc32c(0, bytes, SEGMENT_CRC_OFFSET));
 }
 
 /* Reads what format version 2 adds. */
 static enum cg_code decode_rewritten(const uint8_t *bytes, struct cg_segment_header *header,
                                      struct cg_err *err) {
-  uint32_t flags = load_32(bytes + 72);
+  uint32_t flags = cg_bytes_load_32(bytes + 72);
   header->is_rewritten = true;
   header->is_compressed = flags & SEGMENT_COMPRESSED;
-  header->end_chain = load_32(bytes + 76);
-  header->end_position = load_64(bytes + 80);
-  header->table_offset = (uint64_t)load_32(bytes + 88) * 8;
+  header->end_chain = cg_bytes_load_32(bytes + 76);
+  header->end_position = cg_bytes_load_64(bytes + 80);
+  header->table_offset = (uint64_t)cg_bytes_load_32(bytes + 88) * 8;
   bool has_table = header->table_offset >= CG_SEGMENT_HEADER_BYTES;
   if ((flags & ~(uint32_t)SEGMENT_COMPRESSED) != 0 ||
       header->end_position < header->first_position ||
@@ -232,27 +200,27 @@ enum cg_code cg_segment_header_decode(const uint8_t *bytes, size_t size,
                       CG_SEGMENT_HEADER_BYTES);
   if (memcmp(bytes, SEGMENT_MAGIC, 8) != 0)
     return cg_err_set(err, CG_ECORRUPT, "segment header: wrong magic, not a segment of a log");
-  if (load_32(bytes + SEGMENT_CRC_OFFSET) != cg_crc32c(0, bytes, SEGMENT_CRC_OFFSET))
+  if (cg_bytes_load_32(bytes + SEGMENT_CRC_OFFSET) != cg_crc32c(0, bytes, SEGMENT_CRC_OFFSET))
     return cg_err_set(err, CG_ECORRUPT, "segment header: wrong CRC");
-  uint32_t version = load_32(bytes + 8);
+  uint32_t version = cg_bytes_load_32(bytes + 8);
   if (version != SEGMENT_VERSION && version != SEGMENT_VERSION_REWRITTEN)
     return cg_err_set(err, CG_ECORRUPT,
                       "segment header: format version %u, this program reads %d and %d", version,
                       SEGMENT_VERSION, SEGMENT_VERSION_REWRITTEN);
-  if (load_32(bytes + 12) != CG_SEGMENT_HEADER_BYTES)
+  if (cg_bytes_load_32(bytes + 12) != CG_SEGMENT_HEADER_BYTES)
     return cg_err_set(err, CG_ECORRUPT, "segment header: %u header bytes stated, must be %d",
-                      load_32(bytes + 12), CG_SEGMENT_HEADER_BYTES);
+                      cg_bytes_load_32(bytes + 12), CG_SEGMENT_HEADER_BYTES);
   if ((version == SEGMENT_VERSION && !is_zero(bytes + 72, SEGMENT_CRC_OFFSET - 72)) ||
       !is_zero(bytes + SEGMENT_CRC_OFFSET + 4, CG_SEGMENT_HEADER_BYTES - SEGMENT_CRC_OFFSET - 4))
     return cg_err_set(err, CG_ECORRUPT, "segment header: unused bytes are not zero");
 
   *header = (struct cg_segment_header){
-      .number = load_64(bytes + 32),
-      .first_position = load_64(bytes + 40),
-      .nonce = load_32(bytes + 48),
-      .chain = load_32(bytes + 52),
-      .created_ms = (int64_t)load_64(bytes + 56),
-      .segment_bytes = load_64(bytes + 64),
+      .number = cg_bytes_load_64(bytes + 32),
+      .first_position = cg_bytes_load_64(bytes + 40),
+      .nonce = cg_bytes_load_32(bytes + 48),
+      .chain = cg_bytes_load_32(bytes + 52),
+      .created_ms = (int64_t)cg_bytes_load_64(bytes + 56),
+      .segment_bytes = cg_bytes_load_64(bytes + 64),
   };
   memcpy(header->log_id, bytes + 16, sizeof(header->log_id));
   return version == SEGMENT_VERSION ? CG_OK : decode_rewritten(bytes, header, err);
@@ -263,37 +231,37 @@ enum cg_code cg_segment_header_decode(const uint8_t *bytes, size_t size,
 /* Goes on with a check by one more CRC. */
 static uint32_t check_add(uint32_t check, uint32_t crc) {
   uint8_t bytes[4];
-  store_32(bytes, crc);
+  cg_bytes_store_32(bytes, crc);
   return cg_crc32c(check, bytes, sizeof(bytes));
 }
 
 uint32_t cg_commit_finish(uint8_t *commit, const struct cg_commit_header *header, uint32_t nonce) {
   assert(header->size >= CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES && header->size % 8 == 0);
   memcpy(commit, COMMIT_MAGIC, 4);
-  store_32(commit + 4, header->size);
-  store_64(commit + 8, header->first_position);
-  store_32(commit + 16, header->record_count);
-  store_32(commit + 20, header->chain);
-  store_64(commit + 24, header->durable_position);
-  store_64(commit + 32, (uint64_t)header->time_ms);
-  store_32(commit + 40, header->gap_count);
+  cg_bytes_store_32(commit + 4, header->size);
+  cg_bytes_store_64(commit + 8, header->first_position);
+  cg_bytes_store_32(commit + 16, header->record_count);
+  cg_bytes_store_32(commit + 20, header->chain);
+  cg_bytes_store_64(commit + 24, header->durable_position);
+  cg_bytes_store_64(commit + 32, (uint64_t)header->time_ms);
+  cg_bytes_store_32(commit + 40, header->gap_count);
   uint32_t header_crc = cg_crc32c(nonce, commit, COMMIT_CRC_OFFSET);
-  store_32(commit + COMMIT_CRC_OFFSET, header_crc);
+  cg_bytes_store_32(commit + COMMIT_CRC_OFFSET, header_crc);
 
   uint32_t check = check_add(nonce, header_crc);
   uint8_t *record = commit + CG_COMMIT_HEADER_BYTES;
   uint8_t *end = commit + header->size - CG_COMMIT_END_BYTES;
   for (uint32_t index = 0; index < header->record_count; index++) {
-    size_t record_size = load_32(record);
+    size_t record_size = cg_bytes_load_32(record);
     assert(record_size <= (size_t)(end - record));
     uint32_t crc = cg_record_crc(record, record_size, nonce);
-    store_32(record + RECORD_CRC_OFFSET, crc);
+    cg_bytes_store_32(record + RECORD_CRC_OFFSET, crc);
     check = check_add(check, crc);
     record += record_size;
   }
   assert(record == end);
   memcpy(end, END_MAGIC, 4);
-  store_32(end + 4, check);
+  cg_bytes_store_32(end + 4, check);
   return check;
 }
 
@@ -301,17 +269,17 @@ bool cg_commit_header_decode(const uint8_t *bytes, size_t size, uint32_t nonce,
                              struct cg_commit_header *header) {
   if (size < CG_COMMIT_HEADER_BYTES || memcmp(bytes, COMMIT_MAGIC, 4) != 0)
     return false;
-  uint32_t crc = load_32(bytes + COMMIT_CRC_OFFSET);
+  uint32_t crc = cg_bytes_load_32(bytes + COMMIT_CRC_OFFSET);
   if (crc != cg_crc32c(nonce, bytes, COMMIT_CRC_OFFSET))
     return false;
   *header = (struct cg_commit_header){
-      .size = load_32(bytes + 4),
-      .record_count = load_32(bytes + 16),
-      .gap_count = load_32(bytes + 40),
-      .first_position = load_64(bytes + 8),
-      .durable_position = load_64(bytes + 24),
-      .time_ms = (int64_t)load_64(bytes + 32),
-      .chain = load_32(bytes + 20),
+      .size = cg_bytes_load_32(bytes + 4),
+      .record_count = cg_bytes_load_32(bytes + 16),
+      .gap_count = cg_bytes_load_32(bytes + 40),
+      .first_position = cg_bytes_load_64(bytes + 8),
+      .durable_position = cg_bytes_load_64(bytes + 24),
+      .time_ms = (int64_t)cg_bytes_load_64(bytes + 32),
+      .chain = cg_bytes_load_32(bytes + 20),
       .crc = crc,
   };
   size_t empty_size = CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES;
@@ -360,7 +328,7 @@ enum cg_code cg_commit_check(const uint8_t *bytes, size_t size, uint32_t nonce,
                       (size_t)(end - at));
   if (gap_count != header->gap_count)
     return cg_err_set(err, CG_ECORRUPT, "the holes of the commit do not fit its header");
-  if (memcmp(end, END_MAGIC, 4) != 0 || load_32(end + 4) != sum)
+  if (memcmp(end, END_MAGIC, 4) != 0 || cg_bytes_load_32(end + 4) != sum)
     return cg_err_set(err, CG_ECORRUPT, "wrong end mark of the commit");
   *check = sum;
   return CG_OK;

@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/io.h"
+#include "base/mem.h"
 #include "log/listing.h"
 
 #define WINDOW_BYTES ((size_t)1 << 20) /* What is read at once. */
@@ -33,6 +33,8 @@ struct scan {
   uint64_t stated_position;             /* Highest durable position read. */
 };
 
+static enum cg_code corrupt(const struct scan *scan, uint32_t index, uint64_t offset,
+                            const char *what, struct cg_err *err);
 static enum cg_code list_files(struct scan *scan, struct cg_err *err);
 static enum cg_code open_segments(struct scan *scan, struct cg_err *err);
 static enum cg_code skip_segments(struct scan *scan, uint32_t *begin, struct cg_err *err);
@@ -81,13 +83,9 @@ static enum cg_code list_files(struct scan *scan, struct cg_err *err) {
   if (code != CG_OK)
     return code;
   for (size_t index = 0; index < scan->files.segments.count; index++)
-    if (scan->files.segments.items[index] != index) {
-      char name[CG_SEGMENT_NAME_BYTES];
-      cg_segment_name(name, index);
-      return cg_err_set(err, CG_ECORRUPT,
-                        "%s/%s: offset 0: the file is missing, but later segments are there",
-                        scan->directory, name);
-    }
+    if (scan->files.segments.items[index] != index)
+      return corrupt(scan, (uint32_t)index, 0, "the file is missing, but later segments are there",
+                     err);
   return CG_OK;
 }
 
@@ -116,12 +114,8 @@ static enum cg_code open_segments(struct scan *scan, struct cg_err *err) {
     if (!is_last)
       cg_segment_rest(*segment); /* There may be more of them than files can be open. */
     const uint8_t *log_id = found->segments[0]->header.log_id;
-    if (memcmp((*segment)->header.log_id, log_id, sizeof((*segment)->header.log_id)) != 0) {
-      char name[CG_SEGMENT_NAME_BYTES];
-      cg_segment_name(name, index);
-      return cg_err_set(err, CG_ECORRUPT, "%s/%s: offset 0: the segment belongs to another log",
-                        scan->directory, name);
-    }
+    if (memcmp((*segment)->header.log_id, log_id, sizeof((*segment)->header.log_id)) != 0)
+      return corrupt(scan, (uint32_t)index, 0, "the segment belongs to another log", err);
   }
   return CG_OK;
 }

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/copy.h"
-#include "base/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
 #include "log/walk.h"
@@ -21,7 +21,6 @@
 #define WINDOW_BYTES ((size_t)1 << 20)
 #define ASIDE_COUNT_MAX 100 /* Directories with the time of the same second. */
 #define README_BYTES 4096
-#define TEMP_ENDING ".tmp" /* As in segment.c: an open removes such files. */
 
 /* A repair under way. */
 struct work {
@@ -260,13 +259,8 @@ static enum cg_code write_readme(const struct work *work, struct cg_err *err) {
   char *path = cg_segment_path(repair->aside, "README");
   struct cg_copy copy;
   enum cg_code code = cg_copy_begin(&copy, work->fs, path, err);
-  if (code == CG_OK) {
-    code = cg_copy_bytes(&copy, text, (size_t)size, err);
-    if (code == CG_OK)
-      code = cg_copy_end(&copy, err);
-    else
-      cg_copy_drop(&copy);
-  }
+  if (code == CG_OK)
+    code = cg_copy_end(&copy, cg_copy_bytes(&copy, text, (size_t)size, err), err);
   cg_free(path);
   return code;
 }
@@ -298,15 +292,6 @@ static enum cg_code move_derived(const struct work *work, struct cg_err *err) {
   }
   /* Before the log gets shorter: an open must never meet derived files that know more than it. */
   return code == CG_OK ? sync_directory(work, work->repair->aside, err) : code;
-}
-
-/* The path of the damaged segment; free with cg_free. */
-static char *path_of(const struct work *work, const char *directory, uint64_t number,
-                     const char *ending) {
-  char name[CG_SEGMENT_NAME_BYTES];
-  cg_segment_name(name, number);
-  strncat(name, ending, sizeof(name) - strlen(name) - 1);
-  return cg_segment_path(directory ? directory : work->directory, name);
 }
 
 /* Writes the good part of the damaged segment into `copy`, as one that was never rewritten. */
@@ -349,8 +334,9 @@ static enum cg_code copy_damaged(const struct work *work, struct cg_err *err) {
       cg_segment_open_to_read(&segment, work->fs, work->directory, work->repair->segment, err);
   if (code != CG_OK)
     return code;
-  char *aside = path_of(work, work->repair->aside, work->repair->segment, "");
-  char *temp = path_of(work, NULL, work->repair->segment, TEMP_ENDING);
+  uint64_t number = work->repair->segment;
+  char *aside = cg_segment_file_path(work->repair->aside, number, CG_SEGMENT_KIND_FILE);
+  char *temp = cg_segment_file_path(work->directory, number, CG_SEGMENT_KIND_TEMP);
   for (int part = 0; code == CG_OK && part < 2; part++) {
     struct cg_copy copy;
     code = cg_copy_begin(&copy, work->fs, part == 0 ? aside : temp, err);
@@ -358,10 +344,7 @@ static enum cg_code copy_damaged(const struct work *work, struct cg_err *err) {
       break;
     code = part == 0 ? cg_copy_whole(&copy, segment->handle, err)
                      : write_good_part(work, segment, &copy, err);
-    if (code == CG_OK)
-      code = cg_copy_end(&copy, err);
-    else
-      cg_copy_drop(&copy);
+    code = cg_copy_end(&copy, code, err);
   }
   cg_free(aside);
   cg_free(temp);
@@ -376,7 +359,8 @@ static enum cg_code move_segments(const struct work *work, struct cg_err *err) {
   for (size_t index = segments->count; code == CG_OK && index > 0; index--) {
     if (!is_moved(work->repair, segments->items[index - 1]))
       break;
-    char *path = path_of(work, NULL, segments->items[index - 1], "");
+    char *path =
+        cg_segment_file_path(work->directory, segments->items[index - 1], CG_SEGMENT_KIND_FILE);
     code = move_aside(work, path, err);
     cg_free(path);
   }
@@ -385,8 +369,9 @@ static enum cg_code move_segments(const struct work *work, struct cg_err *err) {
 
 /* Puts the shortened segment in the place of the damaged one. */
 static enum cg_code replace_damaged(const struct work *work, struct cg_err *err) {
-  char *temp = path_of(work, NULL, work->repair->segment, TEMP_ENDING);
-  char *path = path_of(work, NULL, work->repair->segment, "");
+  uint64_t number = work->repair->segment;
+  char *temp = cg_segment_file_path(work->directory, number, CG_SEGMENT_KIND_TEMP);
+  char *path = cg_segment_file_path(work->directory, number, CG_SEGMENT_KIND_FILE);
   int result = cg_io_rename(work->fs, temp, path);
   enum cg_code code = CG_OK;
   if (result < 0)

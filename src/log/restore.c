@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/copy.h"
-#include "base/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
 #include "log/manifest.h"
@@ -187,10 +187,7 @@ static enum cg_code copy_segment(struct job *job, uint64_t number, struct cg_err
                       " bytes with CRC32C %08" PRIx32 ", its manifest says %" PRIu64
                       " with %08" PRIx32,
                       number, job->directory, copy.size, copy.crc, line->size, line->crc);
-  if (code == CG_OK)
-    code = cg_copy_end(&copy, err);
-  else
-    cg_copy_drop(&copy);
+  code = cg_copy_end(&copy, code, err);
   job->backup->copied_count++;
   job->backup->copied_bytes += line->size;
   if (job->backup->progress)
@@ -212,9 +209,7 @@ static enum cg_code remove_surplus(struct job *job, struct cg_err *err) {
     uint64_t number = listing.segments.items[index];
     if (number < job->manifest.segment_count)
       continue;
-    char name[CG_SEGMENT_NAME_BYTES];
-    cg_segment_name(name, number);
-    char *path = cg_segment_path(job->log_directory, name);
+    char *path = cg_segment_file_path(job->log_directory, number, CG_SEGMENT_KIND_FILE);
     int result = cg_io_unlink(job->fs, path);
     if (result < 0)
       code = cg_err_set(err, cg_err_from_errno(-result), "remove %s: %s", path, strerror(-result));
@@ -226,9 +221,8 @@ static enum cg_code remove_surplus(struct job *job, struct cg_err *err) {
 
 /* Gives a segment its name. */
 static enum cg_code rename_segment(const struct job *job, uint64_t number, struct cg_err *err) {
-  char name[CG_SEGMENT_NAME_BYTES];
-  cg_segment_name(name, number);
-  char *from = temporary_path(job, number), *to = cg_segment_path(job->log_directory, name);
+  char *from = temporary_path(job, number);
+  char *to = cg_segment_file_path(job->log_directory, number, CG_SEGMENT_KIND_FILE);
   int result = cg_io_rename(job->fs, from, to);
   enum cg_code code = CG_OK;
   if (result < 0)

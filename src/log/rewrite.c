@@ -9,9 +9,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/blocks.h"
-#include "base/io.h"
 #include "log/nonce.h"
 #include "log/scan.h"
 

@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/blocks.h"
 #include "log/handles.h"
-#include "base/io.h"
 
 #define NUMBER_DIGITS 10
 #define WAYPOINTS_BEGIN 16 /* First size of the table; it doubles. */

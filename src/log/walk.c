@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "log/blocks.h"
-#include "base/io.h"
 #include "log/listing.h"
 #include "log/lock.h"
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "log/blocks.h"
@@ -21,60 +22,50 @@ static void must(bool holds) {
     abort();
 }
 
-static uint32_t load_32(const uint8_t *bytes) {
-  uint32_t value;
-  memcpy(&value, bytes, sizeof(value));
-  return value;
-}
-
-static void store_32(uint8_t *bytes, uint32_t value) {
-  memcpy(bytes, &value, sizeof(value));
-}
-
 /* --- checksums --- */
 
 /* Makes the CRCs of one commit right and links it to *chain; returns its size, 0: there is none. */
 static size_t repair_commit(uint8_t *commit, size_t size, uint32_t nonce, uint32_t *chain) {
-  size_t stated = size < CG_COMMIT_HEADER_BYTES ? 0 : load_32(commit + 4);
+  size_t stated = size < CG_COMMIT_HEADER_BYTES ? 0 : cg_bytes_load_32(commit + 4);
   if (stated < CG_COMMIT_HEADER_BYTES + CG_COMMIT_END_BYTES || stated > size || stated % 8 != 0)
     return 0;
-  store_32(commit + 20, *chain);
-  store_32(commit + 44, cg_crc32c(nonce, commit, 44));
+  cg_bytes_store_32(commit + 20, *chain);
+  cg_bytes_store_32(commit + 44, cg_crc32c(nonce, commit, 44));
   uint32_t check = cg_crc32c(nonce, commit + 44, 4);
   size_t at = CG_COMMIT_HEADER_BYTES, end = stated - CG_COMMIT_END_BYTES;
-  for (uint32_t index = 0; index < load_32(commit + 16) && at + CG_RECORD_HEADER_BYTES <= end;
-       index++) {
-    size_t record_size = load_32(commit + at);
+  for (uint32_t index = 0;
+       index < cg_bytes_load_32(commit + 16) && at + CG_RECORD_HEADER_BYTES <= end; index++) {
+    size_t record_size = cg_bytes_load_32(commit + at);
     if (record_size < CG_RECORD_HEADER_BYTES || record_size > end - at)
       break;
-    store_32(commit + at + 4, cg_crc32c(nonce, commit + at + 8, record_size - 8));
+    cg_bytes_store_32(commit + at + 4, cg_crc32c(nonce, commit + at + 8, record_size - 8));
     check = cg_crc32c(check, commit + at + 4, 4);
     at += record_size;
   }
   memcpy(commit + end, "CGE1", 4);
-  store_32(commit + end + 4, check);
+  cg_bytes_store_32(commit + end + 4, check);
   *chain = check;
   return stated;
 }
 
 /* Makes the CRCs of the blocks and their table right. */
 static void repair_blocks(uint8_t *bytes, size_t size, uint32_t nonce) {
-  size_t table = (size_t)load_32(bytes + 88) * 8, at = CG_SEGMENT_HEADER_BYTES;
-  while (at + 8 <= size && at < table && load_32(bytes + at) <= size - at - 8) {
-    size_t frame_size = load_32(bytes + at);
-    store_32(bytes + at + 4, cg_crc32c(nonce, bytes + at + 8, frame_size));
+  size_t table = (size_t)cg_bytes_load_32(bytes + 88) * 8, at = CG_SEGMENT_HEADER_BYTES;
+  while (at + 8 <= size && at < table && cg_bytes_load_32(bytes + at) <= size - at - 8) {
+    size_t frame_size = cg_bytes_load_32(bytes + at);
+    cg_bytes_store_32(bytes + at + 4, cg_crc32c(nonce, bytes + at + 8, frame_size));
     at += (8 + frame_size + 7) & ~(size_t)7;
   }
   if (table < size && size - table > 4)
-    store_32(bytes + size - 4, cg_crc32c(nonce, bytes + table, size - table - 4));
+    cg_bytes_store_32(bytes + size - 4, cg_crc32c(nonce, bytes + table, size - table - 4));
 }
 
 void log_bytes_repair(uint8_t *bytes, size_t size) {
   if (size < CG_SEGMENT_HEADER_BYTES)
     return;
-  store_32(bytes + 92, cg_crc32c(0, bytes, 92));
-  uint32_t nonce = load_32(bytes + 48), chain = load_32(bytes + 52);
-  if (load_32(bytes + 8) == 2 && load_32(bytes + 72) == 1) {
+  cg_bytes_store_32(bytes + 92, cg_crc32c(0, bytes, 92));
+  uint32_t nonce = cg_bytes_load_32(bytes + 48), chain = cg_bytes_load_32(bytes + 52);
+  if (cg_bytes_load_32(bytes + 8) == 2 && cg_bytes_load_32(bytes + 72) == 1) {
     repair_blocks(bytes, size, nonce);
     return;
   }
@@ -87,7 +78,7 @@ bool log_bytes_pack(const uint8_t *bytes, size_t size, struct cg_buf *out) {
   if (size < CG_SEGMENT_HEADER_BYTES)
     return false;
   struct cg_block_packer packer;
-  cg_block_packer_init(&packer, 1, load_32(bytes + 48));
+  cg_block_packer_init(&packer, 1, cg_bytes_load_32(bytes + 48));
   cg_buf_append(out, bytes, CG_SEGMENT_HEADER_BYTES);
   for (size_t at = CG_SEGMENT_HEADER_BYTES; at < size;) {
     size_t part = size - at < CG_BLOCK_BYTES ? size - at : CG_BLOCK_BYTES;
@@ -99,9 +90,9 @@ bool log_bytes_pack(const uint8_t *bytes, size_t size, struct cg_buf *out) {
   cg_block_packer_table(&packer);
   cg_buf_append(out, packer.table->data, packer.table->size);
   cg_block_packer_deinit(&packer);
-  store_32(out->data + 72, 1);
-  store_32(out->data + 88, table);
-  store_32(out->data + 92, cg_crc32c(0, out->data, 92));
+  cg_bytes_store_32(out->data + 72, 1);
+  cg_bytes_store_32(out->data + 88, table);
+  cg_bytes_store_32(out->data + 92, cg_crc32c(0, out->data, 92));
   return true;
 }
 
