@@ -29,8 +29,8 @@ struct cg_table_part {
   uint32_t segment_count; /* How many are taken; may be 0. */
 };
 
-/* Reads a sealed segment and writes its table; makes the directory when it is missing. CG_ECORRUPT, CG_ENOTFOUND, CG_EIO, CG_EFULL,
- * CG_ECANCELLED. */
+/* Reads a sealed segment and writes its table; makes the directory when it is missing.
+ * CG_ECORRUPT, CG_ENOTFOUND, CG_EIO, CG_EFULL, CG_ECANCELLED. */
 enum cg_code cg_table_build(const struct cg_table_place *place, const struct cg_log_seal *seal,
                             struct cg_err *err);
 /* Writes the table of these parts, whose segments follow on one another. What a stream was last
