@@ -4,6 +4,7 @@
 --- of work; nested sends join it, and a nested failure takes back only what the nested one staged.
 local state = require "catga.state"
 local errors = require "catga.error"
+local encode_json = require "catga.native.json".encode
 local units = require "catga.unit"
 local tasks = require "catga.task"
 local presenter = require "catga.event"
@@ -207,6 +208,7 @@ end
 
 local function is_key(key)
   return type(key) == "string" and key ~= "" and #key <= KEY_BYTES_MAX
+    and encode_json(key) ~= nil
 end
 
 --- Sends a command or asks a query by name. May yield.
@@ -223,7 +225,7 @@ function Mediator:send(kind, name, data, opts)
   end
   if opts and opts.has_key and not is_key(opts.key) then
     return nil, errors.new("invalid", ("%s %s: the id or key of a message is a string of 1 to %d "
-      .. "bytes"):format(kind, name, KEY_BYTES_MAX))
+      .. "bytes of UTF-8"):format(kind, name, KEY_BYTES_MAX))
   end
   return self:run(entry, data, opts)
 end

@@ -4,6 +4,7 @@
 --- together when the outermost handler ends well; a failed inner handler takes back what it staged.
 local state = require "catga.state"
 local errors = require "catga.error"
+local encode_json = require "catga.native.json".encode
 local metadata = require "catga.events.metadata"
 local guard_ids = require "catga.events.ids".guard
 local is_behind = require "catga.process.journal".is_behind
@@ -164,6 +165,12 @@ local function encode(app, stream_name, event, flags)
   return data, nil
 end
 
+-- Lists, parked events and exports hold it in JSON.
+local function is_type(kind)
+  return type(kind) == "string" and kind ~= ""
+    and (not kind:find("[\128-\255]") or encode_json(kind) ~= nil)
+end
+
 --- Stages events of one stream.
 ---@param stream_name string
 ---@param events { type: string, data: any, id: string?, schema: integer? }[]  schema: of data that
@@ -176,7 +183,7 @@ function Unit:append(stream_name, events, expect, flags)
   local store = self.app.store
   local stream = store:stream(stream_name, true)
   if not stream then
-    return nil, errors.new("invalid", "a stream name has 1 to 1024 bytes")
+    return nil, errors.new("invalid", "a stream name has 1 to 1024 bytes of UTF-8")
   end
   local gone = not flags and metadata.tombstone(self.app, self, stream_name)
   if gone then return nil, gone end
@@ -185,9 +192,9 @@ function Unit:append(stream_name, events, expect, flags)
   if self.n == 0 then self.evicted_count = store:evicted_count() end
   local staged, ctx, has_ids, keys = {}, state[1].ctx, false, nil
   for i, event in ipairs(events) do
-    if type(event) ~= "table" or type(event.type) ~= "string" or event.type == "" then
-      return nil, errors.new("invalid", ("event %d of the append to %s needs a type"):format(i,
-        stream_name))
+    if type(event) ~= "table" or not is_type(event.type) then
+      return nil, errors.new("invalid", ("event %d of the append to %s needs a type, which is a "
+        .. "string of UTF-8"):format(i, stream_name))
     end
     local data, plain, change, key = encode(self.app, stream_name, event, flags)
     if not data then return nil, plain end
@@ -271,7 +278,7 @@ end
 ---@param ctx catga.Ctx?    default that of the task
 ---@param schema integer?   nil: 1
 ---@param extra table?      further fields
----@return string? json     nil when there is nothing to say
+---@return string? json     nil when there is nothing to say; raises when it cannot be stored
 function M.metadata(task, ctx, schema, extra)
   ctx = ctx or task.ctx
   local p = task.process
@@ -285,7 +292,7 @@ function M.metadata(task, ctx, schema, extra)
     for name, value in pairs(extra) do fields[name] = value end
   end
   local text, err = task.app.store:encode(fields, "metadata")
-  if not text then error(err, 0) end
+  if not text then error(err, 0) end -- Without it an id or a schema version would be lost.
   return text
 end
 

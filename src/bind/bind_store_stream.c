@@ -5,20 +5,24 @@
 #include <string.h>
 
 #include "bind/bind_store.h"
+#include "codec/codec.h"
 
 static void push_stream(lua_State *L, cg_store_stream stream) {
   lua_pushnumber(L, (lua_Number)stream);
 }
 
-/* stream(name, make) -> number | nil. Raises when the index cannot tell: no caller may take a
- * stream that is there for one that is not. */
+/* stream(name, make) -> number | nil; none is made with a name that JSON could not hold. Raises
+ * when the index cannot tell: no caller may take a stream that is there for one that is not. */
 static int bind_store_stream(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   size_t size;
   const char *name = luaL_checklstring(L, 2, &size);
+  bool make = lua_toboolean(L, 3);
   struct cg_err err;
   cg_store_stream stream;
-  enum cg_code code = cg_store_find(store->store, name, size, lua_toboolean(L, 3), &stream, &err);
+  if (make && cg_utf8_valid_size(name, size) != size)
+    return 0;
+  enum cg_code code = cg_store_find(store->store, name, size, make, &stream, &err);
   if (code == CG_ENOTFOUND || code == CG_EINVAL)
     return 0;
   if (code != CG_OK)

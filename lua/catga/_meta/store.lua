@@ -29,7 +29,7 @@ function M.open(options) end
 --- The number of a stream. It is good until the task waits; then the stream may have left memory,
 --- unless it is that of an unfinished process, and the number is stale: find it by name again.
 --- Raises when a damaged index could not be built again.
----@param name string   1 to 1024 bytes
+---@param name string   1 to 1024 bytes; UTF-8 when it is made
 ---@param make boolean? give a number also when nothing was ever added to it
 ---@return integer? stream  nothing: there is none, or no such name can be
 function Store:stream(name, make) end

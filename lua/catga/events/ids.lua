@@ -4,6 +4,7 @@
 --- behind that version are compared; else the ids of the stream's last events are looked up, as
 --- many as the setting append_window says; in memory are at most event_ids_max of all streams.
 local errors = require "catga.error"
+local json = require "catga.native.json"
 
 local M = {}
 
@@ -21,8 +22,8 @@ function M.of(events)
     local event = events[i]
     local id = type(event) == "table" and event.id or nil
     if id ~= nil then
-      if type(id) ~= "string" or id == "" or #id > ID_BYTES_MAX then
-        return nil, errors.new("invalid", ("event %d: an id is a string of 1 to %d bytes")
+      if type(id) ~= "string" or id == "" or #id > ID_BYTES_MAX or not json.encode(id) then
+        return nil, errors.new("invalid", ("event %d: an id is a string of 1 to %d bytes of UTF-8")
           :format(i, ID_BYTES_MAX))
       end
       if places[id] then
@@ -63,12 +64,9 @@ local function entry_of(app, name)
   return entry, cache
 end
 
+-- Forgets the ids of versions below `low`; all that are known lie below entry.upto.
 local function forget(entry, low)
-  if low - entry.low > PAGE then
-    entry.of, entry.at, entry.low = {}, {}, low -- All of them, most likely.
-    return
-  end
-  for version = entry.low, low - 1 do
+  for version = entry.low, math.min(low, entry.upto) - 1 do
     local id = entry.at[version]
     if id and entry.of[id] == version then entry.of[id] = nil end
     entry.at[version] = nil
@@ -82,7 +80,7 @@ local function known_ids(app, name, stream)
   local entry, cache = entry_of(app, name)
   local low = math.max(0, count - app.settings.append_window)
   if entry.upto < low then
-    entry.of, entry.at, entry.upto = {}, {}, low
+    entry.of, entry.at, entry.upto, entry.low = {}, {}, low, low
   end
   while entry.upto < count do
     local list, err = app.store:read(stream, entry.upto, math.min(PAGE, count - entry.upto))

@@ -35,7 +35,9 @@ end
 -- A cursor that stands behind position `after`.
 local function cursor_at(app, filter, after)
   local last, key = app.last_cursor, key_of(filter)
-  if last and last.key == key and last.position == after and last.registry == app.registry then
+  -- One that a failure has left in the middle stands elsewhere.
+  if last and last.key == key and last.position == after and last.registry == app.registry
+    and last.cursor:position() == after then
     return last
   end
   if last then last.cursor:close() end

@@ -268,7 +268,8 @@ local function prepare(engine, name, input)
   if not id then return nil, nil, nil, err end
   local stream = app.store:stream(journal.PREFIX .. id, true)
   if not stream then
-    return nil, nil, nil, errors.new("invalid", "process id " .. id .. " is too long")
+    return nil, nil, nil, errors.new("invalid", "process id " .. id
+      .. " is too long, or not UTF-8")
   end
   return class, id, stream
 end

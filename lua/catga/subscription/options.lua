@@ -1,5 +1,6 @@
 --- The options of subscriptions: checked, with defaults, as a definition.
 local duration = require "catga.duration"
+local json = require "catga.native.json"
 local presenter = require "catga.event"
 local registries = require "catga.registry"
 
@@ -48,7 +49,7 @@ local CHECK = {}
 
 function CHECK.name(value)
   if type(value) == "string" and value ~= "" and #value <= NAME_BYTES_MAX
-    and not value:find("[^%w_%-%.\128-\255]") then
+    and not value:find("[^%w_%-%.\128-\255]") and json.encode(value) then
     return value
   end
   return nil, ("has 1 to %d letters, digits, _, - and ."):format(NAME_BYTES_MAX)
