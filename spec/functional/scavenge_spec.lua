@@ -240,6 +240,24 @@ describe("a scavenge", function()
     assert.equal(50, #versions("T"))
   end)
 
+  it("makes the index again that somebody has removed meanwhile", function()
+    append("S", 200)
+    set("S", { max_count = 10 })
+    fill(6)
+    for round = 1, 2 do
+      os.execute(("rm -r '%s/data/index'"):format(dir))
+      if round == 1 then
+        assert.equal(190, scavenge().removed_events)
+      else
+        assert.is_true(assert(run(catga.events.compress)).compressed >= 6)
+      end
+      assert.equal(10, #versions("S"))
+    end
+    reopen()
+    assert.equal(10, #versions("S"))
+    assert.same({ 198, 199 }, { versions("S")[9], versions("S")[10] })
+  end)
+
   it("gives up in the end when the index cannot be written", function()
     append("S", 100)
     set("S", { max_count = 1 })

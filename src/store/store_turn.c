@@ -27,6 +27,11 @@ static void take_rewrite(struct cg_store *store, const struct cg_worker_job *job
   if (code == CG_OK)
     code = cg_index_swap(&store->index, &job->seal, job->first_segments[0], job->last_segments[0],
                          &err);
+  else if (job->has_corrupt &&
+           cg_index_rebuild(&store->index, job->first_segments[0], &err) == CG_OK)
+    code = cg_err_set(&err, CG_EBUSY,
+                      "a part of the index was missing or damaged, and was made "
+                      "again; try again");
   store->rewrite_code = code;
   store->rewrite_err = err;
   store->is_rewritten = true;

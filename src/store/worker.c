@@ -42,6 +42,8 @@ static enum cg_code open_parts(const struct cg_worker *worker, struct cg_worker_
     job->corrupt = i;
     code = cg_table_open(&parts[i].table, worker->place.fs, path, &job->err);
     cg_free(path);
+    /* Somebody may have removed the file: the loop thread makes it again. */
+    job->has_corrupt = code == CG_ECORRUPT || code == CG_ENOTFOUND;
     if (code != CG_OK)
       parts[i].table = NULL;
     else
@@ -53,9 +55,10 @@ static enum cg_code open_parts(const struct cg_worker *worker, struct cg_worker_
 static void merge(const struct cg_worker *worker, struct cg_worker_job *job) {
   struct cg_table_part parts[CG_TABLE_PARTS_MAX] = {{0}};
   job->code = open_parts(worker, job, parts);
-  if (job->code == CG_OK)
+  if (job->code == CG_OK) {
     job->code = cg_table_merge(&worker->place, parts, job->part_count, &job->corrupt, &job->err);
-  job->has_corrupt = job->code == CG_ECORRUPT;
+    job->has_corrupt = job->code == CG_ECORRUPT;
+  }
   for (uint32_t i = 0; i < job->part_count; i++)
     cg_table_free(parts[i].table);
 }

@@ -23,9 +23,9 @@ struct cg_worker_job {
   uint64_t last_segments[CG_TABLE_PARTS_MAX];  /* one that has the segment, at 0. */
   uint32_t part_count;                         /* How many tables. */
   enum cg_code code;                           /* What came of it. */
-  uint32_t corrupt;                            /* With CG_ECORRUPT: the table that is damaged; */
-  bool has_corrupt;                            /* if this is true. */
-  struct cg_err err;                           /* Why not; set when code is not CG_OK. */
+  uint32_t corrupt;  /* Of a merge or rewriting: the table that is damaged or gone, */
+  bool has_corrupt;  /* if this is true. */
+  struct cg_err err; /* Why not; set when code is not CG_OK. */
 };
 
 /* Where a job stands. */

@@ -53,25 +53,30 @@ local function look(app, store, number)
   return store:scavenge_weight()
 end
 
--- Writes the segment anew. What it was decided by must be durable before.
+-- Waits until the segment is written anew; or nil and an error.
+local function await_rewrite(app, store)
+  while true do
+    app.clock:sleep(POLL_MS)
+    if app.is_closed then return nil, errors.new("closed", "the app was stopped") end
+    local is_done, err = store:scavenge_done()
+    if is_done ~= false then return is_done, err end
+  end
+end
+
+-- Writes the segment anew. What it was decided by must be durable before. Tries again while the
+-- index has no time for it, or had to be mended first.
 local function rewrite(app, store, number, drops, compress)
   local ok, err = app:flushed()
   if not ok then return nil, err end
   local deadline = app.clock:mono() + BUSY_MS_MAX
-  repeat
+  while true do
     if app.is_closed then return nil, errors.new("closed", "the app was stopped") end
     ok, err = store:scavenge_rewrite(number, drops, compress)
-    if not ok and err.code == "busy" then app.clock:sleep(POLL_MS) end
-  until ok or err.code ~= "busy" or app.clock:mono() > deadline
-  if not ok then return nil, err end
-  local is_done
-  repeat
+    if ok then ok, err = await_rewrite(app, store) end
+    if ok then return true end
+    if err.code ~= "busy" or app.clock:mono() > deadline then return nil, err end
     app.clock:sleep(POLL_MS)
-    if app.is_closed then return nil, errors.new("closed", "the app was stopped") end
-    is_done, err = store:scavenge_done()
-  until is_done or is_done == nil
-  if not is_done then return nil, err end
-  return true
+  end
 end
 
 -- Is the segment worth writing anew?
@@ -116,6 +121,7 @@ local function each_segment(app, what, fn)
   end)
   app.scavenging = nil
   if not app.is_closed then app.store:scavenge_end() end
+  if not ok and app.is_closed then return nil, errors.new("closed", "the app was stopped") end
   if not ok then return nil, errors.from(result) end
   return result, err
 end
