@@ -36,6 +36,13 @@ local M = {}
 ---@field is_closed boolean?     the store is closed, or about to be
 ---@field is_failed boolean?
 ---@field settings_text string?  catga.lua as it was when it was last looked at
+---@field data string?           data directory; nil: in memory
+---@field handling integer?      HTTP requests that a graceful stop waits for
+---@field is_draining boolean?   no further request is taken
+---@field scavenging table?      { what, done, segments } of the scavenge or compression under way
+---@field has_metadata boolean?  some stream has metadata; nil: not looked yet
+---@field event_ids table?       ids of events that are known, see lua/catga/events/ids.lua
+---@field last_cursor table?     of the last read_all, see lua/catga/events/positions.lua
 local App = {}
 App.__index = App
 

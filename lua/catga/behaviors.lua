@@ -5,10 +5,9 @@
 local errors = require "catga.error"
 local unit_of = require "catga.unit".of
 local state = require "catga.state"
+local INTERNAL = require "catga.flags".INTERNAL
 
 local M = {}
-
-local INTERNAL = 8 -- Record flag: bookkeeping.
 
 local RANK = { logging = 1, idempotency = 2, validation = 3 }
 local OWN_RANK = 4

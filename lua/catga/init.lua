@@ -357,5 +357,4 @@ function catga.processes.wait(id)
   return running("catga.processes.wait", "wait in a step").engine:wait(id)
 end
 
-
 return catga

@@ -10,16 +10,13 @@ local json = require "catga.native.json"
 local native = require "catga.native.personal"
 local native_task = require "catga.native.task"
 local paths = require "catga.personal_path"
-local is_behind = require "catga.process.journal".is_behind
+local commits = require "catga.commit"
 
 local M = {}
 
-M.FLAG = 16                             -- Of a record with encrypted fields.
 local ENVELOPE = "$personal"            -- The member of the data that holds what was sealed.
 local STREAM = "$personal-forgotten"    -- One record for each key that was destroyed.
 local TYPE = "PersonalForgotten"
-local INTERNAL = 8                      -- Flag of that record.
-local ANY = -1
 local FIELDS_MAX = 64                   -- Of one type.
 local SUBJECT_BYTES_MAX = 128
 local LIST_MAX = 10000
@@ -252,15 +249,6 @@ function M.unseal(app, event)
   return event
 end
 
---- How often something was forgotten: a number that only grows. What is kept of decrypted data and
---- was made under a smaller number must not be used any more.
----@param app catga.App
----@return integer
-function M.epoch(app)
-  local stream = app.store:stream(STREAM)
-  return stream and app.store:count(stream) or 0
-end
-
 -- Destroys again what an older key file has brought back.
 local function bury(app)
   local keys, store = app.personal, app.store
@@ -361,21 +349,7 @@ end
 
 -- Stores that a key is to be destroyed, durably and before it is: so it will be, whatever happens.
 local function store_end(app, key, digest)
-  local store = app.store
-  local data = assert(json.encode { key = key, subject = digest })
-  while true do
-    local stream = store:stream(STREAM, true) -- Anew, because its number may change in a wait.
-    store:begin()
-    local version, fault = store:add(stream, ANY, TYPE, data, nil, INTERNAL)
-    if not version then
-      store:rollback()
-      return false, fault
-    end
-    local first, after = store:commit()
-    if first then return store:wait(after - 1) end
-    if not is_behind(after) then return false, after end
-    app.clock:sleep(1)
-  end
+  return commits.records(app, function(add) add(STREAM, TYPE, { key = key, subject = digest }) end)
 end
 
 --- The projections whose handlers see personal data, by name.

@@ -27,6 +27,8 @@ local M = {}
 ---@field aggregates table<string, catga.AggregateClass>
 ---@field upcasts catga.Upcasts?               nil: there are none
 ---@field subscriptions table<string, table>
+---@field personal table<string, catga.Personal>?  by event type; nil: none is declared
+---@field places table<string, string>         file:line of what has a name
 ---@field main function?
 ---@field hash string       of all files, set by the loader
 ---@field lib_hash string?  of the modules, set by the loader; nil: there are none

@@ -13,6 +13,7 @@ local errors = require "catga.error"
 local tasks = require "catga.task"
 local registries = require "catga.registry"
 local options = require "catga.subscription.options"
+local commits = require "catga.commit"
 local journal = require "catga.subscription.journal"
 local runners = require "catga.subscription.runner"
 local parked = require "catga.subscription.parked"
@@ -223,7 +224,7 @@ end
 
 local function set_paused(runner, is_paused)
   local mark = runner:begin_change()
-  local ok, err = journal.commit(runner.app, function(add)
+  local ok, err = commits.records(runner.app, function(add)
     add(journal.PREFIX .. runner.name, "SubscriptionPaused", { paused = is_paused })
   end)
   runner:end_change(mark)
@@ -276,7 +277,7 @@ function Subscriptions:reset(name, place)
   end
   return alone(runner, function()
     runner:finish()
-    local ok, fault = journal.commit(runner.app, function(add)
+    local ok, fault = commits.records(runner.app, function(add)
       add(journal.PREFIX .. runner.name, "SubscriptionReset", { to = to })
     end)
     runner:start()

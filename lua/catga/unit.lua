@@ -7,9 +7,10 @@ local errors = require "catga.error"
 local encode_json = require "catga.native.json".encode
 local metadata = require "catga.events.metadata"
 local guard_ids = require "catga.events.ids".guard
-local is_behind = require "catga.process.journal".is_behind
+local is_behind = require "catga.commit".is_behind
 local is_schema = require "catga.upcast".is_schema
 local personal = require "catga.personal"
+local PERSONAL = require "catga.flags".PERSONAL
 
 local M = {}
 
@@ -17,7 +18,6 @@ local M = {}
 M.SEALED = {}
 
 local ANY, NONE, EXISTS = -1, -2, -3
-local PERSONAL = personal.FLAG
 local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 
 --- One staged record.

@@ -370,15 +370,15 @@ describe("a subscription with a name", function()
   end)
 
   it("stops when an event can neither be handled nor parked", function()
-    local journal = require "catga.subscription.journal"
-    local commit = journal.commit
+    local commits = require "catga.commit"
+    local commit = commits.records
     open(function()
       catga.on("Counted", { durable = "stuck", attempts = 1 }, function() error("no") end)
     end)
-    journal.commit = function() return false, catga.error("io_error", "the disk is gone") end
+    commits.records = function() return false, catga.error("io_error", "the disk is gone") end
     numbers("Numbers-1", 1, 1)
     app:settle()
-    journal.commit = commit
+    commits.records = commit
     assert.equal("failed", get("stuck").status)
     assert.equal("io_error", get("stuck").error.code)
     app:call(catga.subscriptions.resume, "stuck")

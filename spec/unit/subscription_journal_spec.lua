@@ -1,6 +1,7 @@
 --- The records of a subscription: checkpoints hold all that the records before them say.
 local testing = require "catga.testing"
 local catga = require "catga"
+local commits = require "catga.commit"
 local journal = require "catga.subscription.journal"
 
 local app
@@ -62,7 +63,7 @@ describe("the journal of a subscription", function()
     app:call(function()
       local mark = of:begin_change()
       local done = of.window.list[of.window.first + 1].position
-      assert(journal.commit(app.app, function(add)
+      assert(commits.records(app.app, function(add)
         add("$subscription-one", "SubscriptionMoved", { to = 0, done = { done } })
       end))
       of.increments = 1000

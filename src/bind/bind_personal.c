@@ -17,9 +17,9 @@
 #include "store/store.h"
 
 #define KEYS_TYPE "catga.personal_keys"
-#define LIST_MAX 10000  /* Keys of one list. */
-#define LOOK_MAX 100000 /* Keys that one list looks at. */
-#define SEALED_MAX ((size_t)512 << 20)
+#define LIST_MAX 10000                 /* Keys of one list. */
+#define LOOK_MAX 100000                /* Keys that one list looks at. */
+#define SEALED_MAX ((size_t)512 << 20) /* Characters of an encrypted text. */
 
 /* A task that waits until a change is durable. */
 struct waiter {

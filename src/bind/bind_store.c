@@ -14,8 +14,8 @@
 
 #include "base/mem.h"
 
-#define FLUSH_BYTES                                                                                \
-  (64u << 10) /* Commits of a turn gather up to this before the writer takes them. */
+/* Commits of a turn gather up to this before the writer takes them. */
+#define FLUSH_BYTES (64u << 10)
 #define STREAM_NUMBER_MAX 9007199254740992.0 /* 2^53. */
 #define RING_START 256u                      /* Places for parked tasks at first; a power of two. */
 
@@ -96,6 +96,14 @@ static struct cg_bind_store *new_store(lua_State *L, struct cg_runtime *runtime)
   return store;
 }
 
+/* Lets go of everything that reads the log, before it is closed. */
+static void stop_reading(struct cg_bind_store *store) {
+  cg_log_cursor_free(store->cursor);
+  store->cursor = NULL;
+  cg_bind_cursors_close(store);
+  cg_bind_scavenge_stop(store);
+}
+
 /* Empties the box at stack index 1 and frees what is beside the store itself, once the loop has
  * turned. */
 static void release_store(lua_State *L, struct cg_bind_store *store) {
@@ -107,7 +115,6 @@ static void release_store(lua_State *L, struct cg_bind_store *store) {
   cg_buf_unref(store->scratch);
   cg_scavenge_free(store->scavenge);
   store->scavenge = NULL;
-  cg_log_cursor_free(store->cursor);
   cg_tasks_remove_hook(store->runtime, &store->hook);
   uv_close((uv_handle_t *)&store->async, on_closed);
 }
@@ -222,10 +229,7 @@ static int bind_store_close(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   struct cg_store *closing = store->store;
   struct cg_err err;
-  cg_log_cursor_free(store->cursor);
-  store->cursor = NULL;
-  cg_bind_cursors_close(store);
-  cg_bind_scavenge_stop(store);
+  stop_reading(store);
   enum cg_code code = cg_store_close(closing, &err);
   if (code == CG_OK)
     wake_failed(store, NULL); /* All of them are durable now. */
@@ -242,10 +246,7 @@ static int bind_store_close(lua_State *L) {
 static int bind_store_abandon(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   struct cg_err closed = {.code = CG_ECLOSED, .message = "the store was abandoned"};
-  cg_log_cursor_free(store->cursor);
-  store->cursor = NULL;
-  cg_bind_cursors_close(store);
-  cg_bind_scavenge_stop(store);
+  stop_reading(store);
   cg_store_abandon(store->store);
   wake_failed(store, &closed);
   release_store(L, store);
@@ -270,10 +271,7 @@ static int bind_store_gc(lua_State *L) {
   if (store == NULL)
     return 0;
   struct cg_err err;
-  cg_log_cursor_free(store->cursor);
-  store->cursor = NULL;
-  cg_bind_cursors_close(store);
-  cg_bind_scavenge_stop(store);
+  stop_reading(store);
   if (cg_store_close(store->store, &err) != CG_OK)
     cg_say(store->runtime->say, CG_SAY_ERROR, "closing the store: %s", err.message);
   cg_bind_growth_forget(store);

@@ -14,7 +14,8 @@ local Keys = {}
 --- Opens libcrypto and the keys, and reads the file once. Raises for options of a wrong type.
 ---@param options { directory: string?, clock: catga.Clock, cached_max: integer,
 ---  master_file: string?, master_old_file: string? }
----  directory: where the file `keys` lies, made when missing; without it they are in memory
+---  directory: must be there, the file `keys` in it is made when missing; without it the keys are
+---  in memory. master_file: of the key that wraps the others; master_old_file: of the one before
 ---@return catga.PersonalKeys? keys
 ---@return catga.Error? err  "not_found": no libcrypto, or no master file; "invalid": the master key
 ---  is missing or another; "corrupt", "io_error", ...

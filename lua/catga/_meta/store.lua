@@ -85,7 +85,8 @@ function Store:unfinished() end
 ---@param max integer      1 to 100,000
 ---@param backward boolean?
 ---@return { stream: string, version: integer, position: integer, type: string, data: any,
----  metadata: any, id: string, time: integer }[]? events
+---  metadata: any, id: string, time: integer, personal: true? }[]? events  personal: some fields of
+---  the data are encrypted
 ---@return catga.Error? err  "corrupt", "io_error"; "invalid": data that is no JSON of ours
 function Store:read(stream, from, max, backward) end
 
@@ -135,7 +136,8 @@ function Cursor:close() end
 ---@return catga.Error? err  "failed", "fenced", "closed"
 function Store:wait_growth(position) end
 
---- Starts a commit. Raises when one is being built.
+--- Starts a commit; one that is being built is rolled back: a script that ran out of memory may
+--- have left it. Raises in a task that cannot wait.
 function Store:begin() end
 
 --- Adds a record to the commit. After an error the commit must be rolled back.
@@ -144,7 +146,7 @@ function Store:begin() end
 ---@param type string
 ---@param data string       JSON
 ---@param metadata string?  JSON
----@param flags integer?    1 journal, 2 opens a process, 4 closes it, 8 bookkeeping
+---@param flags integer?    see lua/catga/flags.lua
 ---@return integer? version
 ---@return string|catga.Error id  or "conflict", ...
 function Store:add(stream, expected, type, data, metadata, flags) end

@@ -1,10 +1,10 @@
 --- Where snapshots of aggregates may be kept: in the log (the default) or in memory.
 local state = require "catga.state"
 local unit_of = require "catga.unit".of
+local INTERNAL = require "catga.flags".INTERNAL
 
 local M = {}
 
-local INTERNAL = 8      -- Record flag: bookkeeping.
 local LOOK_MAX = 16     -- Records of a snapshot stream that are looked at, newest first.
 local COUNT_MAX = 10000 -- Snapshots in memory unless told otherwise.
 

@@ -7,6 +7,7 @@
 --- Handlers registered by catga.on are not called: what is imported has happened before. Readers by
 --- position (projections, subscriptions) see it.
 local errors = require "catga.error"
+local flags = require "catga.flags"
 local host = require "catga.native.host"
 local cloud = require "catga.events.cloud"
 local metadata = require "catga.events.metadata"
@@ -19,7 +20,6 @@ local M = {}
 
 M.PREFIX = "$import-"
 
-local INTERNAL = 8         -- Record flag: bookkeeping.
 local RACES_MAX = 10       -- How often a batch is tried again that met one of its own events.
 local HASH_CHARS = 40      -- Of the SHA-256 in a stream's name: 160 bits.
 local FAULTS_MAX = 100     -- Bad lines that are told of a batch.
@@ -97,8 +97,9 @@ local function add(unit, event)
   if not version then return nil, err end
   local op = unit.ops[unit.n]
   op.extra, op.schema, op.is_imported = event.metadata, event.metadata.schema, true
-  if event.is_personal then op.flags = personal.FLAG end
-  return unit:append(event.marker, { { type = "EventImported", data = {} } }, "none", INTERNAL)
+  if event.is_personal then op.flags = flags.PERSONAL end
+  return unit:append(event.marker, { { type = "EventImported", data = {} } }, "none",
+    flags.INTERNAL)
 end
 
 -- Takes a fault up; those of the lines before it are there already, or behind it.

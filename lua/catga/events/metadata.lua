@@ -11,6 +11,7 @@
 --- is any metadata at all, so that a store without any pays nothing.
 local errors = require "catga.error"
 local duration = require "catga.duration"
+local INTERNAL = require "catga.flags".INTERNAL
 local stored_fault = require "catga.events.fields".stored_fault
 
 local M = {}
@@ -19,7 +20,6 @@ M.PREFIX = "$metadata-"
 M.CATEGORY_PREFIX = "$metadata-$category-"
 M.MARKER = "$metadata"
 M.TYPE = "StreamMetadata"
-M.FLAGS = 8 -- Bookkeeping: no handler is called for it.
 
 local PUBLISHED = "$type-" -- Their names are the runtime's, their events the user's.
 
@@ -155,11 +155,11 @@ end
 function M.stage(app, unit, name, fields, expect)
   if not M.is_used(app) or app.store:count(app.store:stream(M.MARKER, true)) == 0 then
     local marked, err = unit:append(M.MARKER, { { type = "MetadataUsed", data = {} } }, "any",
-      M.FLAGS)
+      INTERNAL)
     if not marked then return nil, err end
     app.has_metadata = true -- Also when the unit fails: it only says that somebody must look.
   end
-  return unit:append(name, { { type = M.TYPE, data = fields } }, expect, M.FLAGS)
+  return unit:append(name, { { type = M.TYPE, data = fields } }, expect, INTERNAL)
 end
 
 return M

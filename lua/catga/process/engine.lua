@@ -4,6 +4,8 @@ local errors = require "catga.error"
 local tasks = require "catga.task"
 local native_task = require "catga.native.task"
 local bit = require "bit"
+local flags = require "catga.flags"
+local is_behind = require "catga.commit".is_behind
 local unit_of = require "catga.unit".of
 local journal = require "catga.process.journal"
 local steps = require "catga.process.steps"
@@ -143,7 +145,7 @@ local STATUS_OF = { ProcessCompleted = "completed", ProcessCompensated = "compen
 M.STATUS_OF = STATUS_OF
 
 local function finish(p, kind, field, value)
-  local result = journal.must_write(p, kind, journal.CLOSES, "", field, value)
+  local result = journal.must_write(p, kind, flags.CLOSES, "", field, value)
   forget(p)
   if kind == "ProcessCompleted" then return p:settle("completed", result) end
   p:settle(STATUS_OF[kind], nil, errors.from(result))
@@ -315,7 +317,7 @@ local function stage_start(engine, task, class, id, stream, input)
       .. "something else"):format(id))
   end
   unit.ops[unit.n + 1] = { stream = stream, name = journal.PREFIX .. id, expected = -2,
-    type = "ProcessStarted", data = data, flags = 1 + journal.OPENS, ctx = task.ctx }
+    type = "ProcessStarted", data = data, flags = flags.JOURNAL + flags.OPENS, ctx = task.ctx }
   unit.n = unit.n + 1
   unit:on_commit(function() launch_committed(engine, class, id) end)
   return id
@@ -338,12 +340,12 @@ function Engine:start(name, input)
   end
 
   local p = new_instance(self, class, id, stream)
-  local ok, value, time = app.store:journal(stream, "ProcessStarted", journal.OPENS,
+  local ok, value, time = app.store:journal(stream, "ProcessStarted", flags.OPENS,
     start_head(self, class), "input", input, correlation_tail(task))
   if not ok then
     forget(p)
     p:settle("failed", nil, value)
-    if not journal.is_behind(value) then return nil, value end
+    if not is_behind(value) then return nil, value end
     app.clock:sleep(1)
     return self:start(name, input) -- Another one may have started it meanwhile.
   end

@@ -16,34 +16,17 @@
 --- A value that is nil is written as "nil": true, so that JSON null stays catga.null.
 --- Whatever the body goes on with is decoded from the bytes written here, also live.
 local errors = require "catga.error"
+local pause_after = require "catga.commit".pause_after
 local native_task = require "catga.native.task"
 local state = require "catga.state"
 
 local M = {}
 
-local OPENS, CLOSES = 2, 4 -- Record flags.
-M.OPENS, M.CLOSES = OPENS, CLOSES
 M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
 local ERROR_BYTES_MAX = 8192 -- Of the message of an error in a journal; the rest is cut off.
 local HEADS_MAX = 64         -- Operation numbers whose text a step keeps.
-local FULL_PAUSE_MS = 100 -- Between looks whether a full disk has space again.
-
---- Was the append refused only because the log's writer is behind (backpressure)?
----@param err catga.Error
----@return boolean
-function M.is_behind(err)
-  return err.code == "limit" and err.message:find("pending", 1, true) ~= nil
-end
-
---- How long a process waits before it tries a refused append again; nil: it will not be taken.
----@param err catga.Error
----@return number? ms
-function M.pause_after(err)
-  if M.is_behind(err) then return 1 end
-  if err.code == "disk_full" then return FULL_PAUSE_MS end
-end
 
 local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })
 
@@ -74,7 +57,7 @@ end
 local function write(p, ...)
   local ok, result = write_once(p, ...)
   if ok then return true, result end
-  local pause = M.pause_after(result)
+  local pause = pause_after(result)
   if not pause then return false, result end
   p.app.clock:sleep(pause)
   return write(p, ...)

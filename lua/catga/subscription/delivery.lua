@@ -6,12 +6,12 @@ local duration = require "catga.duration"
 local units = require "catga.unit"
 local present = require "catga.event"
 local pause_ms = require "catga.process.steps".pause_ms
-local pause_after = require "catga.process.journal".pause_after
+local commits = require "catga.commit"
+local INTERNAL = require "catga.flags".INTERNAL
 local journal = require "catga.subscription.journal"
 
 local M = {}
 
-local INTERNAL = 8           -- Record flag: bookkeeping.
 local REASON_BYTES_MAX = 1000
 local MESSAGE_BYTES_MAX = 4000
 
@@ -128,7 +128,7 @@ function M.record_done(runner, entry)
   if not runner.name then return true end
   entry.mark = entry.mark or runner:begin_change()
   local kind, data = end_record(runner, entry)
-  return journal.commit(runner.app, function(add)
+  return commits.records(runner.app, function(add)
     add(journal.PREFIX .. runner.name, kind, data)
   end)
 end
@@ -159,7 +159,7 @@ end
 -- A record of an event could not be committed: it waits for space, or all of it stops.
 local function not_recorded(runner, entry, fault)
   if runner.app.is_closed then return end
-  local pause = pause_after(fault)
+  local pause = commits.pause_after(fault)
   if pause then return runner:delay(entry, pause) end
   runner:fail(fault, entry)
 end
@@ -173,7 +173,7 @@ local function park_event(runner, entry, err)
   end
   local mark = runner:begin_change()
   local at
-  local ok, fault = journal.commit(runner.app, function(add)
+  local ok, fault = commits.records(runner.app, function(add)
     at = add(journal.PARKED_PREFIX .. runner.name, "EventParked", { position = entry.position,
       stream = entry.stream, version = entry.version, type = entry.type,
       attempts = entry.attempts, reason = err.is_parked and err.message or "failed",
@@ -207,7 +207,7 @@ end
 ---@param err catga.Error
 function M.failed(runner, entry, err)
   if runner.app.is_closed or runner.app.is_failed then return end
-  local pause = not err.is_decision and pause_after(err)
+  local pause = not err.is_decision and commits.pause_after(err)
   if pause then return runner:delay(entry, pause) end -- It says nothing about the event.
   entry.attempts = entry.attempts + 1
   if not err.is_decision then runner:note_error(entry, err) end
@@ -216,7 +216,7 @@ function M.failed(runner, entry, err)
     return give_up(runner, entry, err)
   end
   if runner.name then
-    local ok, fault = journal.commit(runner.app, function(add)
+    local ok, fault = commits.records(runner.app, function(add)
       add(journal.PREFIX .. runner.name, "SubscriptionFailed", { position = entry.position,
         attempts = entry.attempts })
     end)

@@ -14,15 +14,9 @@
 --- end of other events may have been committed but not be known durable yet: `from` is the version
 --- from which records are to be applied on top. Every record sets what it speaks of, so one that
 --- the checkpoint has in it already does no harm.
-local errors = require "catga.error"
-local is_behind = require "catga.process.journal".is_behind
-
 local M = {}
 
-local INTERNAL = 8        -- Record flag: bookkeeping.
-local ANY = -1            -- No expected version.
-local CHUNK = 200         -- Records read at once.
-local BEHIND_MS = 1       -- Pause while the log has much to write.
+local CHUNK = 200 -- Records read at once.
 
 M.PREFIX = "$subscription-"
 M.PARKED_PREFIX = "$parked-"
@@ -143,43 +137,6 @@ end
 function M.count(store, name)
   local stream = store:stream(M.PREFIX .. name)
   return stream and store:count(stream) or 0
-end
-
--- Adds one record to the commit that is built: its version, or nil and an error.
-local function add(store, stream_name, type, data)
-  local json, fault = store:encode(data, type)
-  if not json then return nil, fault end
-  return store:add(store:stream(stream_name, true), ANY, type, json, nil, INTERNAL)
-end
-
---- Commits records of a subscription and parks until they are durable. May yield.
----@param app catga.App
----@param fill fun(add: fun(stream: string, type: string, data: table): integer?)  adds the records;
----  may be called again; a record that cannot be added is the error, and nothing is committed
----@return boolean ok
----@return catga.Error? err
-function M.commit(app, fill)
-  local store = app.store
-  local fault
-  local function record(stream_name, type, data)
-    local version, err = add(store, stream_name, type, data)
-    if not version then fault = fault or err end
-    return version
-  end
-  while true do
-    if app.is_closed then return false, errors.new("closed", "the app was stopped") end
-    fault = nil
-    store:begin()
-    fill(record)
-    if fault then
-      store:rollback()
-      return false, fault
-    end
-    local first, after = store:commit()
-    if first then return store:wait(after - 1) end
-    if not is_behind(after) then return false, after end
-    app.clock:sleep(BEHIND_MS)
-  end
 end
 
 return M

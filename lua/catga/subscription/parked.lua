@@ -3,6 +3,7 @@
 --- What is known of one stands in its record in `$parked-<name>`; which of them are still parked is
 --- part of the subscription's state.
 local errors = require "catga.error"
+local commits = require "catga.commit"
 local journal = require "catga.subscription.journal"
 
 local M = {}
@@ -92,7 +93,7 @@ local function change(runner, positions, type, fn)
       part[#part + 1] = positions[i]
     end
     local mark = runner:begin_change()
-    local ok, err = journal.commit(runner.app, function(add)
+    local ok, err = commits.records(runner.app, function(add)
       add(journal.PREFIX .. runner.name, type, { positions = part })
     end)
     runner:end_change(mark)

@@ -9,6 +9,7 @@ local tasks = require "catga.task"
 local native_task = require "catga.native.task"
 local options = require "catga.subscription.options"
 local windows = require "catga.subscription.window"
+local commits = require "catga.commit"
 local journal = require "catga.subscription.journal"
 local saving = require "catga.subscription.saving"
 local deliveries = require "catga.subscription.delivery"
@@ -86,7 +87,7 @@ local function recover(self)
   local found = journal.load(self.app.store, self.name)
   if found.is_new then
     found.to = first_position(self)
-    local ok, err = journal.commit(self.app, function(add)
+    local ok, err = commits.records(self.app, function(add)
       add(journal.PREFIX .. self.name, "SubscriptionReset", { to = found.to })
     end)
     if not ok then error(err, 0) end

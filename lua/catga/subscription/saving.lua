@@ -1,5 +1,6 @@
 --- Recording what a subscription has done: now and then what was only read, and the whole state.
 local tasks = require "catga.task"
+local commits = require "catga.commit"
 local journal = require "catga.subscription.journal"
 
 local M = {}
@@ -61,7 +62,7 @@ function M.save(self)
   self.unsaved = {}
   local ok, err = true, nil
   if kind then
-    ok, err = journal.commit(self.app, function(add)
+    ok, err = commits.records(self.app, function(add)
       add(journal.PREFIX .. self.name, kind, data)
     end)
   end

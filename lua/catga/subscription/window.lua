@@ -18,7 +18,9 @@ local M = {}
 ---@field state "held"|"ready"|"out"|"delayed"|"done"
 ---@field attempts integer  that have failed
 ---@field is_replay boolean? it was parked: it does not count for the position
----@field staged_at integer? version that the record of its end has at least, while it is committed
+---@field mark table?       of the change under way, see SubscriptionRunner:begin_change
+---@field saved_to integer?  position that the record of its end has recorded
+---@field decision catga.Error?  what the handler asked for: another attempt, or to park
 ---@field token string?     of the external consumer that has it
 ---@field deadline number?  when it counts as lost, by the clock's mono
 ---@field task catga.Task?  of the handler that has it
