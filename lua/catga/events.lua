@@ -3,14 +3,16 @@ local state = require "catga.state"
 local errors = require "catga.error"
 local check = require "catga.events.options"
 local stage = require "catga.events.stage".run
-local ids = require "catga.events.ids"
 local metadata = require "catga.events.metadata"
 local check_fields = require "catga.events.fields".check
 local read_stream = require "catga.events.read".stream
-local streams = require "catga.events.streams"
-local scavenges = require "catga.events.scavenge"
+local lazy = require "catga.lazy"
 local duration = require "catga.duration"
 local read_positions = require "catga.events.positions".read
+
+local ids = lazy.module "catga.events.ids"
+local streams = lazy.module "catga.events.streams"
+local scavenges = lazy.module "catga.events.scavenge"
 
 local M = {}
 

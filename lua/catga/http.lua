@@ -11,10 +11,7 @@ local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
 local answers = require "catga.http.answer"
-local streams = require "catga.http.streams"
-local transfer = require "catga.http.transfer"
-local subscriptions = require "catga.http.subscriptions"
-local personal = require "catga.http.personal"
+local lazy = require "catga.lazy"
 
 local M = {}
 
@@ -107,10 +104,13 @@ local function live(app)
   return answer(200, { status = app.is_draining and "stopping" or "ok" })
 end
 
--- A handler of lua/catga/http/aggregates.lua, which is loaded when it is asked for.
-local function aggregate(name)
-  return function(...) return require("catga.http.aggregates")[name](...) end
-end
+-- Handlers of lua/catga/http/*.lua, which are loaded when they are asked for.
+local function aggregate(name) return lazy.call("catga.http.aggregates", name) end
+local function stream(name) return lazy.call("catga.http.streams", name) end
+local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
+local function person(name) return lazy.call("catga.http.personal", name) end
+local export, import = lazy.call("catga.http.transfer", "export"),
+  lazy.call("catga.http.transfer", "import")
 
 -- Folder of the path to what its methods do: [with a name behind it, without].
 local ROUTES = {
@@ -118,28 +118,28 @@ local ROUTES = {
   queries = { POST = { send "query" } },
   events = { POST = { publish } },
   processes = { POST = { start_process }, GET = { show_process, list_processes } },
-  streams = { GET = { streams.read, streams.list }, POST = { streams.append },
-    DELETE = { streams.delete } },
-  ["stream-info"] = { GET = { streams.info } },
-  metadata = { GET = { streams.metadata }, PUT = { streams.set_metadata } },
-  ["category-metadata"] = { GET = { streams.category_metadata },
-    PUT = { streams.set_category_metadata } },
+  streams = { GET = { stream "read", stream "list" }, POST = { stream "append" },
+    DELETE = { stream "delete" } },
+  ["stream-info"] = { GET = { stream "info" } },
+  metadata = { GET = { stream "metadata" }, PUT = { stream "set_metadata" } },
+  ["category-metadata"] = { GET = { stream "category_metadata" },
+    PUT = { stream "set_category_metadata" } },
   aggregates = { GET = { aggregate "show" } },
   ["aggregate-changes"] = { GET = { aggregate "changes" } },
-  scavenge = { GET = { nil, streams.scavenging }, POST = { nil, streams.scavenge } },
-  compress = { POST = { nil, streams.compress } },
-  export = { GET = { transfer.export, transfer.export } },
-  import = { POST = { nil, transfer.import } },
-  subscriptions = { GET = { subscriptions.show, subscriptions.list },
-    POST = { subscriptions.act } },
+  scavenge = { GET = { nil, stream "scavenging" }, POST = { nil, stream "scavenge" } },
+  compress = { POST = { nil, stream "compress" } },
+  export = { GET = { export, export } },
+  import = { POST = { nil, import } },
+  subscriptions = { GET = { subscription "show", subscription "list" },
+    POST = { subscription "act" } },
   log = { GET = { nil, show_log } },
-  subjects = { GET = { personal.events, personal.list } },
-  forget = { POST = { personal.forget } },
+  subjects = { GET = { person "events", person "list" } },
+  forget = { POST = { person "forget" } },
   livez = { GET = { nil, live } },
 }
 
 -- Their body is no JSON document.
-local RAW = { [transfer.import] = true }
+local RAW = { [import] = true }
 
 local function methods_of(route, place)
   local list = {}

@@ -9,8 +9,9 @@ local errors = require "catga.error"
 local json = require "catga.native.json"
 local native = require "catga.native.personal"
 local native_task = require "catga.native.task"
-local paths = require "catga.personal_path"
 local commits = require "catga.commit"
+
+local paths = require "catga.lazy".module "catga.personal_path"
 
 local M = {}
 

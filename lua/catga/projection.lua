@@ -8,7 +8,7 @@ local errors = require "catga.error"
 local tasks = require "catga.task"
 local native = require "catga.native.model"
 local model = require "catga.model"
-local runners = require "catga.projection.runner"
+local runners = require "catga.lazy".module "catga.projection.runner"
 local registries = require "catga.registry"
 
 local M = {}

@@ -12,12 +12,14 @@
 local errors = require "catga.error"
 local tasks = require "catga.task"
 local registries = require "catga.registry"
-local options = require "catga.subscription.options"
 local commits = require "catga.commit"
-local journal = require "catga.subscription.journal"
-local runners = require "catga.subscription.runner"
-local parked = require "catga.subscription.parked"
-local external = require "catga.subscription.external"
+local lazy = require "catga.lazy"
+
+local options = lazy.module "catga.subscription.options"
+local journal = lazy.module "catga.subscription.journal"
+local runners = lazy.module "catga.subscription.runner"
+local parked = lazy.module "catga.subscription.parked"
+local external = lazy.module "catga.subscription.external"
 
 local M = {}
 

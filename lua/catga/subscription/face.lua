@@ -3,7 +3,7 @@ local state = require "catga.state"
 local running = require "catga.face".running
 local duration = require "catga.duration"
 local subscription = require "catga.subscription"
-local follow = require "catga.subscription.follow"
+local follow = require "catga.lazy".module "catga.subscription.follow"
 
 local M = {}
 
