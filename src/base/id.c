@@ -11,7 +11,6 @@
 #define SEQUENCE_BITS 12
 #define NODE_SHIFT SEQUENCE_BITS
 #define TIME_SHIFT (SEQUENCE_BITS + NODE_BITS)
-#define ID_DIGITS_MAX 19
 #define ID_VALUE_MAX ((uint64_t)INT64_MAX)
 
 enum cg_code cg_id_source_init(struct cg_id_source *source, struct cg_clock clock, uint32_t node,
@@ -85,19 +84,4 @@ unsigned cg_id_format(uint64_t id, char text[CG_ID_CHARS]) {
     text[i] = reversed[size - 1 - i];
   text[size] = 0;
   return size;
-}
-
-enum cg_code cg_id_parse(const char *text, unsigned size, uint64_t *id, struct cg_err *err) {
-  if (size < 1 || size > ID_DIGITS_MAX)
-    return cg_err_set(err, CG_EINVAL, "an id has 1 to %d digits, not %u", ID_DIGITS_MAX, size);
-  uint64_t value = 0; /* 19 digits cannot overflow it. */
-  for (unsigned i = 0; i < size; i++) {
-    if (text[i] < '0' || text[i] > '9')
-      return cg_err_set(err, CG_EINVAL, "an id has digits only, \"%.*s\" has not", (int)size, text);
-    value = value * 10 + (uint64_t)(text[i] - '0');
-  }
-  if (value > ID_VALUE_MAX)
-    return cg_err_set(err, CG_EINVAL, "the id %.*s is over 2^63-1", (int)size, text);
-  *id = value;
-  return CG_OK;
 }

@@ -62,8 +62,5 @@ enum cg_code cg_id_next_at(struct cg_id_source *source, int64_t now_ms, uint64_t
 struct cg_id_parts cg_id_decode(uint64_t id);
 /* Writes the decimal form with a terminating zero; returns its length. */
 unsigned cg_id_format(uint64_t id, char text[CG_ID_CHARS]);
-/* Reads the decimal form of exactly `size` characters. CG_EINVAL: not 1..19 digits, or over 2^63-1.
- */
-enum cg_code cg_id_parse(const char *text, unsigned size, uint64_t *id, struct cg_err *err);
 
 #endif

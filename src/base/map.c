@@ -142,20 +142,6 @@ bool cg_map_remove(struct cg_map *map, const void *key, size_t size) {
   return true;
 }
 
-bool cg_map_next(struct cg_map *map, size_t *cursor, const void **key, size_t *size,
-                 uint64_t *value) {
-  while (*cursor < map->slot_count) {
-    const struct slot *slot = &map->slots[(*cursor)++];
-    if (slot->hash == 0)
-      continue;
-    *key = map->arena + slot->key_offset;
-    *size = slot->key_size;
-    *value = slot->value;
-    return true;
-  }
-  return false;
-}
-
 static size_t find_slot(const struct cg_map *map, uint32_t hash, const void *key, size_t size) {
   size_t mask = map->slot_count - 1;
   for (size_t index = hash & mask; map->slots[index].hash != 0; index = (index + 1) & mask) {

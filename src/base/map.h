@@ -28,8 +28,5 @@ uint64_t *cg_map_find(struct cg_map *map, const void *key, size_t size);
 uint64_t *cg_map_put(struct cg_map *map, const void *key, size_t size, bool *added);
 /* Removes `key`; false when it is not there. */
 bool cg_map_remove(struct cg_map *map, const void *key, size_t size);
-/* Walks the map: start with *cursor = 0; false at the end. The map must not change meanwhile. */
-bool cg_map_next(struct cg_map *map, size_t *cursor, const void **key, size_t *size,
-                 uint64_t *value);
 
 #endif

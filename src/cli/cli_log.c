@@ -5,7 +5,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -51,11 +50,14 @@ int cg_cli_log_fail(const struct cg_err *err) {
   return err->code == CG_ENOTFOUND ? CG_CLI_NOT_FOUND : CG_CLI_FAILED;
 }
 
-/* The number in a field of a document; 0 when there is none. */
-static uint64_t number_of(const struct cg_buf *document, const char *field) {
-  char text[64];
-  cg_print_field(document, field, text, sizeof(text));
-  return strtoull(text, NULL, 10);
+int cg_cli_log_check(const char *path) {
+  struct cg_progress progress;
+  cg_progress_init(&progress, "verify");
+  struct cg_log_verify verify = {.progress = cg_progress_bytes, .arg = &progress};
+  struct cg_err err;
+  enum cg_code code = cg_log_verify(path, cg_fs_system(), &verify, &err);
+  cg_progress_end(&progress);
+  return code == CG_OK ? CG_CLI_FINE : cg_cli_log_fail(&err);
 }
 
 int cg_cli_log_ask(const char *data, struct cg_cli_log_state *state) {
@@ -73,10 +75,11 @@ int cg_cli_log_ask(const char *data, struct cg_cli_log_state *state) {
     cg_print_problem(answer);
     exit_code = CG_CLI_FAILED;
   } else if (code == CG_OK) {
-    *state = (struct cg_cli_log_state){.is_running = true,
-                                       .until_position = number_of(answer, "readable_position"),
-                                       .commit_count = number_of(answer, "commits"),
-                                       .sync_count = number_of(answer, "syncs")};
+    *state =
+        (struct cg_cli_log_state){.is_running = true,
+                                  .until_position = cg_print_count(answer, "readable_position"),
+                                  .commit_count = cg_print_count(answer, "commits"),
+                                  .sync_count = cg_print_count(answer, "syncs")};
     if (state->until_position == 0)
       exit_code = cg_cli_fail("what runs on %s does not say where its log stands", data);
   } else if (code != CG_ENOTFOUND) { /* That is: nothing runs there. */

@@ -24,9 +24,14 @@ struct cg_cli_log_state {
   uint64_t sync_count;     /* Syncs of its run. */
 };
 
+/* Checks the closed log in `path`, showing progress, and complains of what is wrong; returns the
+ * exit code. */
+int cg_cli_log_check(const char *path);
+
 /* Asks the program that runs on the data directory, if there is one. -1: go on; else the exit
  * code, after a complaint. */
 int cg_cli_log_ask(const char *data, struct cg_cli_log_state *state);
+
 /* The verbs, each in a file of its own. */
 int cg_cli_log_repair(const struct cg_cli_verb *verb, int argc, char **argv);
 int cg_cli_log_stats(const struct cg_cli_verb *verb, int argc, char **argv);

@@ -137,15 +137,7 @@ int cg_cli_log_backup(const struct cg_cli_verb *verb, int argc, char **argv) {
 /* Checks what was restored. */
 static int check(const char *data) {
   char path[PATH_MAX];
-  struct cg_progress progress;
-  if (!cg_cli_log_find(data, path))
-    return CG_CLI_FAILED;
-  cg_progress_init(&progress, "verify");
-  struct cg_log_verify verify = {.progress = cg_progress_bytes, .arg = &progress};
-  struct cg_err err;
-  enum cg_code code = cg_log_verify(path, cg_fs_system(), &verify, &err);
-  cg_progress_end(&progress);
-  return code == CG_OK ? CG_CLI_FINE : cg_cli_log_fail(&err);
+  return cg_cli_log_find(data, path) ? cg_cli_log_check(path) : CG_CLI_FAILED;
 }
 
 int cg_cli_log_restore(const struct cg_cli_verb *verb, int argc, char **argv) {

@@ -57,12 +57,6 @@ struct import {
   uint64_t bad_count;          /* Lines left out. */
 };
 
-static uint64_t number_of(const struct cg_buf *answer, const char *field) {
-  char text[32];
-  cg_print_field(answer, field, text, sizeof(text));
-  return strtoull(text, NULL, 10);
-}
-
 static void tell_bad(struct import *import, uint64_t line, const char *message) {
   cg_progress_end(&import->progress);
   fprintf(stderr, "catga: %s:%llu: %s\n", import->name, (unsigned long long)line, message);
@@ -70,9 +64,9 @@ static void tell_bad(struct import *import, uint64_t line, const char *message) 
 
 /* Adds up what was done with the lines from `first` on. */
 static void count_done(struct import *import, size_t first, const struct cg_buf *answer) {
-  import->imported_count += number_of(answer, "imported");
-  import->repeated_count += number_of(answer, "repeated");
-  import->bad_count += number_of(answer, "bad_count");
+  import->imported_count += cg_print_count(answer, "imported");
+  import->repeated_count += cg_print_count(answer, "repeated");
+  import->bad_count += cg_print_count(answer, "bad_count");
   char line[32], message[512];
   for (int i = 0; i < FAULTS_TOLD_MAX; i++) {
     if (!cg_print_item(answer, "bad", i, "message", message, sizeof(message)))
@@ -88,7 +82,7 @@ static void tell_refusal(struct import *import, size_t first, size_t last,
   char code[64], detail[512], text[640];
   cg_print_field(answer, "code", code, sizeof(code));
   cg_print_field(answer, "detail", detail, sizeof(detail));
-  uint64_t line = number_of(answer, "line");
+  uint64_t line = cg_print_count(answer, "line");
   snprintf(text, sizeof(text), "%s: %s", code, detail[0] != 0 ? detail : "refused");
   if (line > 0 || first + 1 == last) {
     tell_bad(import, import->first_line + first + (line > 0 ? line - 1 : 0), text);

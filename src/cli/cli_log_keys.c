@@ -19,17 +19,16 @@
 
 /* Copies all bytes between two open files and syncs. False: errno says why. */
 static bool copy_bytes(int from, int to) {
-  static const int FAILED = -1;
   char window[WINDOW_BYTES];
   ssize_t count;
   while ((count = read(from, window, sizeof(window))) != 0) {
-    if (count == FAILED && errno == EINTR)
+    if (count < 0 && errno == EINTR)
       continue;
-    if (count == FAILED)
+    if (count < 0)
       return false;
     for (ssize_t done = 0; done < count;) {
       ssize_t written = write(to, window + done, (size_t)(count - done));
-      if (written == FAILED && errno != EINTR)
+      if (written < 0 && errno != EINTR)
         return false;
       if (written > 0)
         done += written;

@@ -9,7 +9,6 @@
 #include "base/fs_fault.h"
 #include "cli/cli_log.h"
 #include "cli/document.h"
-#include "cli/progress.h"
 #include "store/store.h"
 
 const char cg_cli_log_repair_usage[] =
@@ -112,17 +111,6 @@ static int ask(const struct request *request) {
   return is_yes ? -1 : cg_cli_fail("nothing was changed");
 }
 
-/* Makes sure that the log is whole now. */
-static int check(const struct request *request) {
-  struct cg_progress progress;
-  cg_progress_init(&progress, "verify");
-  struct cg_log_verify verify = {.progress = cg_progress_bytes, .arg = &progress};
-  struct cg_err err;
-  enum cg_code code = cg_log_verify(request->path, cg_fs_system(), &verify, &err);
-  cg_progress_end(&progress);
-  return code == CG_OK ? CG_CLI_FINE : cg_cli_log_fail(&err);
-}
-
 int cg_cli_log_repair(const struct cg_cli_verb *verb, int argc, char **argv) {
   struct request request = {.is_agreed = false};
   int exit_code = parse(verb, argc, argv, &request);
@@ -153,7 +141,7 @@ int cg_cli_log_repair(const struct cg_cli_verb *verb, int argc, char **argv) {
     if (cg_log_repair_run(request.path, fs, cg_clock_wall_ms(&clock), &repair, &err) != CG_OK)
       return cg_cli_log_fail(&err);
   }
-  exit_code = check(&request);
+  exit_code = cg_cli_log_check(request.path);
   if (request.options.as_json)
     print_json(&request, &repair);
   else if (exit_code == CG_CLI_FINE && repair.is_needed)

@@ -3,6 +3,7 @@
 
 #include <lauxlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,6 +11,7 @@
 
 #define CELL_BYTES 256 /* A longer cell of a table is cut, and ends in "...". */
 #define COLUMNS_MAX 8
+#define COUNT_CHARS 64   /* Room for a number as text. */
 #define TITLE_COLUMNS 10 /* Width of the names of fields, unless one is longer. */
 
 static lua_State *decode(const struct cg_buf *text);
@@ -119,6 +121,12 @@ void cg_print_field(const struct cg_buf *json, const char *field, char *text, si
   struct cg_print_column column = {.field = field};
   format_cell(L, &column, text, size);
   lua_close(L);
+}
+
+uint64_t cg_print_count(const struct cg_buf *json, const char *field) {
+  char text[COUNT_CHARS];
+  cg_print_field(json, field, text, sizeof(text));
+  return strtoull(text, NULL, 10);
 }
 
 bool cg_print_item(const struct cg_buf *json, const char *list, int index, const char *field,

@@ -5,6 +5,7 @@
 #define CG_CLI_PRINT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 
@@ -44,5 +45,7 @@ bool cg_print_item(const struct cg_buf *json, const char *list, int index, const
 /* Copies the text field of a JSON document into `text`, "" when there is none; a longer one is cut
  * and ends in "...". */
 void cg_print_field(const struct cg_buf *json, const char *field, char *text, size_t size);
+/* The whole number in a field of a JSON document; 0 when there is none. */
+uint64_t cg_print_count(const struct cg_buf *json, const char *field);
 
 #endif
