@@ -364,10 +364,10 @@ static enum cg_code check_proven(const struct scan *scan, uint32_t index, struct
   uint64_t proven = scan->options->proven_position;
   if (scan->position >= proven)
     return CG_OK;
-  char what[160];
+  char what[256];
   snprintf(what, sizeof(what),
            "the log ends before position %" PRIu64 ", but files derived from it prove that all "
-           "below position %" PRIu64 " was durable",
+           "below position %" PRIu64 " was durable; see catga log verify, catga log repair",
            scan->position, proven);
   return corrupt(scan, index, scan->offset, what, err);
 }

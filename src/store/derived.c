@@ -40,14 +40,13 @@ static int on_name(void *arg, const char *name) {
   return 0;
 }
 
-/* One above the highest checkpoint of the read models; 1 when there is none. */
-static uint64_t read_checkpoints(const char *data) {
+uint64_t cg_derived_models(const char *data) {
   char path[PATH_BYTES];
   uint64_t position = 1;
   sqlite3 *database = NULL;
   sqlite3_stmt *statement = NULL;
-  snprintf(path, sizeof(path), "%s/models.sqlite", data);
-  if (access(path, F_OK) != 0)
+  if (snprintf(path, sizeof(path), "%s/models.sqlite", data) >= PATH_BYTES ||
+      access(path, F_OK) != 0)
     return position;
   if (sqlite3_open_v2(path, &database, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
       sqlite3_prepare_v2(database, "SELECT max(position) FROM catga_checkpoints", -1, &statement,
@@ -73,7 +72,7 @@ enum cg_code cg_derived_proven(const char *data, const struct cg_fs *fs, uint64_
     return code;
   cg_free(seals);
   look.fs->list(look.fs->arg, look.directory, on_name, &look); /* Missing: it tells nothing. */
-  *position = read_checkpoints(data);
+  *position = cg_derived_models(data);
   if (look.position > *position)
     *position = look.position;
   return CG_OK;

@@ -15,5 +15,7 @@
  * nothing. CG_ECORRUPT and the like come from the log's headers. */
 enum cg_code cg_derived_proven(const char *data, const struct cg_fs *fs, uint64_t *position,
                                struct cg_err *err);
+/* The same by the read models alone, without a look at the log or the index. */
+uint64_t cg_derived_models(const char *data);
 
 #endif

@@ -102,6 +102,10 @@ static enum cg_code open_log(struct cg_store *store, const struct cg_store_optio
   cg_index_init(&store->index, options->path, fs, store->clock, log_options.say);
   log_options.resume = on_resume;
   log_options.resume_arg = store;
+  /* What looks like a torn tail is not cut when a read model knows that it was durable. The tables
+   * of the index tell by themselves, see cg_index_resume. */
+  if (log_options.durability == CG_DURABILITY_FSYNC)
+    log_options.proven_position = cg_derived_models(options->path);
   return cg_log_open_file(&store->log, store->index.place.log_path, &log_options, err);
 }
 
