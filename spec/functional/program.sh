@@ -88,7 +88,9 @@ wait_end() {
   wait "$pid"
   local code=$?
   pid=""
-  if [ "$code" -eq "$2" ]; then pass; else fail "$1: exit code $code, not $2"; fi
+  if [ "$code" -eq "$2" ]; then pass; else
+    fail "$1: exit code $code, not $2; its output ends: $(tail -n 5 "$tmp/run.log")"
+  fi
 }
 
 stop_app() {
