@@ -9,6 +9,7 @@
 ---
 --- One with a name has a checkpoint in the log; what its handler appends and the checkpoint are one
 --- commit. One without a name lives as long as the program.
+local state = require "catga.state"
 local errors = require "catga.error"
 local tasks = require "catga.task"
 local registries = require "catga.registry"
@@ -96,6 +97,24 @@ local function alone(runner, fn, ...)
     return ...
   end
   return finish(xpcall(fn, errors.catch, runner, ...))
+end
+
+-- The same in a task of its own: a caller that is interrupted does not leave it halfway. A handler
+-- of the subscription would wait for itself. May yield.
+local function apart(runner, what, fn)
+  if state[1].subscription == runner then
+    return nil, errors.new("would_deadlock", ("subscription %s: its own handler cannot %s it: that "
+      .. "waits for the handler"):format(runner.name, what))
+  end
+  local outcome = tasks.future()
+  tasks.spawn(runner.app, function()
+    outcome:set(xpcall(alone, errors.catch, runner, fn))
+  end)
+  local function finish(ok, ...)
+    if not ok then error((...), 0) end
+    return ...
+  end
+  return finish(outcome:wait())
 end
 
 local function start(runner)
@@ -252,7 +271,8 @@ end
 function Subscriptions:resume(name)
   local runner, err = find(self, name)
   if not runner then return nil, err end
-  return alone(runner, function()
+  if runner.status ~= "failed" then return alone(runner, set_paused, false) end
+  return apart(runner, "resume", function()
     local ok, fault = set_paused(runner, false)
     if not ok then return nil, fault end
     if runner.status == "failed" then
@@ -277,7 +297,7 @@ function Subscriptions:reset(name, place)
     return nil, errors.new("invalid", ("the position is \"start\", \"end\" or a number from 0 to "
       .. "%d, not %s"):format(last, tostring(place)))
   end
-  return alone(runner, function()
+  return apart(runner, "reset", function()
     runner:finish()
     local ok, fault = commits.records(runner.app, function(add)
       add(journal.PREFIX .. runner.name, "SubscriptionReset", { to = to })

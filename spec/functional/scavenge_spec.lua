@@ -240,6 +240,21 @@ describe("a scavenge", function()
     assert.equal(50, #versions("T"))
   end)
 
+  it("takes nothing that reads show, also where the clock was set back", function()
+    reopen { scavenge_min = 0 }
+    set("S", { max_age = "2h" })
+    for round = 1, 5 do
+      append("S", 10)
+      fill(1)
+      stop()
+      now = now + (round % 2 == 0 and 1 or -1) * 24 * 3600 * 1000
+      open { scavenge_min = 0 }
+      local before = versions("S")
+      scavenge()
+      assert.same(before, versions("S"))
+    end
+  end)
+
   it("makes the index again that somebody has removed meanwhile", function()
     append("S", 200)
     set("S", { max_count = 10 })

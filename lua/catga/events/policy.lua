@@ -10,6 +10,7 @@
 ---   all others         everything
 local errors = require "catga.error"
 local metadata = require "catga.events.metadata"
+local find_later = require "catga.events.read".find_later
 
 local M = {}
 
@@ -74,9 +75,14 @@ local function of_events(self, name, count)
   if kept.deleted then return ALL_GONE, 0, NONE end
   local first = kept.truncate_before or 0
   if kept.max_count then first = math.max(first, count - kept.max_count) end
-  local since = kept.max_age and self.now - kept.max_age or 0
-  if first <= 0 and since <= 0 then return nil end
-  return first, math.max(since, 0), count - 1
+  if kept.max_age and first < count then
+    -- By versions, as a read finds it: where the clock was set back nothing goes that is shown.
+    first, err = find_later(self.app.store, self.app.store:stream(name),
+      self.now - kept.max_age - 1, math.max(first, 0), count)
+    if not first then error(err, 0) end
+  end
+  if first <= 0 then return nil end
+  return first, 0, count - 1
 end
 
 local RUNTIMES = {

@@ -9,7 +9,7 @@ local policies = require "catga.events.policy"
 local M = {}
 
 local RECORDS = 2000   -- Looked at in one go.
-local STREAMS = 500    -- Decided about in one go.
+local STREAMS = 50     -- Decided about in one go: each may be searched for an age.
 local POLL_MS = 5      -- Between looks whether a segment is rewritten, or the index has time.
 local BUSY_MS_MAX = 600000 -- How long the index may have no time, or no table of the segment.
 

@@ -98,8 +98,11 @@ function M.quote(step)
   return step.quoted
 end
 
--- Text of an error as a journal can hold it: not too long, and UTF-8.
-local function storable_text(text, bytes_max)
+--- Text as a record can hold it: not too long, and UTF-8.
+---@param text string
+---@param bytes_max integer
+---@return string
+function M.storable_text(text, bytes_max)
   if #text > bytes_max then
     text = text:sub(1, bytes_max):gsub("[\192-\255]?[\128-\191]*$", "") .. "..."
   end
@@ -114,8 +117,8 @@ end
 function M.storable(p, e)
   local stored = errors.stored(e)
   local bytes_max = math.min(ERROR_BYTES_MAX, math.floor(p.app.settings.message_size_max / 8))
-  stored.code = storable_text(stored.code, bytes_max)
-  stored.message = storable_text(stored.message, bytes_max)
+  stored.code = M.storable_text(stored.code, bytes_max)
+  stored.message = M.storable_text(stored.message, bytes_max)
   return stored
 end
 

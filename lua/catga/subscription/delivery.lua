@@ -8,6 +8,7 @@ local present = require "catga.event"
 local pause_ms = require "catga.process.steps".pause_ms
 local commits = require "catga.commit"
 local INTERNAL = require "catga.flags".INTERNAL
+local storable_text = require "catga.process.journal".storable_text
 local journal = require "catga.subscription.journal"
 
 local M = {}
@@ -42,11 +43,19 @@ end
 ---@return catga.Error
 function M.park_error(reason)
   reason = reason == nil and "no reason was given" or tostring(reason)
-  return errors.new("parked", reason:sub(1, REASON_BYTES_MAX), { is_decision = true,
+  return errors.new("parked", storable_text(reason, REASON_BYTES_MAX), { is_decision = true,
     is_parked = true })
 end
 
 local function park(ctx, reason) ctx.delivery.decision = M.park_error(reason) end
+
+--- What is kept of the error with which a delivery failed.
+---@param err catga.Error
+---@return { code: string, message: string }
+function M.storable(err)
+  return { code = storable_text(tostring(err.code), REASON_BYTES_MAX),
+    message = storable_text(tostring(err.message), MESSAGE_BYTES_MAX) }
+end
 
 -- The record that an event is done.
 local function end_record(runner, entry)
@@ -177,8 +186,7 @@ local function park_event(runner, entry, err)
     at = add(journal.PARKED_PREFIX .. runner.name, "EventParked", { position = entry.position,
       stream = entry.stream, version = entry.version, type = entry.type,
       attempts = entry.attempts, reason = err.is_parked and err.message or "failed",
-      error = not err.is_parked and { code = err.code,
-        message = tostring(err.message):sub(1, MESSAGE_BYTES_MAX) } or nil })
+      error = not err.is_parked and M.storable(err) or nil })
     add(journal.PREFIX .. runner.name, "SubscriptionParked", { position = entry.position,
       at = at })
   end)

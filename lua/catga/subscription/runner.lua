@@ -229,9 +229,16 @@ function Runner:halt()
   if self.reader and native_task.drop(self.reader) then self.reader = nil end
   for entry in pairs(self.delayed) do cancel(self, entry.timer) end
   self.delayed = {}
-  cancel(self, self.sweep)
   cancel(self, self.save_timer)
-  self.sweep, self.save_timer, self.tokens = nil, nil, {}
+  self.save_timer, self.tokens = nil, {}
+  for entry in pairs(self.out) do -- Handlers keep their deadlines: whoever waits for them goes on.
+    if entry.token then self.out[entry] = nil end
+  end
+end
+
+local function cancel_sweep(self)
+  cancel(self, self.sweep)
+  self.sweep = nil
 end
 
 --- Halts, waits for the handlers that run, and records where it stands. May yield.
@@ -242,6 +249,7 @@ function Runner:finish()
     self.idle:wait()
   end
   self.idle = nil
+  cancel_sweep(self)
   if self.name and self.has_started then self:save() end
   self.status = self.status == "failed" and "failed" or "stopped"
   self:close_cursor()
@@ -256,6 +264,7 @@ end
 --- Ends at once: the handlers that run are let go.
 function Runner:drop()
   self:halt()
+  cancel_sweep(self)
   for task in pairs(self.workers) do
     if native_task.drop(task) then self.working = self.working - 1 end
   end
@@ -336,7 +345,7 @@ local function look_at_deadlines(self)
   end
   local first
   for entry in pairs(self.out) do first = math.min(first or entry.deadline, entry.deadline) end
-  if first and not self.is_halting then self:watch(first) end
+  if first then self:watch(first) end
 end
 
 --- Looks at the deliveries under way at a time, or before.
@@ -439,8 +448,9 @@ function Runner:save() saving.save(self) end
 ---@param entry catga.Delivery
 ---@param err catga.Error
 function Runner:note_error(entry, err)
-  self.last_error = { code = err.code, message = tostring(err.message), position = entry.position,
-    type = entry.type, time = self.app.clock:now() }
+  local last = deliveries.storable(err)
+  last.position, last.type, last.time = entry.position, entry.type, self.app.clock:now()
+  self.last_error = last
 end
 
 --- Ends with an error: what is not done is delivered again when it is resumed.
@@ -450,8 +460,8 @@ function Runner:fail(err, entry)
   if entry then self.window:delay(entry) end
   if self.status == "failed" then return end
   self.status = "failed"
-  self.error = { code = err.code, message = tostring(err.message),
-    position = entry and entry.position, type = entry and entry.type }
+  self.error = deliveries.storable(err)
+  self.error.position, self.error.type = entry and entry.position, entry and entry.type
   self.app:say("error", ("subscription %s stopped%s: %s%s"):format(self.name or "without a name",
     entry and (" at position %d (%s)"):format(entry.position, entry.type) or "", err.message,
     err.traceback or ""))
