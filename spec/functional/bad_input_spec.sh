@@ -17,6 +17,21 @@ check "unknown option" 2 'no option --kee; did you mean --key' "$program" send -
 check "missing value" 2 'option --data needs a value' "$program" run --data
 check "no arguments" 2 'Usage: catga VERB' "$program"
 check "help" 0 'Example: catga run' "$program" run --help
+# The help of every verb is whole.
+verbs_of() { "$program" "$@" --help | sed -n 's/^  \([a-z][a-z]*\)  *[a-z].*/\1/p'; }
+is "there are verbs" test "$(verbs_of | wc -l)" -ge 11
+for verb in $(verbs_of); do
+  is "catga $verb has an example" grep -q '^Example: catga ' <("$program" "$verb" --help)
+  for inner in $(case "$verb" in process | stream | subscription | log | personal)
+    verbs_of "$verb" ;; esac); do
+    "$program" "$verb" "$inner" --help >"$tmp/help"
+    for part in '^Usage: catga ' '\[--data D\]' '^  --data D ' '^Exit code: [01] ' '^Example: catga '; do
+      is "catga $verb $inner --help has $part" grep -q "$part" "$tmp/help"
+    done
+    is "catga $verb $inner --help tells of -o" test \
+      "$(grep -c '^  -o json' "$tmp/help")" = "$(grep -c '\[-o json\]' "$tmp/help")"
+  done
+done
 check "help on a verb" 0 'Usage: catga process start NAME' "$program" help process start
 check "a group without a verb" 2 'process needs a verb: start, list, show \(catga process --help\)' \
   "$program" process

@@ -26,6 +26,7 @@ static const char list_usage[] =
     "Prints the persons of whom there is a key, in the order in which they got it.\n"
     "  --prefix P   only those whose id begins so\n"
     "  --forgotten  those too who were forgotten: only the name of the key is left\n" COMMON
+    "Exit code: 0 printed, 3 nothing runs there.\n"
     "Example: catga personal list --prefix 42\n";
 
 static const char export_usage[] =

@@ -34,6 +34,7 @@ static const char tail_usage[] =
     "  --from N   from this version on (default: only new ones)\n"
     "  -o json    one document a line\n"
     "  --data D   data directory of the instance (default $CATGA_DATA, else .catga)\n"
+    "Exit code: 1 the instance has ended, 3 nothing runs there.\n"
     "Example: catga stream tail Order-42 --from 0\n";
 
 const char cg_cli_stream_usage[] = "Usage: catga stream VERB ... (--help after each)\n"
