@@ -16,6 +16,7 @@ local face = require "catga.face"
 local caller = require "catga.registry".caller
 
 local loading, running = face.loading, face.running
+local declare = require("catga.lazy").call("catga.personal_declaration", "define")
 local MAP_MAX = 100 -- How many functions of catga.map run at the same time by default.
 
 local catga = { null = json.null, json = json, error = errors.new, dropped = upcast.dropped }
@@ -100,8 +101,8 @@ catga.aggregate = setmetatable({
 function catga.personal(name, spec)
   local registry = loading("catga.personal")
   local at = caller()
-  if type(name) ~= "table" or spec ~= nil then return personal.define(registry, at, name, spec) end
-  for event_type, one in pairs(name) do personal.define(registry, at, event_type, one) end
+  if type(name) ~= "table" or spec ~= nil then return declare(registry, at, name, spec) end
+  for event_type, one in pairs(name) do declare(registry, at, event_type, one) end
 end
 
 --- Sets the function that runs once as a task, after recovery.

@@ -265,6 +265,8 @@ function Unit:on_commit(fn) self.after[#self.after + 1] = fn end
 function Unit:mark() return self.n, #self.after end
 
 --- Takes back what was staged since a mark.
+---@param n integer      as mark has given them
+---@param after integer
 function Unit:take_back(n, after)
   for i = n + 1, self.n do self.ops[i] = nil end
   self.n = n

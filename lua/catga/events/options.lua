@@ -12,7 +12,7 @@ local CALLER = 4 -- Level of who called the function of catga.events that checks
 ---@param what string  the function's name
 ---@param opts table?
 ---@param allowed table<string, true>
----@param level integer?
+---@param level integer?  where it raises, as for error; default the caller of the function
 ---@return table
 function M.known(what, opts, allowed, level)
   if opts == nil then return {} end
@@ -44,6 +44,11 @@ function M.unknown_field(events)
 end
 
 --- Raises unless an option is a whole number in its bounds, or left out.
+---@param what string    the function's name
+---@param option string
+---@param value any
+---@param low number
+---@param high number
 function M.number(what, option, value, low, high)
   if value == nil then return end
   if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then
@@ -53,6 +58,9 @@ function M.number(what, option, value, low, high)
 end
 
 --- Raises unless an option is a string that is not empty, or left out.
+---@param what string    the function's name
+---@param option string
+---@param value any
 function M.text(what, option, value)
   if value == nil then return end
   if type(value) ~= "string" or value == "" then
@@ -62,6 +70,9 @@ function M.text(what, option, value)
 end
 
 --- Unix milliseconds of an option that is a point in time, nil when it is left out; raises.
+---@param what string    the function's name
+---@param option string
+---@param value any
 ---@return number?
 function M.time(what, option, value)
   if value == nil then return nil end
@@ -71,6 +82,8 @@ function M.time(what, option, value)
 end
 
 --- The set of a list of event types, nil when it is left out; raises.
+---@param what string  the function's name
+---@param value any
 ---@return table<string, true>?
 function M.types(what, value)
   if value == nil then return nil end

@@ -116,8 +116,9 @@ function Policy:of(name)
 end
 
 --- The same, with the error as a result.
+---@param name string
 ---@return boolean ok
----@return any first
+---@return any first  or a catga.Error; then the other results of `of`
 function Policy:try(name)
   local ok, first, since, kept, keeps_first = pcall(self.of, self, name)
   if not ok then return false, errors.from(first) end

@@ -33,6 +33,10 @@ local function status_of(err)
 end
 
 --- A problem document.
+---@param status integer
+---@param code string
+---@param message string
+---@param more table?  further fields
 ---@return integer status
 ---@return string content_type
 ---@return string body
@@ -44,6 +48,11 @@ function M.problem(status, code, message, more)
 end
 
 --- The problem document of an error.
+---@param err any      a catga.Error, or what was raised
+---@param more table?  further fields
+---@return integer status
+---@return string content_type
+---@return string body
 function M.refuse(err, more)
   err = errors.from(err)
   more = more or {}
@@ -52,6 +61,12 @@ function M.refuse(err, more)
 end
 
 --- The answer that is a value; more results are a header.
+---@param status integer
+---@param value any
+---@param ... string?  name and value of the header
+---@return integer status
+---@return string content_type
+---@return string body
 function M.answer(status, value, ...)
   local text, err = codec.encode(value)
   if not text then return M.refuse(errors.new("error", "the answer: " .. err.message)) end
@@ -59,16 +74,23 @@ function M.answer(status, value, ...)
 end
 
 --- Is a flag of the query set?
+---@param value string?
+---@return boolean
 function M.is_set(value)
   return value ~= nil and value ~= "0" and value ~= "false"
 end
 
 --- Percent-encodes a name for a path.
+---@param text string
+---@return string
 function M.escape(text)
   return (text:gsub("[^%w%-%._~]", function(byte) return ("%%%02X"):format(byte:byte()) end))
 end
 
---- Calls fn, which may wait for long: a graceful stop does not wait for that.
+--- Calls fn, which may wait for long: a graceful stop does not wait for that. May yield.
+---@param app catga.App
+---@param fn function
+---@return any ...  its results
 function M.waiting(app, fn, ...)
   app.handling = app.handling - 1
   local function finish(ok, ...)
@@ -79,7 +101,13 @@ function M.waiting(app, fn, ...)
   return finish(pcall(fn, ...))
 end
 
---- A whole number of the query, or nothing and what to answer.
+--- A whole number of the query, or false and what to answer.
+---@param query table<string, string>
+---@param name string
+---@param least number
+---@param most number
+---@return boolean ok
+---@return any value  nil: it is not there; or the status, content type and body of the answer
 function M.number_of(query, name, least, most)
   local text = query[name]
   if text == nil then return true, nil end
@@ -92,6 +120,8 @@ function M.number_of(query, name, least, most)
 end
 
 --- A point in time of the query as Unix ms, or nothing; and what is wrong with it.
+---@param query table<string, string>
+---@param name string
 ---@return number? ms
 ---@return string? fault
 function M.time_of(query, name)
@@ -101,7 +131,9 @@ function M.time_of(query, name)
   return times.parse(text:find("^%d+$") and #text ~= 4 and tonumber(text) or text, name)
 end
 
---- Several whole numbers of the query, { name = { least, most } }, or nothing and what to answer.
+--- Several whole numbers of the query, or nothing and what to answer.
+---@param query table<string, string>
+---@param wanted table<string, number[]>  { name = { least, most } }
 ---@return table<string, number>? values
 function M.numbers_of(query, wanted)
   local values = {}

@@ -79,7 +79,11 @@ local function complete(task, p, step, op, value, args)
   return ok, result
 end
 
--- Doubles with every failure; half of it is jitter, which is not the flow's own randomness.
+--- How long to wait before another attempt: doubles with every failure; half of it is jitter, which
+--- is not the flow's own randomness.
+---@param step { backoff_ms: number }
+---@param failures integer
+---@return number ms
 function M.pause_ms(step, failures)
   local ms = math.min(step.backoff_ms * 2 ^ (failures - 1), BACKOFF_MS_MAX)
   return math.floor(ms * (0.5 + plain_random() * 0.5))
