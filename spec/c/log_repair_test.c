@@ -16,6 +16,7 @@
 #include "support/log_model.h"
 #include "support/sim_fs.h"
 
+#define PATH_BYTES 128
 #define COMMITS 70 /* They fill three segments. */
 #define RECORDS 2  /* Of a commit. */
 #define SEGMENTS 3
@@ -34,8 +35,8 @@ struct world {
 /* A kind of damage: what it does, and how many commits stay. */
 typedef size_t (*damage_fn)(struct world *world);
 
-static void name_of(char path[64], const char *directory, int number) {
-  snprintf(path, 64, "%s/segment-%010d.log", directory, number);
+static void name_of(char path[PATH_BYTES], const char *directory, int number) {
+  snprintf(path, PATH_BYTES, "%s/segment-%010d.log", directory, number);
 }
 
 static struct cg_log_options options_of(struct world *world) {
@@ -61,7 +62,7 @@ static void make_log(struct world *world, uint64_t seed, damage_fn damage, size_
   sim_fs_put(world->sim, "/models.sqlite", "derived", 7);
   *kept_count = damage(world);
   for (int number = 0; number < SEGMENTS; number++) {
-    char path[64];
+    char path[PATH_BYTES];
     size_t size = 0;
     name_of(path, "/log", number);
     const uint8_t *bytes = sim_fs_bytes(world->sim, path, &size);
@@ -92,7 +93,7 @@ static size_t first_of(const struct world *world, uint64_t segment) {
 
 /* Flips a bit of a commit. */
 static size_t flip(struct world *world, size_t commit) {
-  char path[64];
+  char path[PATH_BYTES];
   size_t size;
   uint64_t place = world->model.commits[commit].place;
   name_of(path, "/log", (int)(place >> 32));
@@ -183,7 +184,7 @@ static void check_log(struct world *world, size_t kept_count) {
 
 /* Whether the bytes of a segment as it was are in its place or in one of the asides. */
 static bool is_kept(struct world *world, int number) {
-  char path[64], directory[64] = "/log";
+  char path[PATH_BYTES], directory[64] = "/log";
   for (int count = 0; count < 4; count++) {
     size_t size;
     if (count > 0)
