@@ -4,8 +4,8 @@
 #
 # Usage: [BUILD=build] [SANITIZE=...] spec/c/planted.sh, after the tests were built. Only the files
 # that know the bug are compiled anew.
-# The bugs stand in src/log, and for the remote kind in spec/c/support, behind #ifdef CG_PLANT_*; no
-# other build defines these.
+# The bugs stand in src/base and src/log, and for the remote kind in spec/c/support, behind #ifdef
+# CG_PLANT_*; no other build defines these.
 # Last line: "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -34,7 +34,7 @@ read -r -a command <"$build/flags"
 compile() {
   local file
   mkdir -p "$2"
-  for file in $(grep -l "$1" src/log/*.c spec/c/support/*.c); do
+  for file in $(grep -l "$1" src/base/*.c src/log/*.c spec/c/support/*.c); do
     "${command[@]}" -D"$1" -Ispec/c -c "$file" -o "$2/$(basename "$file" .c).o" || return 1
   done
 }
