@@ -59,3 +59,20 @@ describe("text that is no UTF-8", function()
     end
   end)
 end)
+
+describe("a stream with a name as long as can be", function()
+  it("has no room for metadata, which is said", function()
+    local name = ("n"):rep(1024)
+    append(name, { type = "E" })
+    assert.same({ version = 0 }, app:call(catga.events.set_metadata, name:sub(1, 1014), {}))
+    for _, call in ipairs { { catga.events.delete, name }, { catga.events.set_metadata, name, {} },
+      { catga.events.delete, name, { hard = true } } } do
+      local result, err = app:call(unpack(call))
+      assert.is_nil(result)
+      assert.matches("over 1014 bytes", err.message)
+    end
+    assert.equal(1, #app:call(catga.events.read, name))
+    append(name, { type = "E" })
+    assert.equal(2, app:call(catga.events.stream_info, name).count)
+  end)
+end)

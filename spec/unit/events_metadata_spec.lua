@@ -156,7 +156,7 @@ describe("metadata", function()
       { "$outcome-x", {}, "the runtime's own" }, { "Process-1", {}, "the runtime's own" },
       { { category = "Process" }, {}, "the runtime's own" },
       { { category = "$outcome" }, {}, "the runtime's own" },
-      { ("s"):rep(1020), {}, "1 to 1024 bytes" },
+      { ("s"):rep(1020), {}, "over 1014 bytes" },
     } do
       local result, err = run(catga.events.set_metadata, case[1], case[2])
       assert.is_nil(result)

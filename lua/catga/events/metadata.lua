@@ -21,6 +21,7 @@ M.CATEGORY_PREFIX = "$metadata-$category-"
 M.MARKER = "$metadata"
 M.TYPE = "StreamMetadata"
 
+local NAME_BYTES_MAX = 1024 -- Of a stream.
 local PUBLISHED = "$type-" -- Their names are the runtime's, their events the user's.
 
 --- The category of a stream: its name up to the first hyphen.
@@ -153,6 +154,10 @@ end
 ---@return integer? version
 ---@return catga.Error? err
 function M.stage(app, unit, name, fields, expect)
+  if #name > NAME_BYTES_MAX then
+    return nil, errors.new("invalid", ("a stream whose name has over %d bytes has no metadata, so "
+      .. "no retention, and cannot be deleted"):format(NAME_BYTES_MAX - #M.PREFIX))
+  end
   if not M.is_used(app) or app.store:count(app.store:stream(M.MARKER, true)) == 0 then
     local marked, err = unit:append(M.MARKER, { { type = "MetadataUsed", data = {} } }, "any",
       INTERNAL)
