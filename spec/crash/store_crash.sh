@@ -31,6 +31,9 @@ calls=%file,%desc
 traced=openat,close,pread64,pwrite64,fdatasync,fsync,rename,unlink,mkdir,fallocate,ftruncate,flock
 traced=$traced,getdents64,mmap,munmap
 
+# An error that is told ends the program with 1; what a sanitizer finds must not look like that.
+export ASAN_OPTIONS="exitcode=99:${ASAN_OPTIONS:-}" UBSAN_OPTIONS="exitcode=99:${UBSAN_OPTIONS:-}"
+
 clean_up() {
   umount "$work/copy" "$work/disk" 2>/dev/null
   rm -rf "$work"

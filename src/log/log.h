@@ -209,8 +209,8 @@ enum cg_code cg_log_cursor_next(struct cg_log_cursor *cursor, uint64_t until,
 /* `manual` logs: one batch of the writer's work; true when there was any. */
 bool cg_log_turn(struct cg_log *log);
 
-/* The sealed segments now, in order; valid until the next append, rewrite or close. None in a log
- * without segments. */
+/* The sealed segments now, in order; valid until it is called again (also by another function), and
+ * until the next append, rewrite or close. None in a log without segments. */
 uint32_t cg_log_seals(struct cg_log *log, const struct cg_log_seal **seals);
 
 /* What else is known of a sealed segment. */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "store/store_state.h"
 
+#define CLOSE_TABLES_MAX 2u /* Tables made while closing, of half a second each. */
 #define BUILDING_BYTES_START 4096u
 
 static enum cg_code open_log(struct cg_store *store, const struct cg_store_options *options,
@@ -47,9 +48,24 @@ fail_log:
   return code;
 }
 
+/* Makes the tables that the worker had no time for, so that the next open need not read so much. */
+static void finish_index(struct cg_store *store) {
+  const struct cg_log_seal *seals;
+  struct cg_err err;
+  uint32_t count = cg_log_seals(store->log, &seals);
+  uint64_t covered = cg_index_segment_count(&store->index);
+  for (uint32_t i = 0; i < CLOSE_TABLES_MAX && covered + i < count; i++)
+    if (cg_table_build(&store->index.place, &seals[covered + i], &err) != CG_OK) {
+      cg_say(store->say, CG_SAY_INFO, "index: %s", err.message);
+      return; /* The next open makes it, or reads the segment. */
+    }
+}
+
 enum cg_code cg_store_close(struct cg_store *store, struct cg_err *err) {
   if (store->has_index)
     cg_worker_stop(&store->worker);
+  if (store->has_index && cg_log_failed(store->log, NULL) == CG_OK)
+    finish_index(store);
   if (store->reserve.handle >= 0 && store->ids.last_ms != 0)
     cg_reserve_store(&store->reserve, store->ids.last_ms + 1, NULL);
   enum cg_code code = cg_log_close(store->log, err);

@@ -38,7 +38,7 @@ static void take_rewrite(struct cg_store *store, const struct cg_worker_job *job
 }
 
 /* Takes in what the worker has done. */
-static void take_job(struct cg_store *store, uint32_t seal_count) {
+static void take_job(struct cg_store *store) {
   const struct cg_worker_job *job = cg_worker_take(&store->worker);
   if (job == NULL)
     return;
@@ -55,8 +55,9 @@ static void take_job(struct cg_store *store, uint32_t seal_count) {
     code = cg_index_add(&store->index, job->seal.number, job->seal.number, &err);
   else if (job->has_corrupt)
     code = cg_index_rebuild(&store->index, job->first_segments[job->corrupt], &err);
+  const struct cg_log_seal *seals;
   if (code != CG_OK)
-    put_off(store, seal_count, &err);
+    put_off(store, cg_log_seals(store->log, &seals), &err);
 }
 
 /* Gives the worker the next thing to do, if there is any. */
@@ -125,8 +126,8 @@ bool cg_store_turn(struct cg_store *store) {
   if (!store->has_index || store->is_building)
     return false;
   const struct cg_log_seal *seals;
+  take_job(store);
   uint32_t seal_count = cg_log_seals(store->log, &seals);
-  take_job(store, seal_count);
   bool is_idle = cg_worker_is_idle(&store->worker);
   if (is_idle && may_try(store, seal_count))
     give_job(store, seals, seal_count);
