@@ -5,7 +5,7 @@
 #
 #   kill     SIGKILL at random moments under load
 #   points   SIGKILL at every named file call (spec/crash/store/points.h)
-#   errors   EIO, ENOSPC, EINTR and short counts at every named call, once and for ever
+#   errors   EIO, ENOSPC, EINTR and short counts at every named call, once or (long: and) for ever
 #   memory   the k-th allocation fails
 #   strace   SIGKILL at the system calls that touch files, for each thread of the program
 #   power    a copy of a mounted disk's image is what a loss of power leaves; and the control:
@@ -159,7 +159,7 @@ result "points" $?
 code=$?
 [ $code -eq 0 ] || tail -n 20 "$work/said"
 result "errors" $code
-"$program" memory "$work/memory/data" "$(pick 60 1000000)" 1 2>"$work/said"
+"$program" memory "$work/memory/data" "$(pick 40 1000000)" 1 2>"$work/said"
 code=$?
 [ $code -eq 0 ] || tail -n 20 "$work/said"
 result "memory" $code
