@@ -292,7 +292,9 @@ end
 local function running_attempts(app)
   local count = app.subscriptions:working()
   for _, p in pairs(app.engine.active) do
-    if p.task and p.task.limit then count = count + 1 end
+    for _, s in ipairs(engine.strands_of(p)) do
+      if s.task and s.task.limit then count = count + 1 end
+    end
   end
   return count
 end
@@ -300,7 +302,7 @@ end
 local function drop_processes(app)
   for _, p in pairs(app.engine.active) do
     p.halt, p.special = true, true
-    if p.task then native_task.drop(p.task) end
+    app.engine:drop_strands(p)
   end
 end
 

@@ -164,7 +164,7 @@ function Mediator:run(entry, data, opts)
   if task.limit and not outer_ctx and task.process and entry.kind == "command" then
     local p = task.process -- Sent by a step: the same key in all its attempts.
     p.nth = p.nth + 1
-    ctx.process, ctx.path, ctx.nth, ctx.attempt = p, p.path or p.op, p.nth, p.attempt
+    ctx.process, ctx.path, ctx.nth, ctx.attempt = p, p.path or p.key or p.op, p.nth, p.attempt
   end
   task.ctx, task.flow = ctx, nil
   entry.counter.calls = entry.counter.calls + 1
@@ -183,7 +183,7 @@ end
 ---@param p catga.Instance
 ---@param name string
 ---@param data any
----@param path string|integer  operation, "3" or "3/undo"
+---@param path string|integer  operation, "3", "3/undo" or "3.2.1"
 ---@param nth integer          which send of the step it is
 ---@param attempt integer
 ---@return any value

@@ -3,6 +3,7 @@
 local state = require "catga.state"
 local duration = require "catga.duration"
 local steps = require "catga.process.steps"
+local verbs = require "catga.process.verbs"
 
 local M = {}
 
@@ -156,14 +157,15 @@ local function make_self(class)
   local face = class.face
   class.self = setmetatable({}, {
     __index = function(_, name)
-      local value = steps.verbs[name]
+      local value = verbs[name]
       if value ~= nil then return value end
       value = face[name]
       if value ~= nil then return value end
       local process = state[1] and state[1].process
       if not process then return nil end
       if name == "id" then return process.id end
-      return process.vars and process.vars[name]
+      local vars = process.vars
+      return vars and vars[name]
     end,
     __newindex = function(_, name, value)
       local task = state[1]
@@ -173,6 +175,7 @@ local function make_self(class)
         error(("self.%s is set inside a step: self is read-only there; return the value from the "
           .. "step and set it in the body"):format(tostring(name)), 2)
       end
+      process = process.root or process
       process.vars = process.vars or {}
       process.vars[name] = value
     end,

@@ -8,7 +8,9 @@ local flags = require "catga.flags"
 local is_behind = require "catga.commit".is_behind
 local unit_of = require "catga.unit".of
 local journal = require "catga.process.journal"
-local steps = require "catga.process.steps"
+local strands = require "catga.process.strand"
+local floors = require "catga.process.floor"
+local raw = require "catga.sandbox".raw
 local undo = require "catga.process.undo"
 local random = require "catga.process.random"
 local recovery = require "catga.process.recovery"
@@ -38,9 +40,17 @@ local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same
 ---@field doubt integer?       operation that may have been attempted before a crash
 ---@field halt boolean?        no further step begins: cancelled, or the app stops
 ---@field special boolean?     it replays, was recovered, or is to halt: not the usual case
----@field waiting boolean?     its body sleeps
+---@field waiting boolean?     its body waits for a time, or for something from outside
 ---@field cancelled catga.Error?
----@field in_doubt string?     JSON of the step that may have been attempted before a crash
+---@field in_doubt table?      the step that may have been attempted before a crash, as it is undone
+---@field doubts table[]?      those of strands that a cancel has ended
+---@field prefix string?       of a branch: of the numbers of its operations
+---@field root catga.Instance? of a branch: the process
+---@field branches table<catga.Branch, true>?  that have not ended
+---@field floor catga.Floor?   while there are branches
+---@field branch_histories table<string, table>?  while it replays, by prefix
+---@field groups table<integer|string, true>?  operations that had branches, while it replays
+---@field is_gone boolean?     the body's own strand was ended by a cancel
 ---@field ending boolean?      its body is over
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
@@ -64,7 +74,7 @@ function Instance:random()
   local generator = self.generator
   if not generator then
     local first = self.app.store:read(self.stream, 0, 1)
-    generator = random.new(hash48(first[1].id))
+    generator = random.new(hash48(first[1].id .. (self.prefix or "")))
     self.generator = generator
   end
   return generator()
@@ -180,8 +190,8 @@ local function run_body(p)
   task.process, task.flow = p, true
   local ok, result, err = xpcall(class.face.execute, errors.catch, class.self, p.input)
   task.flow = nil
-  if p.halt then steps.checkpoint(p) end
-  journal.check_end(p)
+  if p.halt then strands.checkpoint(p) end
+  journal.check_end(p, "the end of execute")
   p.ending = true
   if not ok and type(result) ~= "table" then result = errors.from(result) end
   if ok and result == nil and err ~= nil then ok, result = false, errors.from(err) end
@@ -211,8 +221,9 @@ end
 --- Lets go of a process that stays unfinished in the journal; who waits for it gets the error.
 ---@param p catga.Instance
 ---@param failure catga.Error
-function Engine.let_go(_, p, failure)
+function Engine:let_go(p, failure)
   forget(p)
+  self:drop_strands(p)
   if p.status then return end
   p:settle("stopped", nil, errors.new(failure.code, failure.message, failure))
 end
@@ -444,20 +455,59 @@ function Engine:stop_diverged(p, failure)
     journal.must_write(p, "ProcessDiverged", 0, "", "detail", p.diverged)
   end
   self.app:say("error", failure.message)
+  self:drop_strands(p)
   forget(p)
   p:settle("diverged", nil, failure)
+end
+
+--- The strands of a process: the body's own, then its branches in no order.
+---@param p catga.Instance
+---@return catga.Instance[]
+function M.strands_of(p)
+  local list = { p }
+  for b in raw.pairs(p.branches or {}) do list[#list + 1] = b end
+  return list
+end
+
+--- Ends the tasks of a process, but for the running one.
+---@param p catga.Instance
+function Engine.drop_strands(_, p)
+  for _, s in ipairs(M.strands_of(p)) do
+    if s.task and s.task ~= state[1] then native_task.drop(s.task) end
+  end
+  p.branches = nil
+end
+
+--- A strand of a cancelled process is no more; with the last one its undo begins.
+---@param p catga.Instance
+---@param s catga.Instance
+function Engine:strand_left(p, s)
+  if s == p then p.is_gone = true elseif p.branches then p.branches[s] = nil end
+  if s.in_doubt then
+    p.doubts = p.doubts or {}
+    p.doubts[#p.doubts + 1] = s.in_doubt
+  end
+  if p.is_gone and not (p.branches and raw.next(p.branches)) then self:undo_cancelled(p) end
 end
 
 --- Undoes a cancelled process in a task of its own; its body never runs again.
 ---@param p catga.Instance
 function Engine:undo_cancelled(p)
+  p.floor = nil
   p.task = tasks.spawn(self.app, function()
     state[1].process = p
     p.halt, p.ending = nil, true
     journal.must_write(p, "ProcessCancelRequested", 0, "", "error",
-      journal.storable(p, p.cancelled), p.in_doubt)
+      journal.storable(p, p.cancelled), journal.in_doubt(p.doubts or {}))
     fail(p, p.cancelled, true)
   end)
+end
+
+-- May a strand of a cancelled process be ended where it stands? While it replays it is not known
+-- which step may have been under way, so it goes on to it; an attempt that runs ends first.
+local function may_end(s)
+  if not s.task or s.task.limit then return false end
+  return s.napping or not (s.history or s.floor and s.floor:is_replaying())
 end
 
 --- Cancels a process: the body is abandoned as soon as no attempt runs, what was done is undone.
@@ -471,9 +521,8 @@ function Engine:cancel(id)
   if not p.ending and not p.cancelled then
     p.cancelled, p.halt = errors.new("cancelled", "process " .. id .. " was cancelled"), true
     p.special = true
-    -- While it replays it is not known which step may have been under way: the body goes on to it.
-    if p.task and not p.task.limit and not p.history and native_task.drop(p.task) then
-      self:undo_cancelled(p)
+    for _, s in ipairs(M.strands_of(p)) do
+      if may_end(s) and native_task.drop(s.task) then self:strand_left(p, s) end
     end
   end
   p:wait()
@@ -484,6 +533,8 @@ local function recover_one(engine, stream, id)
   local found = recovery.read(engine.app, stream)
   local p = new_instance(engine, found.class, id, stream)
   for field, value in pairs(found.fields) do p[field] = value end
+  if found.fields.order and not found.failure then p.floor = floors.new(p, found.fields.order) end
+  p.order = nil
   if not found.failure then
     launch(p)
     return p

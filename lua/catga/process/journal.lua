@@ -5,7 +5,8 @@
 ---   ProcessStepCompleted        op, step, result, args?
 ---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
 ---   ProcessTimerSet, ...Fired   op, due
----   ProcessCancelRequested      in_doubt?, error
+---   ProcessBranchesJoined       op, kind, name, winner?
+---   ProcessCancelRequested      in_doubt?, error; in_doubt: list of { op, step, args? }
 ---   ProcessCompensationStarted  error
 ---   ProcessStepCompensated      op, step, result
 ---   ProcessCompensationAttemptFailed  op, step, attempt, error
@@ -13,6 +14,7 @@
 ---   ProcessCompleted            result                                      (closes)
 ---   ProcessCompensated, ProcessFailed, ProcessCompensationFailed, ProcessCancelled  error (close)
 ---
+--- op is a number, in a branch text such as "3.2.1": the first operation of branch 2 of operation 3.
 --- A value that is nil is written as "nil": true, so that JSON null stays catga.null.
 --- Whatever the body goes on with is decoded from the bytes written here, also live.
 local errors = require "catga.error"
@@ -69,7 +71,7 @@ local STOPS = { failed = true, fenced = true, closed = true, io_error = true }
 
 local function stop_at(p, failure)
   if not STOPS[failure.code] then return end
-  p.app.engine:let_go(p, failure)
+  p.app.engine:let_go(p.root or p, failure)
   native_task.abandon()
 end
 
@@ -85,7 +87,9 @@ M.must_write = must_write
 local function head_of(step, op)
   local head = step.heads[op]
   if not head then
-    head = ('"op":%d,"step":%s,'):format(op, step.quoted or M.quote(step))
+    local quoted = step.quoted or M.quote(step)
+    if type(op) == "string" then return ('"op":"%s","step":%s,'):format(op, quoted) end
+    head = ('"op":%d,"step":%s,'):format(op, quoted)
     if op <= HEADS_MAX then step.heads[op] = head end
   end
   return head
@@ -180,48 +184,79 @@ function M.started(p, step, op, args)
   must_write(p, "ProcessStepStarted", 0, head_of(step, op), "attempt", 1, args)
 end
 
---- JSON of a step that may have had an effect, for the record of a cancel.
----@return string
-function M.in_doubt(step, op, args)
-  return (',"in_doubt":{%s%s}'):format(head_of(step, op):sub(1, -2), args or "")
-end
-
-local TIMER = { name = "sleep", heads = {}, quoted = '"sleep"' }
-
-function M.timer_set(p, op, due)
-  must_write(p, "ProcessTimerSet", 0, head_of(TIMER, op), "due", due)
-end
-
-function M.timer_fired(p, op)
-  must_write(p, "ProcessTimerFired", 0, head_of(TIMER, op), "fired", true)
-end
-
--- One record into the history: history[op] is what became of the operation; `last` the last one
--- that is done, `most` the last one of which there is a record.
-local READ = {}
-function READ.ProcessStepStarted(h, data)
-  h[data.op] = { kind = "step", name = data.step, started = true }
-end
-function READ.ProcessStepCompleted(h, data, time)
-  h[data.op] = { kind = "step", name = data.step, done = true, time = time, result = data.result }
-  h.last = data.op
-end
-function READ.ProcessStepFailed(h, data, time)
-  local entry = { kind = "step", name = data.step, failures = data.attempt,
-    retry_at = data.retry_at, time = time }
-  if data.final then
-    entry.done, entry.error = true, data.error
-    h.last = data.op
+--- JSON of the steps that may have had an effect, for the record of a cancel.
+---@param list { step: catga.Step, op: integer|string, args: string? }[]
+---@return string?
+function M.in_doubt(list)
+  if #list == 0 then return nil end
+  local parts = {}
+  for i, one in ipairs(list) do
+    parts[i] = ("{%s%s}"):format(head_of(one.step, one.op):sub(1, -2), one.args or "")
   end
-  h[data.op] = entry
+  return ',"in_doubt":[' .. table.concat(parts, ",") .. "]"
 end
-function READ.ProcessTimerSet(h, data, time)
-  h[data.op] = { kind = "timer", name = "sleep", done = true, due = data.due, time = time }
-  h.last = data.op
+
+local ABANDONED = errors.new("abandoned", "another branch ended the group of this one")
+
+--- Journals that a step which may have had an effect is not attempted again: it will be undone.
+---@param s catga.Instance
+---@param one { step: catga.Step, op: integer|string, args: string?, failures: integer }
+function M.abandoned(s, one)
+  M.failed(s, one.step, one.op, one.failures, ABANDONED, nil, true, one.args)
 end
-function READ.ProcessTimerFired(h, data, time)
-  h[data.op] = { kind = "timer", name = "sleep", done = true, fired = true, time = time }
-  h.last = data.op
+
+-- One record into the history of its strand: history[op] is what became of the operation; `last` the
+-- last one that was begun and is not under way, `most` the last one of which there is a record.
+local READ = {}
+
+local function strand_of(h, key)
+  if type(key) == "number" then return h, key end
+  local prefix, op = tostring(key):match("^([%d.]*%.)(%d+)$")
+  if not prefix then return nil end
+  local branch = h.branches[prefix]
+  if not branch then
+    branch = { last = 0, most = 0 }
+    h.branches[prefix] = branch
+    local group = prefix:match("^(.*)%.%d+%.$")
+    h.groups = h.groups or {}
+    h.groups[tonumber(group) or group] = true
+  end
+  return branch, tonumber(op)
+end
+
+local function done(h, strand, op, entry)
+  entry.done = true
+  strand.last, strand.is_asleep = op, nil
+  h.order[#h.order + 1] = entry
+end
+
+function READ.ProcessStepStarted(_, strand, op, data)
+  strand[op] = { kind = "step", name = data.step, started = true }
+end
+function READ.ProcessStepCompleted(h, strand, op, data, time)
+  strand[op] = { kind = "step", name = data.step, op = data.op, time = time, result = data.result }
+  done(h, strand, op, strand[op])
+end
+function READ.ProcessStepFailed(h, strand, op, data, time)
+  local entry = { kind = "step", name = data.step, op = data.op, failures = data.attempt,
+    retry_at = data.retry_at, time = time }
+  strand[op] = entry
+  if data.final then
+    entry.error = data.error
+    done(h, strand, op, entry)
+  end
+end
+function READ.ProcessTimerSet(_, strand, op, data)
+  strand[op] = { kind = "timer", name = "sleep", started = true, due = data.due }
+  strand.last, strand.is_asleep = op, true
+end
+function READ.ProcessTimerFired(h, strand, op, data, time)
+  strand[op] = { kind = "timer", name = "sleep", op = data.op, time = time }
+  done(h, strand, op, strand[op])
+end
+function READ.ProcessBranchesJoined(h, strand, op, data, time)
+  strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time }
+  done(h, strand, op, strand[op])
 end
 
 --- Reads the whole journal of a process.
@@ -243,19 +278,23 @@ end
 
 --- The history of operations out of a journal's records.
 ---@param records table[]
----@return table history  by operation number; last: the last one that is done; most: the last one
----  of which there is a record
+---@return table history  of the body's own strand, by operation number; last: the last one that is
+---  not under way; most: the last one of which there is a record; branches: the same of the
+---  branches, by the prefix of their operations; groups: of which operations, nil: there are none;
+---  order: the entries that are done, in order
 function M.history(records)
-  local h = { last = 0, most = 0 }
+  local h = { last = 0, most = 0, branches = {}, order = {} }
   for i, record in ipairs(records) do
     local read, data = READ[record.type], record.data
     if read then
-      if type(data) ~= "table" or type(data.op) ~= "number" then
+      local strand, op
+      if type(data) == "table" then strand, op = strand_of(h, data.op) end
+      if not strand then
         error(errors.new("damaged", ("record %d of the journal (%s) has no operation number")
           :format(i, record.type)), 0)
       end
-      read(h, data, record.time)
-      h.most = math.max(h.most, data.op)
+      read(h, strand, op, data, record.time)
+      strand.most = math.max(strand.most, op)
     end
   end
   return h
@@ -280,18 +319,24 @@ end
 ---@param asked string
 function M.diverge(p, op, recorded, asked)
   local at = body_place()
-  local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %d is "
+  local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %s is "
     .. "recorded as %s, the script asks for %s; bring back the script that the process began with, "
     .. "or change the script so that it does what is recorded first"):format(p.id, p.class.name, at,
     op, recorded, asked))
-  p.diverged = { op = op, recorded = recorded, asked = asked, at = at }
-  p.app.engine:stop_diverged(p, failure)
+  local root = p.root or p
+  root.diverged = { op = op, recorded = recorded, asked = asked, at = at }
+  root.app.engine:stop_diverged(root, failure)
   native_task.abandon()
 end
 
---- What the journal holds for an operation: its entry when it is done, a timer, or a step that may
---- run at most once and has begun; nil when it is to run now. Stops the process when kind or name
---- differ.
+-- The number of an operation of a strand, as the journal has it.
+local function key_of(p, op) return p.prefix and p.prefix .. op or op end
+
+local function described(entry) return entry and entry.kind .. " " .. entry.name or "nothing" end
+
+--- What the journal holds for an operation: its entry when it is done, a wait that has begun, or a
+--- step that may run at most once and has begun; nil when it is to run now. Stops the process when
+--- kind or name differ.
 ---@param p catga.Instance
 ---@param op integer
 ---@param kind string
@@ -299,26 +344,38 @@ end
 ---@return table?
 function M.recorded(p, op, kind, name)
   local entry, most = p.history[op], p.history.most
-  if op < most and not entry then M.diverge(p, op, "nothing", kind .. " " .. name) end
-  if op >= most then p.history = nil end
+  if op < most and not entry then M.diverge(p, key_of(p, op), "nothing", kind .. " " .. name) end
+  if op >= most then p.history = false end
   if not entry then return nil end
   if entry.kind ~= kind or entry.name ~= name then
-    M.diverge(p, op, entry.kind .. " " .. entry.name, kind .. " " .. name)
+    M.diverge(p, key_of(p, op), described(entry), kind .. " " .. name)
   end
   if entry.time then p.now = entry.time end
   if entry.done then return entry end
-  p.failures, p.due = entry.failures, entry.retry_at
+  p.failures, p.due = entry.failures or false, entry.retry_at or false
   return entry.started and entry or nil
 end
 
---- Stops the process when its body has ended before all that the journal holds was asked for.
+--- Stops the process when an operation that has not ended yet is recorded as another one.
 ---@param p catga.Instance
-function M.check_end(p)
+---@param op integer
+---@param kind string
+---@param name string
+function M.expect(p, op, kind, name)
+  local entry = p.history[op]
+  if entry and entry.kind == kind and entry.name == name then return end
+  if entry or op < p.history.most then
+    M.diverge(p, key_of(p, op), described(entry), kind .. " " .. name)
+  end
+end
+
+--- Stops the process when a strand has ended before all that the journal holds was asked for.
+---@param p catga.Instance
+---@param what string  "the end of execute"
+function M.check_end(p, what)
   local h = p.history
   if not h or h.most <= p.op then return end
-  local entry = h[p.op + 1]
-  M.diverge(p, p.op + 1, entry and entry.kind .. " " .. entry.name or "nothing",
-    "the end of execute")
+  M.diverge(p, key_of(p, p.op + 1), described(h[p.op + 1]), what)
 end
 
 M.json = require "catga.native.json"

@@ -46,9 +46,11 @@ function M.read(app, stream)
     correlation_id = first.correlation_id, special = true, compensating = is_compensating }
   if first.run ~= 1 then fields.run = first.run end
   if history.most > 0 then fields.history = history end
-  local last = history[history.last]
-  local is_asleep = last and last.kind == "timer" and not last.fired
-  if not is_asleep then fields.doubt = history.last + 1 end
+  if history.groups then
+    fields.branch_histories, fields.groups = history.branches, history.groups
+    fields.order = history.order
+  end
+  if not history.is_asleep then fields.doubt = history.last + 1 end
   return { class = class, fields = fields, failure = failure, is_cancelled = is_cancelled }
 end
 

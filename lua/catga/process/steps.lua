@@ -1,47 +1,22 @@
---- Running the operations of a process body: steps, sends, sleeps; live or from the journal.
+--- Running steps: the operations of a process body that have effects; live or from the journal.
 ---
---- The n-th operation of the body is journaled under the number n. On replay a recorded operation
---- is compared by kind and name and answered from the journal; a step that has not completed runs.
+--- The n-th operation of a strand is journaled under the number n. On replay a recorded operation is
+--- compared by kind and name and answered from the journal; a step that has not completed runs.
 local state = require "catga.state"
 local errors = require "catga.error"
-local duration = require "catga.duration"
 local tasks = require "catga.task"
 local journal = require "catga.process.journal"
-local native_task = require "catga.native.task"
-local random = require "catga.process.random"
+local strands = require "catga.process.strand"
 
 local M = {}
 
 local catch = errors.catch
 local plain_random = require "catga.sandbox".raw.random
 
-local LOOK_MS = 60000          -- How often a durable timer looks whether the clock has jumped.
 local BACKOFF_MS_MAX = 3600000 -- Longest pause between attempts.
 local CONFLICT_RUNS_MAX = 10   -- How often an attempt runs again when its commit met a conflict.
-local TURN_OPS = 128           -- Operations after which a body lets others run.
-local can_park = native_task.can_park
 
---- Between operations, when p.halt (and so p.special) is set: a cancelled process leaves its body
---- here, one of a stopping app waits here for the next start of the program. Does not return.
----@param p catga.Instance
-function M.checkpoint(p)
-  if p.cancelled then p.app.engine:undo_cancelled(p) end
-  native_task.abandon()
-end
-local checkpoint = M.checkpoint
-
--- An operation has to wait for its record, and where that is not possible it must not begin: below
--- a C function. It is not counted then, so the body goes on the same way in every run.
-local function begin(p, what)
-  if not can_park() then
-    error(what .. " is called below a C function such as table.sort, string.gsub or require, where "
-      .. "nothing can wait; call it before or after", 3)
-  end
-  local op = p.op + 1
-  p.op = op
-  if op % TURN_OPS == 0 then native_task.yield() end
-  return op
-end
+local checkpoint, begin, key_of = strands.checkpoint, strands.begin, strands.key_of
 
 -- What an attempt came to: a step that raises, or returns nil and an error, or took too long has
 -- failed. Takes what xpcall returned.
@@ -89,24 +64,6 @@ function M.pause_ms(step, failures)
   return math.floor(ms * (0.5 + plain_random() * 0.5))
 end
 
-local function wait_until(p, due)
-  local clock = p.app.clock
-  while true do
-    local ms = due - clock:now()
-    if ms <= 0 then return end
-    tasks.wait(clock.sleep, clock, math.min(math.ceil(ms), LOOK_MS))
-  end
-end
-M.wait_until = wait_until
-
--- The same in the body of a process, which then leaves or goes on.
-local function wait_in_flow(task, p, due)
-  task.flow = nil
-  wait_until(p, due)
-  task.flow = true
-  if p.halt then checkpoint(p) end
-end
-
 -- Has the attempt failed with a conflict that its unit of work has met already?
 local function has_met(task, failure)
   return task.unit ~= nil and task.unit.conflict == failure
@@ -144,46 +101,49 @@ end
 
 -- The operation that may have been attempted before a crash is over.
 local function done_with_doubt(p)
-  p.failures, p.attempt = nil, nil
-  if p.doubt and p.op >= p.doubt then p.doubt, p.in_doubt = nil, nil end
+  p.failures, p.attempt = false, 1
+  if p.doubt and p.op >= p.doubt then p.doubt, p.in_doubt = false, false end
 end
+M.done_with_doubt = done_with_doubt
 
 -- The arguments for the undo; what cannot be stored fails the step before it begins.
-local function arguments(p, step, op, ...)
+local function arguments(p, step, key, ...)
   if not step.undo then return nil end
   local ok, args = pcall(journal.arguments, p, ...)
   if ok then return args end
+  local failures = (p.failures or 0) + 1
   done_with_doubt(p)
-  error(journal.failed(p, step, op, (p.failures or 0) + 1, errors.from(args), nil, false), 0)
+  error(journal.failed(p, step, key, failures, errors.from(args), nil, false), 0)
 end
 
 -- The outcome of a recorded operation.
-local function answer(p, step, op, recorded, ...)
+local function answer(p, step, key, recorded, ...)
   if recorded.error then error(errors.from(recorded.error), 0) end
   if recorded.done then return recorded.result end
   local failure = errors.new("in_doubt", ("step %s may run at most once and was under way when the "
     .. "program ended; whether it had its effect is not known"):format(step.name))
-  error(journal.failed(p, step, op, 1, failure, nil, true, arguments(p, step, op, ...)), 0)
+  error(journal.failed(p, step, key, 1, failure, nil, true, arguments(p, step, key, ...)), 0)
 end
 
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
-local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
-  local doubt = timed_out or p.doubt == op
+local function retry(task, p, step, key, args, failure, timed_out, fn, ...)
+  local doubt = timed_out or p.doubt == p.op
   local failures = (p.failures or 0) + 1
   while true do
     task.unit = nil
     local again = failure.retryable and failures < step.attempts
     local due = again and p.app.clock:now() + M.pause_ms(step, failures) or nil
-    local stored = journal.failed(p, step, op, failures, failure, due, doubt, args)
+    local stored = journal.failed(p, step, key, failures, failure, due, doubt, args)
     if p.halt then checkpoint(p) end
     if not again then
       done_with_doubt(p)
       error(stored, 0)
     end
-    wait_in_flow(task, p, due)
+    strands.nap(p, due)
+    strands.go_live(p, "step " .. step.name)
     p.attempt = failures + 1
     local ok, value
-    ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
+    ok, value, timed_out = attempt_and_commit(task, p, step, key, args, fn, ...)
     if ok then
       done_with_doubt(p)
       return value
@@ -193,31 +153,50 @@ local function retry(task, p, step, op, args, failure, timed_out, fn, ...)
   end
 end
 
--- An operation with something special about it: its step has an undo or may run at most once, the
--- process replays, was recovered, or is to halt.
-local function run_special(task, p, step, op, fn, ...)
-  if p.history then
-    local recorded = journal.recorded(p, op, "step", step.name)
-    if recorded then return answer(p, step, op, recorded, ...) end
+-- An operation of which the journal may tell something.
+local function replay(p, step, op, key, ...)
+  local recorded = journal.recorded(p, op, "step", step.name)
+  if not recorded then return false end
+  if recorded.done then strands.take_turn(p, recorded, "step " .. step.name) end
+  return true, answer(p, step, key, recorded, ...)
+end
+
+local function run_live(task, p, step, op, key, fn, ...)
+  local is_doubtful = p.doubt == op
+  if p.halt and not is_doubtful then checkpoint(p) end
+  local args = arguments(p, step, key, ...)
+  if is_doubtful and step.undo then
+    p.in_doubt = { step = step, op = key, args = args, failures = (p.failures or 0) + 1 }
   end
-  if p.halt and p.doubt ~= op then checkpoint(p) end
-  local args = arguments(p, step, op, ...)
-  if p.doubt == op then p.in_doubt = journal.in_doubt(step, op, args) end
+  strands.go_live(p, "step " .. step.name, key)
   if p.halt then checkpoint(p) end
-  if step.at_most_once then journal.started(p, step, op, args) end
+  if step.at_most_once then journal.started(p, step, key, args) end
   if p.due then -- Recovered in the pause before an attempt.
     local due = p.due
-    p.due = nil
-    wait_in_flow(task, p, due)
+    p.due = false
+    strands.nap(p, due)
   end
-  if p.failures or p.doubt == op then p.attempt = (p.failures or 0) + (p.doubt == op and 2 or 1) end
-  local ok, value, timed_out = attempt_and_commit(task, p, step, op, args, fn, ...)
+  if p.failures or is_doubtful then p.attempt = (p.failures or 0) + (is_doubtful and 2 or 1) end
+  local ok, value, timed_out = attempt_and_commit(task, p, step, key, args, fn, ...)
   if ok then
     done_with_doubt(p)
-    if not (p.doubt or p.history) then p.special = p.halt end
     return value
   end
-  return retry(task, p, step, op, args, value, timed_out, fn, ...)
+  return retry(task, p, step, key, args, value, timed_out, fn, ...)
+end
+
+-- An operation with something special about it: its step has an undo or may run at most once, the
+-- process replays, was recovered, is to halt, or has branches.
+local function run_special(task, p, step, op, fn, ...)
+  local key = key_of(p, op)
+  if p.history then
+    local is_known, result = replay(p, step, op, key, ...)
+    if is_known then return result end
+  end
+  local value = run_live(task, p, step, op, key, fn, ...)
+  if p.floor then strands.drop_floor(p) end
+  if not (p.doubt or p.history or p.floor) then p.special = p.halt or p.paused end
+  return value
 end
 
 -- What is left to do when an attempt was not simply done and journaled.
@@ -238,7 +217,9 @@ end
 ---@return any result  decoded from the journal
 function M.run(task, p, step, fn, ...)
   local op = begin(p, step.name)
-  if p.special or step.special then return run_special(task, p, step, op, fn, ...) end
+  if p.special or step.special then
+    return strands.operate(p, run_special, task, p, step, op, fn, ...)
+  end
   p.nth = 0
   task.flow, task.limit = nil, step
   local ok, value, err = xpcall(fn, catch, ...)
@@ -248,7 +229,7 @@ function M.run(task, p, step, fn, ...)
       step.heads[op] or journal.head_of(step, op), "result", value)
     if done then
       p.now = time
-      if p.special then checkpoint(p) end
+      if p.halt then checkpoint(p) end
       return result
     end
   end
@@ -270,98 +251,6 @@ function M.wrap(class, step)
     if not task.flow then return fn(self, ...) end -- Inside a step it is a plain call.
     return run(task, task.process, step, fn, self, ...)
   end
-end
-
--- Sends a command from inside a step; raises when it fails.
-local function send_in_step(p, name, data)
-  local nth = p.nth + 1
-  p.nth = nth
-  local value, err = p.app.mediator:send_in_step(p, name, data, p.path or p.op, nth, p.attempt)
-  if value == nil and err ~= nil then error(err, 0) end
-  return value
-end
-
-local function current(what)
-  local task = state[1]
-  local p = task and task.process
-  if not p then error("self:" .. what .. " is called outside of a process", 3) end
-  return task, p
-end
-
---- Methods of `self` that every process has.
-M.verbs = {}
-local verbs = M.verbs
-
---- Sends a command; in the body an implicit step named after it. Raises when the command fails.
-function verbs.send(_, name, data)
-  local task, p = current("send")
-  if type(name) ~= "string" then error("self:send needs the name of a command", 2) end
-  if not task.flow then return send_in_step(p, name, data) end
-  local step = p.class:implicit_step(name)
-  local send = step.send
-  if not send then
-    send = function(_, input) return send_in_step(state[1].process, name, input) end
-    step.send = send
-  end
-  return M.run(task, p, step, send, p.class.self, data)
-end
-
---- Runs a function as a step of that name; undo by compensate_<name>.
-function verbs.step(_, name, fn)
-  local task, p = current("step")
-  if type(name) ~= "string" or type(fn) ~= "function" then
-    error("self:step(name, fn) needs a name and a function", 2)
-  end
-  if not task.flow then return fn() end
-  return M.run(task, p, p.class:implicit_step(name), fn)
-end
-
---- Waits; in the body a durable timer, inside a step a plain pause.
-function verbs.sleep(_, text)
-  local task, p = current("sleep")
-  local ms = duration.ms(text, "self:sleep")
-  if not task.flow then
-    tasks.wait(p.app.clock.sleep, p.app.clock, ms)
-    return
-  end
-  local op = begin(p, "self:sleep")
-  local recorded = p.history and journal.recorded(p, op, "timer", "sleep")
-  if recorded and recorded.fired then return end
-  local due = recorded and recorded.due or p.app.clock:now() + ms
-  if not recorded then journal.timer_set(p, op, due) end
-  if p.halt then checkpoint(p) end
-  p.waiting = true
-  wait_in_flow(task, p, due)
-  p.waiting = nil
-  journal.timer_fired(p, op)
-  if p.halt then checkpoint(p) end
-end
-
---- Milliseconds since the Unix epoch; in the body the time of the last journaled operation.
-function verbs.now(_)
-  local task, p = current("now")
-  if task.flow then return p:time() end
-  return p.app.clock:now()
-end
-
---- A random number from 0 to 1 (excluded), the same on every replay.
-function verbs.random(_)
-  local task, p = current("random")
-  if task.flow then return p:random() end
-  return math.random()
-end
-
---- A random UUID (version 4), the same on every replay.
-function verbs.uuid(_)
-  local task, p = current("uuid")
-  return random.uuid(task.flow and function() return p:random() end or math.random)
-end
-
---- A new id of the host, never given before.
-function verbs.new_id(_)
-  local task, p = current("new_id")
-  if not task.flow then return p.app:new_id() end
-  return M.run(task, p, p.class:implicit_step("new_id"), function() return p.app:new_id() end)
 end
 
 return M

@@ -3,12 +3,25 @@
 local errors = require "catga.error"
 local journal = require "catga.process.journal"
 local steps = require "catga.process.steps"
+local strands = require "catga.process.strand"
 local state = require "catga.state"
+local tasks = require "catga.task"
 local native_task = require "catga.native.task"
 
 local M = {}
 
+local LOOK_MS = 60000 -- How often a wait for a time looks whether the clock has jumped.
 local CONFLICT_RUNS_MAX = 10 -- How often an undo runs again at once when its commit met a conflict.
+
+-- Outside of the body: nothing wakes it before its time.
+local function wait_until(p, due)
+  local clock = p.app.clock
+  while true do
+    local ms = due - clock:now()
+    if ms <= 0 then return end
+    tasks.wait(clock.sleep, clock, math.min(math.ceil(ms), LOOK_MS))
+  end
+end
 
 -- Stands for an undo that the scripts no longer have: it had one when its arguments were journaled.
 local function undo_is_gone()
@@ -48,25 +61,31 @@ local function gather(records)
       or record.type == "ProcessStepFailed" and data.in_doubt then
       open[data.op] = data -- It may have had an effect, unless a later record tells.
     elseif record.type == "ProcessCancelRequested" and data.in_doubt then
-      open[data.in_doubt.op] = data.in_doubt
+      -- Engine version 1 wrote one object; there is a list of them where there are branches.
+      local list_of = data.in_doubt.op and { data.in_doubt } or data.in_doubt
+      for _, one in ipairs(list_of) do open[one.op] = one end
     end
   end
-  for _, data in pairs(open) do list[#list + 1] = data end -- One at most: the last operation.
+  local keys = {}
+  for key in pairs(open) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+  for _, key in ipairs(keys) do list[#list + 1] = open[key] end -- One a strand: its last operation.
   return list, undone
 end
 
 --- What is to be undone, last completion first.
 ---@param class catga.ProcessClass
 ---@param records table[]
+---@param takes (fun(op: integer|string): boolean)?  only what it takes
 ---@return table[] list  { op, step, undo, result, args }
-function M.list(class, records)
+function M.list(class, records, takes)
   local list, undone = gather(records)
   local due = {}
   for i = #list, 1, -1 do
     local data = list[i]
     local step = class.steps[data.step] or class:implicit_step(data.step)
     local undo = step.undo or data.args ~= nil and undo_is_gone or nil
-    if undo and not undone[data.op] then
+    if undo and not undone[data.op] and (not takes or takes(data.op)) then
       due[#due + 1] = { op = data.op, step = step, undo = undo, result = data.result,
         args = data.args }
     end
@@ -95,6 +114,12 @@ local function attempt(task, p, item)
   return false, value
 end
 
+-- The app stops, or the process was cancelled while a branch of it undid something.
+local function leave(p)
+  if p.ending then native_task.abandon() end
+  strands.checkpoint(p)
+end
+
 local function undo_one(task, p, item)
   local step = item.step
   local failures = 0
@@ -107,11 +132,11 @@ local function undo_one(task, p, item)
     local again = (failure.retryable or failure.code == "conflict") and failures < step.attempts
     journal.undo_failed(p, step, item.op, failures, failure)
     if not again then return false, failure end
-    if p.halt then native_task.abandon() end
+    if p.halt then leave(p) end
     task.flow = nil
-    steps.wait_until(p, p.app.clock:now() + steps.pause_ms(step, failures))
+    wait_until(p, p.app.clock:now() + steps.pause_ms(step, failures))
     task.flow = true
-    if p.halt then native_task.abandon() end
+    if p.halt then leave(p) end
   end
 end
 
@@ -124,7 +149,7 @@ function M.run(p, list)
   local task = state[1]
   task.flow = true
   for _, item in ipairs(list) do
-    if p.halt then native_task.abandon() end
+    if p.halt then leave(p) end
     local ok, err = undo_one(task, p, item)
     if not ok then
       return false, errors.new(err.code, ("undo of step %s failed: %s"):format(item.step.name,

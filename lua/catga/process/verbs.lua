@@ -1,0 +1,115 @@
+--- What a process can do: the methods of `self` besides its own steps.
+local state = require "catga.state"
+local duration = require "catga.duration"
+local tasks = require "catga.task"
+local random = require "catga.process.random"
+local lazy = require "catga.lazy"
+local run = require "catga.process.steps".run
+
+local verbs = {}
+
+-- Sends a command from inside a step; raises when it fails.
+local function send_in_step(p, name, data)
+  local nth = p.nth + 1
+  p.nth = nth
+  local value, err = p.app.mediator:send_in_step(p, name, data, p.path or p.key or p.op, nth, p.attempt)
+  if value == nil and err ~= nil then error(err, 0) end
+  return value
+end
+
+local function current(what)
+  local task = state[1]
+  local p = task and task.process
+  if not p then error("self:" .. what .. " is called outside of a process", 3) end
+  return task, p
+end
+
+
+--- Sends a command; in the body an implicit step named after it. Raises when the command fails.
+function verbs.send(_, name, data)
+  local task, p = current("send")
+  if type(name) ~= "string" then error("self:send needs the name of a command", 2) end
+  if not task.flow then return send_in_step(p, name, data) end
+  local step = p.class:implicit_step(name)
+  local send = step.send
+  if not send then
+    send = function(_, input) return send_in_step(state[1].process, name, input) end
+    step.send = send
+  end
+  return run(task, p, step, send, p.class.self, data)
+end
+
+--- Runs a function as a step of that name; undo by compensate_<name>.
+function verbs.step(_, name, fn)
+  local task, p = current("step")
+  if type(name) ~= "string" or type(fn) ~= "function" then
+    error("self:step(name, fn) needs a name and a function", 2)
+  end
+  if not task.flow then return fn() end
+  return run(task, p, p.class:implicit_step(name), fn)
+end
+
+local wait_until_due = lazy.call("catga.process.waits", "sleep")
+
+--- Waits; in the body a durable timer, inside a step a plain pause. May yield.
+---@param text string  duration, "2s"
+function verbs.sleep(_, text)
+  local task, p = current("sleep")
+  local ms = duration.ms(text, "self:sleep")
+  if task.flow then return wait_until_due(p, ms) end
+  tasks.wait(p.app.clock.sleep, p.app.clock, ms)
+end
+
+--- Milliseconds since the Unix epoch; in the body the time of the last journaled operation.
+function verbs.now(_)
+  local task, p = current("now")
+  if task.flow then return p:time() end
+  return p.app.clock:now()
+end
+
+--- A random number from 0 to 1 (excluded), the same on every replay.
+function verbs.random(_)
+  local task, p = current("random")
+  if task.flow then return p:random() end
+  return math.random()
+end
+
+--- A random UUID (version 4), the same on every replay.
+function verbs.uuid(_)
+  local task, p = current("uuid")
+  return random.uuid(task.flow and function() return p:random() end or math.random)
+end
+
+--- A new id of the host, never given before.
+function verbs.new_id(_)
+  local task, p = current("new_id")
+  if not task.flow then return p.app:new_id() end
+  return run(task, p, p.class:implicit_step("new_id"), function() return p.app:new_id() end)
+end
+
+--- Runs functions as branches at the same time; returns their results by name or position when all
+--- have ended. The first that fails ends the others at their next operation; its error is raised.
+---   self:all("payment and notice", { payment = function() ... end, notice = function() ... end })
+---@param name string
+---@param branches table<any, fun(): any>
+---@return table results
+verbs.all = lazy.call("catga.process.branches", "all")
+
+--- Runs functions as branches at the same time; returns the result of the first that succeeds and
+--- its name. The others end at their next operation, and what they have done is undone. When none
+--- succeeds, all is undone and an error with the code "none_succeeded" is raised.
+---@param name string
+---@param branches table<any, fun(): any>
+---@return any result
+---@return any key  its name or position
+verbs.any = lazy.call("catga.process.branches", "any")
+
+--- Runs a function for each item, at most `max` at the same time, each in a branch of its own;
+--- returns the results by position. The first that fails ends the others, as in `all`.
+---@param items any[]
+---@param fn fun(item: any, position: integer): any
+---@param opts { max: integer?, name: string? }?  max: default 8
+---@return any[] results
+verbs.map = lazy.call("catga.process.branches", "map")
+
+return verbs
