@@ -257,6 +257,7 @@ describe("self:map", function()
       function P.work(_, item)
         called(tostring(item))
         if item == 2 then error(catga.error("bad")) end
+        catga.sleep("1s")
         return item
       end
       function P.compensate_work(_, result, item) called("undo " .. item .. tostring(result)) end

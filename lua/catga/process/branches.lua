@@ -53,8 +53,9 @@ local function begin_one(group)
   b.task = tasks.spawn(root.app, run_branch, b)
 end
 
-local function begin_some(group)
-  while not group.is_over and group.next <= #group.keys and group.open < group.max do
+local function begin_some(group, ended)
+  if group.is_over or strands.is_over(group.parent) then return end
+  while group.next <= #group.keys and group.open - ended < group.max do
     begin_one(group)
   end
 end
@@ -65,7 +66,6 @@ function Group:ended(s)
   local root = s.root
   root.branches[s] = nil
   self.open = self.open - 1
-  begin_some(self)
   if self.open > 0 or not self.waiter then return end
   root.floor.coming = root.floor.coming + 1
   native_task.wake(self.waiter)
@@ -104,6 +104,7 @@ function run_branch(s)
   if s.halt then strands.checkpoint(s) end
   journal.check_end(s, "the end of branch " .. s.prefix:sub(1, -2))
   take_result(group, s, ok, value, err)
+  begin_some(group, 1) -- New branches come before whoever waits for the floor.
   floor:leave(s)
   if group.is_over then poke_all(s.root) end
   group:ended(s)
@@ -185,13 +186,9 @@ local function join(s, op, group, asked)
 end
 
 local function run_group(s, op, group)
-  group.key = strands.key_of(s, op)
-  local asked = group.kind .. " " .. group.name
-  if s.history then journal.expect(s, op, group.kind, group.name) end
-  begin_some(group)
   await(group)
   check_branches(s, group)
-  join(s, op, group, asked)
+  join(s, op, group, group.kind .. " " .. group.name)
   steps.done_with_doubt(s)
 end
 
@@ -214,7 +211,10 @@ local function run(s, kind, name, keys, make, max)
   local op = strands.begin(s, "self:" .. kind)
   local group = setmetatable({ kind = kind, name = name, parent = s, keys = keys, make = make,
     max = max, next = 1, open = 0, results = {}, failures = {} }, Group)
+  group.key = strands.key_of(s, op)
+  if s.history then journal.expect(s, op, kind, name) end
   strands.need_floor(s)
+  begin_some(group, 0) -- While this strand has the floor: they come next.
   strands.operate(s, run_group, s, op, group)
   strands.drop_floor(s)
   return outcome(group)

@@ -137,11 +137,12 @@ end
 function M.go_live(s, asked, key)
   local floor, groups = s.floor, s.groups
   if groups and key and groups[key] then journal.diverge(s, key, "branches", asked) end
+  if s.group and is_over(s) then settle(s) end
   if floor and floor:is_replaying() then
     check_stuck(s, asked)
     floor:await_replay(s)
+    if s.group and is_over(s) then settle(s) end
   end
-  if s.group and is_over(s) then settle(s) end
 end
 
 local function entered(s, ok, ...)
