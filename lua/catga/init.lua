@@ -352,6 +352,38 @@ function catga.processes.list(opts)
   return running("catga.processes.list", "look in a step"):process_list(opts or {})
 end
 
+-- What others tell a process; see lua/catga/process/outside.lua.
+for name, instead in pairs { signal = "signal in a step", approve = "approve in a step",
+  reject = "reject in a step" } do
+  local fn = require("catga.lazy").call("catga.process.outside", name)
+  catga.processes[name] = function(...)
+    return fn(running("catga.processes." .. name, instead).engine, ...)
+  end
+end
+
+--- Promises of processes, kept from outside by their ids.
+catga.promises = {}
+
+--- Gives a promise its value. May yield.
+---@param id string
+---@param value any
+---@return boolean? ok
+---@return catga.Error? err  "not_found", "conflict": it has its outcome already
+function catga.promises.resolve(id, value)
+  return require("catga.process.outside").resolve(
+    running("catga.promises.resolve", "resolve it in a step").engine, id, value)
+end
+
+--- Lets a promise fail. May yield.
+---@param id string
+---@param failure catga.Error|{ code: string, message: string? }
+---@return boolean? ok
+---@return catga.Error? err
+function catga.promises.reject(id, failure)
+  return require("catga.process.outside").refuse(
+    running("catga.promises.reject", "reject it in a step").engine, id, failure)
+end
+
 --- Waits for the end of a process: status, result, error. May yield.
 ---@param id string
 function catga.processes.wait(id)

@@ -50,6 +50,20 @@ local function open(source, opts)
   return t
 end
 
+--- Runs a process once, then kills it at every record of its journal; see lua/catga/testing/chaos.lua.
+---@param source string|fun()
+---@param name string
+---@param input any
+---@param opts table?
+---@return string? fault  nil: it came to the same end every time
+---@return integer kills
+function M.chaos(source, name, input, opts)
+  return require("catga.testing.chaos").run(function(from, given, more)
+    for _, key in ipairs { "settings", "stubs" } do more[key] = given[key] end
+    return open(from, more)
+  end, source, name, input, opts)
+end
+
 -- Drops the tasks that an app which has ended leaves behind: a kill would have ended them.
 local function drop_tasks(app)
   for _, task in ipairs(native_task.live()) do

@@ -5,6 +5,13 @@
 ---   ProcessStepCompleted        op, step, result, args?
 ---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
 ---   ProcessTimerSet, ...Fired   op, due
+---   ProcessWaitStarted          op, kind, name, due?, after?, since
+---   ProcessWaitCompleted        op, kind, name, record | value | error; record: version of the message
+---   ProcessWaitTimedOut         op, kind, name
+---   ProcessPromiseMade          op, id
+---   ProcessSignalled            signal, value, id?
+---   ProcessApprovalAnswered     approval, approved, by?, values?, reason?, id?
+---   ProcessPromiseResolved, ...Rejected   promise, value | error
 ---   ProcessBranchesJoined       op, kind, name, winner?
 ---   ProcessCancelRequested      in_doubt?, error; in_doubt: list of { op, step, args? }
 ---   ProcessCompensationStarted  error
@@ -21,6 +28,7 @@ local errors = require "catga.error"
 local pause_after = require "catga.commit".pause_after
 local native_task = require "catga.native.task"
 local state = require "catga.state"
+local messages = require "catga.process.messages"
 
 local M = {}
 
@@ -259,6 +267,30 @@ function READ.ProcessBranchesJoined(h, strand, op, data, time)
   done(h, strand, op, strand[op])
 end
 
+function READ.ProcessWaitStarted(h, strand, op, data)
+  strand[op] = { kind = data.kind, name = data.name, started = true, due = data.due,
+    after = data.after }
+  strand.last, strand.is_asleep = op, true
+  messages.apply(h, data)
+end
+function READ.ProcessWaitCompleted(h, strand, op, data, time)
+  strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time,
+    record = data.record, result = data.value, error = data.error }
+  done(h, strand, op, strand[op])
+  messages.apply(h, data)
+end
+function READ.ProcessWaitTimedOut(h, strand, op, data, time)
+  strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time, timed_out = true }
+  done(h, strand, op, strand[op])
+  messages.apply(h, data)
+end
+function READ.ProcessPromiseMade(h, strand, op, data, time)
+  strand[op] = { kind = "promise", name = "promise", op = data.op, time = time, result = data.id }
+  done(h, strand, op, strand[op])
+  h.promises = h.promises or {}
+  h.promises[tostring(data.op)] = data.id
+end
+
 --- Reads the whole journal of a process.
 ---@param app catga.App
 ---@param stream integer
@@ -295,6 +327,8 @@ function M.history(records)
       end
       read(h, strand, op, data, record.time)
       strand.most = math.max(strand.most, op)
+    else
+      messages.take_in(h, record)
     end
   end
   return h

@@ -16,6 +16,8 @@ local LOOK_MS = 60000 -- How often a wait for a time looks whether the clock has
 local TURN_OPS = 128  -- Operations after which a strand lets others run.
 local can_park = native_task.can_park
 
+local naps = 0 -- Waits that have begun: who has waited longest has the least number.
+
 --- What a branch has of its own; everything else is read from the instance.
 ---@class catga.Branch: catga.Instance
 ---@field root catga.Instance
@@ -192,7 +194,8 @@ end
 
 -- Parks for a while, or until it is poked.
 local function doze(s, ms)
-  s.napping = state[1]
+  s.napping, naps = state[1], naps + 1
+  s.napping_since = naps
   if ms then
     tasks.wait(s.app.clock.sleep, s.app.clock, math.min(math.ceil(ms), LOOK_MS))
   else

@@ -87,6 +87,40 @@ function verbs.new_id(_)
   return run(task, p, p.class:implicit_step("new_id"), function() return p.app:new_id() end)
 end
 
+--- Waits for a signal, which may have come before: its value; or nil and an error with the code
+--- "timeout". In the body only. May yield.
+---@param name string
+---@param opts { timeout: string? }?
+---@return any value
+---@return catga.Error? err
+verbs.receive = lazy.call("catga.process.waits", "receive")
+
+--- Waits until `quorum` of the approvers have approved, or one has rejected: { approved, by, values };
+--- or nil and an error with the code "timeout". In the body only. May yield.
+---@param name string
+---@param opts { timeout: string?, approvers: string[]?, quorum: integer?, form: table? }?
+---  approvers: who may answer; without it anybody; quorum: default 1; form: a schema of the values
+---@return { approved: boolean, by: string[], values: table, reason: string? }? answer
+---@return catga.Error? err
+verbs.approval = lazy.call("catga.process.waits", "approval")
+
+--- Makes a promise that somebody outside keeps by its id: { id, wait = function(self, { timeout }) };
+--- wait gives the value, or nil and the error it was rejected with, or "timeout". In the body only.
+--- May yield.
+---@return { id: string, wait: fun(self, opts: { timeout: string? }?): any, any }
+verbs.promise = lazy.call("catga.process.waits", "promise")
+
+--- Waits until an event of the type is in the log, behind the moment when this is first called, and
+--- matches: { type, data, stream, version, position, time }; or nil and an error with the code
+--- "timeout". In the body only. May yield.
+---@param type string
+---@param match (table|fun(data: any, event: table): any)?  fields that the data must have, or a
+---  function that must not have effects
+---@param opts { timeout: string? }?
+---@return table? event
+---@return catga.Error? err
+verbs.wait_event = lazy.call("catga.process.waits", "wait_event")
+
 --- Runs functions as branches at the same time; returns their results by name or position when all
 --- have ended. The first that fails ends the others at their next operation; its error is raised.
 ---   self:all("payment and notice", { payment = function() ... end, notice = function() ... end })
