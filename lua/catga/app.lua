@@ -57,7 +57,8 @@ end
 local LOOKS_MAX = 20000 -- Processes that one list looks at.
 local PAGE = 1000
 
-local STATUSES = { running = true, waiting = true, compensating = true, diverged = true }
+local STATUSES = { running = true, waiting = true, paused = true, compensating = true,
+  diverged = true }
 for _, status in pairs(engine.STATUS_OF) do STATUSES[status] = true end
 
 -- The status of a process by its last record.
@@ -71,11 +72,14 @@ local function describe_process(app, stream)
   local status = engine.STATUS_OF[last.type]
   if not status then
     status = last.type == "ProcessDiverged" and "diverged"
-      or p and p.compensating and "compensating" or p and p.waiting and "waiting" or "running"
+      or p and p.compensating and "compensating" or p and p.paused and "paused"
+      or p and engine.is_waiting(p) and "waiting" or "running"
   end
   return { id = id, name = first.data.name, status = status, started = first.time,
     ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,
-    error = last.data.error, records = count }
+    error = engine.STATUS_OF[last.type] and last.data.error or nil, records = count,
+    tags = p and p.tags or last.data.tags or first.data.tags,
+    parent = first.data.parent and first.data.parent.id }
 end
 
 --- One process, or nil and an error.
@@ -122,9 +126,16 @@ local function each_process(store, take)
   until #names == 0
 end
 
+local function has_tags(process, wanted)
+  for name, value in pairs(wanted or {}) do
+    if not process.tags or process.tags[name] ~= value then return false end
+  end
+  return true
+end
+
 --- Processes, newest first; those that ended long ago come after them, by name. Looks at 20,000 at
 --- most: give a status or name only when there are not many more.
----@param opts { status: string?, name: string?, max: integer? }
+---@param opts { status: string?, name: string?, tags: table?, parent: string?, max: integer? }
 ---@return table[]? list
 ---@return catga.Error? err  there is no such status
 function App:process_list(opts)
@@ -135,7 +146,8 @@ function App:process_list(opts)
   each_process(self.store, function(stream)
     local process = describe_process(self, stream)
     if (not opts.status or process.status == opts.status)
-      and (not opts.name or process.name == opts.name) then
+      and (not opts.name or process.name == opts.name)
+      and has_tags(process, opts.tags) and (not opts.parent or process.parent == opts.parent) then
       list[#list + 1] = process
     end
     return #list < most

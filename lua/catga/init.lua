@@ -139,23 +139,39 @@ function catga.publish(name, data, opts)
   return running("catga.publish", "publish in a step").mediator:publish(name, data, opts)
 end
 
+local START = { id = true, timeout = true, tags = true }
+
+local function check_start(opts)
+  for name in pairs(opts or {}) do
+    if not START[name] then
+      error(("catga.start: unknown option %s; there are id, tags and timeout"):format(
+        tostring(name)), 3)
+    end
+  end
+  return opts
+end
+
 --- Starts a process; returns at once when it is durable. May yield.
 ---@param name string
 ---@param input any
+---@param opts catga.StartOptions?  id, timeout, tags
 ---@return string? id
 ---@return catga.Error? err
-function catga.start(name, input)
-  local id, err = running("catga.start", "start it in a step").engine:start(name, input)
+function catga.start(name, input, opts)
+  local engine = running("catga.start", "start it as a child: self:start").engine
+  local id, err = engine:start(name, input, check_start(opts))
   return id, err
 end
 
 --- Runs a process and waits for its result. May yield.
 ---@param name string
 ---@param input any
+---@param opts catga.StartOptions?  id, timeout, tags
 ---@return any result
 ---@return catga.Error? err
-function catga.run(name, input)
-  return running("catga.run", "start it in a step").engine:run(name, input)
+function catga.run(name, input, opts)
+  local engine = running("catga.run", "run it as a child: self:run").engine
+  return engine:run(name, input, check_start(opts))
 end
 
 --- Waits. May yield.
@@ -345,17 +361,19 @@ function catga.processes.get(id)
 end
 
 --- Processes, newest first.
----@param opts { status: string?, name: string?, max: integer? }?
+---@param opts { status: string?, name: string?, tags: table?, parent: string?, max: integer? }?
 ---@return table[]? list
 ---@return catga.Error? err  there is no such status
 function catga.processes.list(opts)
   return running("catga.processes.list", "look in a step"):process_list(opts or {})
 end
 
--- What others tell a process; see lua/catga/process/outside.lua.
-for name, instead in pairs { signal = "signal in a step", approve = "approve in a step",
-  reject = "reject in a step" } do
-  local fn = require("catga.lazy").call("catga.process.outside", name)
+-- What others tell a process, and do to it: see lua/catga/process/outside.lua, control.lua.
+for name, module in pairs { signal = "outside", approve = "outside", reject = "outside",
+  cancel = "control", kill = "control", pause = "control", resume = "control", retry = "control",
+  skip = "control" } do
+  local fn = require("catga.lazy").call("catga.process." .. module, name)
+  local instead = name .. " in a step"
   catga.processes[name] = function(...)
     return fn(running("catga.processes." .. name, instead).engine, ...)
   end

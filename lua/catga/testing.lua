@@ -50,7 +50,8 @@ local function open(source, opts)
   return t
 end
 
---- Runs a process once, then kills it at every record of its journal; see lua/catga/testing/chaos.lua.
+--- Runs a process once, then kills it at every record of its journal; see
+--- lua/catga/testing/chaos.lua.
 ---@param source string|fun()
 ---@param name string
 ---@param input any

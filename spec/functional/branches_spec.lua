@@ -37,12 +37,6 @@ after_each(function()
   app = nil
 end)
 
-local function types_of(id)
-  local list = {}
-  for i, record in ipairs(app:journal(id)) do list[i] = record.type end
-  return list
-end
-
 describe("self:all", function()
   it("runs branches at the same time and gives their results by name", function()
     open(function(P)

@@ -144,7 +144,9 @@ local function try(seed)
     if not ENDS[status] then
       if os.getenv("CATGA_SEED") then
         print(catga.json.encode(tree))
-        for _, r in ipairs(app:journal("x")) do print(r.position, r.type, catga.json.encode(r.data)) end
+        for _, record in ipairs(app:journal("x")) do
+          print(record.position, record.type, catga.json.encode(record.data))
+        end
       end
       return ("it ended %s\n%s"):format(tostring(status), table.concat(app.lines, "\n"))
     end

@@ -10,9 +10,11 @@ local M = {}
 local RESERVED = {
   send = true, step = true, sleep = true, now = true, random = true, uuid = true, new_id = true,
   id = true, all = true, any = true, map = true, receive = true, wait_event = true,
-  approval = true, promise = true, loop = true, queries = true, time = true,
+  approval = true, promise = true, loop = true, queries = true, time = true, start = true,
+  run = true, tag = true, updates = true, validators = true, options = true,
 }
 local NOT_STEPS = { execute = true, process_id = true, settings = true }
+local OPTIONS = { timeout = true, tags = true }
 local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembered.
 
 --- What the engine knows about one step.
@@ -35,6 +37,8 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field implicit_count integer
 ---@field self table                     the `self` of bodies and steps
 ---@field defaults table
+---@field options { timeout: string?, tags: table|function|nil }  of the whole process
+---@field has_options boolean
 ---@field registry catga.Registry        the generation that it belongs to
 local Class = {}
 Class.__index = Class
@@ -153,6 +157,29 @@ local function check_names(class)
   end
 end
 
+-- The options of the whole process: timeout, a duration; tags, a table or a function of the input.
+local function check_options(class)
+  local options = class.face.options
+  class.options, class.has_options = options or {}, options ~= nil
+  if options == nil then return end
+  local where = ("process %s: options"):format(class.name)
+  if type(options) ~= "table" then error(where .. " must be a table", 0) end
+  for name in pairs(options) do
+    if not OPTIONS[name] then
+      error(("%s: unknown option \"%s\"; there are tags and timeout"):format(where,
+        tostring(name)), 0)
+    end
+  end
+  if options.timeout ~= nil then
+    local ms, fault = duration.parse(options.timeout, where .. ".timeout")
+    if not ms then error(fault, 0) end
+  end
+  local kind = type(options.tags)
+  if kind ~= "nil" and kind ~= "table" and kind ~= "function" then
+    error(where .. ".tags is a table, or a function of the input", 0)
+  end
+end
+
 local function make_self(class)
   local face = class.face
   class.self = setmetatable({}, {
@@ -196,6 +223,7 @@ function Class:finish(app)
   for name, settings in pairs(face.settings or {}) do
     check_setting(("process %s: settings.%s"):format(self.name, tostring(name)), settings)
   end
+  check_options(self)
   self.defaults = app.settings.process
   self.registry = app.registry
   self.source_of = app.registry.source_of

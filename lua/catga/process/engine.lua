@@ -3,121 +3,22 @@ local state = require "catga.state"
 local errors = require "catga.error"
 local tasks = require "catga.task"
 local native_task = require "catga.native.task"
-local bit = require "bit"
 local flags = require "catga.flags"
-local is_behind = require "catga.commit".is_behind
-local unit_of = require "catga.unit".of
 local journal = require "catga.process.journal"
 local strands = require "catga.process.strand"
 local floors = require "catga.process.floor"
 local raw = require "catga.sandbox".raw
 local undo = require "catga.process.undo"
-local random = require "catga.process.random"
 local recovery = require "catga.process.recovery"
-local process_id = require "catga.process.id"
+local starting = require "catga.process.start"
+local Instance = require "catga.process.instance"
+local control = require "catga.lazy".module "catga.process.control"
+local children = require "catga.lazy".module "catga.process.children"
+local mailbox = require "catga.lazy".module "catga.process.mailbox"
 
 local M = {}
 
 local RECOVERY_AT_ONCE = 1000 -- Processes whose replay is under way at the same time.
-
---- A process in memory.
----@class catga.Instance
----@field id string
----@field run integer
----@field class catga.ProcessClass
----@field stream integer
----@field op integer           number of the last operation the body asked for
----@field nth integer          sends of the step so far
----@field attempt integer      of the step that runs
----@field path string?         while it undoes: "3/undo"; else the operation counts
----@field history table?       while it replays
----@field input any
----@field now number           time of the last record it has seen
----@field status string|false  how it ended
----@field result any           of a completed one
----@field failure catga.Error? of one that ended otherwise
----@field waiter catga.Task|false  the first that waits for the end; more are in `future`
----@field doubt integer?       operation that may have been attempted before a crash
----@field halt boolean?        no further step begins: cancelled, or the app stops
----@field special boolean?     it replays, was recovered, or is to halt: not the usual case
----@field waiting boolean?     its body waits for a time, or for something from outside
----@field cancelled catga.Error?
----@field in_doubt table?      the step that may have been attempted before a crash, as it is undone
----@field doubts table[]?      those of strands that a cancel has ended
----@field prefix string?       of a branch: of the numbers of its operations
----@field root catga.Instance? of a branch: the process
----@field branches table<catga.Branch, true>?  that have not ended
----@field floor catga.Floor?   while there are branches
----@field branch_histories table<string, table>?  while it replays, by prefix
----@field groups table<integer|string, true>?  operations that had branches, while it replays
----@field is_gone boolean?     the body's own strand was ended by a cancel
----@field ending boolean?      its body is over
-local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
-Instance.__index = Instance
-
---- Time of the flow: that of the last journaled operation.
-function Instance:time() return self.now end
-
--- A whole number from 0 to 2^48-1 out of text (FNV-1a on two words).
-local function hash48(text)
-  local low, high = 0x811c9dc5, 0x1234567
-  for i = 1, #text do
-    low = bit.tobit(bit.bxor(low, text:byte(i)) * 0x0193 + bit.lshift(low, 24))
-    high = bit.tobit(bit.bxor(high, bit.rshift(low, 9)) * 0x0193 + i)
-  end
-  return low % 2 ^ 32 + (high % 2 ^ 16) * 2 ^ 32
-end
-
---- The process's own random numbers: seeded by the id of its start record, so a replay, and no
---- other process, sees the same.
-function Instance:random()
-  local generator = self.generator
-  if not generator then
-    local first = self.app.store:read(self.stream, 0, 1)
-    generator = random.new(hash48(first[1].id .. (self.prefix or "")))
-    self.generator = generator
-  end
-  return generator()
-end
-
---- Wakes who waits for the end of the process.
----@param status string
----@param result any
----@param failure catga.Error?
-function Instance:settle(status, result, failure)
-  self.status, self.result = status, result
-  if failure then
-    failure.status = status
-    self.failure = failure
-  end
-  local waiter = self.waiter
-  if waiter then
-    self.waiter = false
-    if waiter[1] then native_task.wake(waiter[1]) end
-  end
-  if self.future then self.future:set() end
-end
-
-local function park_as(entry)
-  if not native_task.can_park() then entry[1] = nil end -- Then park raises.
-  native_task.park()
-  entry[1] = nil -- An interrupted task must not be woken a second time.
-end
-
---- Waits for the end: status, result, error. May yield.
-function Instance:wait()
-  if not self.status then
-    if not self.waiter then
-      local entry = { state[1] }
-      self.waiter = entry
-      tasks.wait(park_as, entry)
-    else
-      self.future = self.future or tasks.future()
-      self.future:wait()
-    end
-  end
-  return self.status, self.result, self.failure
-end
 
 ---@class catga.Engine
 ---@field app catga.App
@@ -133,30 +34,44 @@ function M.new(app)
 end
 
 -- An instance that is in memory from now on; nobody else may be active under this id.
-local function new_instance(engine, class, id, stream)
-  local p = setmetatable({ app = engine.app, class = class, id = id, stream = stream, op = 0,
+function Engine:new_instance(class, id, stream)
+  local p = setmetatable({ app = self.app, class = class, id = id, stream = stream, op = 0,
     now = 0, nth = 0, input = false, task = false, waiter = false, status = false }, Instance)
-  engine.active[id] = p
-  engine.active_count = engine.active_count + 1
+  self.active[id] = p
+  self.active_count = self.active_count + 1
   return p
 end
 
-local function forget(p)
-  local engine = p.app.engine
-  if engine.active[p.id] == p then
-    engine.active[p.id] = nil
-    engine.active_count = engine.active_count - 1
+--- It is not in memory any more.
+---@param p catga.Instance
+function Engine:forget(p)
+  if p.deadline_timer then
+    p.app.clock:cancel(p.deadline_timer)
+    p.deadline_timer = nil
+  end
+  if self.active[p.id] == p then
+    self.active[p.id] = nil
+    self.active_count = self.active_count - 1
   end
 end
 
 local STATUS_OF = { ProcessCompleted = "completed", ProcessCompensated = "compensated",
   ProcessFailed = "failed", ProcessCompensationFailed = "compensation_failed",
-  ProcessCancelled = "cancelled" }
+  ProcessCancelled = "cancelled", ProcessKilled = "killed" }
 M.STATUS_OF = STATUS_OF
 
+-- A parent that waits for this process looks again.
+local function tell_parent(p)
+  local parent = p.parent_id and p.app.engine:find(p.parent_id)
+  if parent then mailbox.announce(parent) end
+end
+
 local function finish(p, kind, field, value)
-  local result = journal.must_write(p, kind, flags.CLOSES, "", field, value)
-  forget(p)
+  if p.children then children.end_all(p) end
+  local tail = p.tags_changed and ',"tags":' .. journal.json.encode(p.tags) or nil
+  local result = journal.must_write(p, kind, flags.CLOSES, "", field, value, tail)
+  p.app.engine:forget(p)
+  if p.parent_id then tell_parent(p) end
   if kind == "ProcessCompleted" then return p:settle("completed", result) end
   p:settle(STATUS_OF[kind], nil, errors.from(result))
 end
@@ -165,6 +80,7 @@ end
 local function fail(p, failure, cancelled)
   p.ending = true
   if p.app.is_closed then return p.app.engine:let_go(p, failure) end
+  if p.children then children.end_all(p) end
   local records, err = journal.records(p.app, p.stream)
   if not records then error(err, 0) end
   local list = undo.list(p.class, records)
@@ -183,6 +99,8 @@ local function fail(p, failure, cancelled)
   end
   finish(p, last, "error", journal.storable(p, failure))
 end
+
+M.fail = fail
 
 local function run_body(p)
   local class = p.class
@@ -207,163 +125,22 @@ local function run_body(p)
   fail(p, result)
 end
 
---- The engine itself failed in this process: it stays in the journal as it is.
----@param failure catga.Error|string
-function Instance:crashed(failure)
-  failure = errors.from(failure)
-  if self.app.is_closed then return self.app.engine:let_go(self, failure) end
-  self.app:say("error", ("process %s stopped: %s%s"):format(self.id, tostring(failure),
-    failure.traceback or ""))
-  forget(self)
-  self:settle("stopped", nil, failure)
-end
-
 --- Lets go of a process that stays unfinished in the journal; who waits for it gets the error.
 ---@param p catga.Instance
 ---@param failure catga.Error
 function Engine:let_go(p, failure)
-  forget(p)
+  self:forget(p)
   self:drop_strands(p)
   if p.status then return end
   p:settle("stopped", nil, errors.new(failure.code, failure.message, failure))
 end
 
-local function launch(p)
+--- Begins, or goes on with, the body of a process.
+---@param p catga.Instance
+function Engine.launch(_, p)
   if p.app.stopping then p.halt, p.special = true, true end
+  if p.timeout_at then control.arm_timeout(p) end
   p.task = tasks.spawn(p.app, run_body, p)
-end
-
-local function start_head(engine, class)
-  local head = class.start_head
-  if not head or class.start_code ~= engine.app.registry.hash then
-    class.start_code = engine.app.registry.hash
-    head = ('"name":%s,"run":1,"engine":%d,"code":"%s",'):format(journal.json.encode(class.name),
-      journal.ENGINE, class.start_code or "")
-    class.start_head = head
-  end
-  return head
-end
-
--- An id that exists already: the same run when the input is the same, else a conflict.
-local function started_before(engine, class, id, stream, input)
-  local app = engine.app
-  local records, err = app.store:read(stream, 0, 1)
-  if not records then return nil, err end
-  local first = records[1].data
-  if records[1].type ~= "ProcessStarted" or type(first) ~= "table" then
-    return nil, errors.new("damaged", ("the journal of process %s does not begin with its start")
-      :format(id))
-  end
-  local before = app.store:encode(first.input, "input")
-  local now, fault = app.store:encode(input, "input")
-  if not now then return nil, fault end
-  if first.name ~= class.name or before ~= now then
-    return nil, errors.new("conflict", ("process %s was started before with %s; the same "
-      .. "process id is the same run, so give another id or the same input"):format(id,
-      first.name ~= class.name and "another process, " .. tostring(first.name)
-        or "a different input"))
-  end
-  local next_position = app.store:positions()
-  local ok, failed = app.store:wait(next_position - 1) -- It may not be durable yet.
-  if not ok then return nil, failed end
-  return id
-end
-
-local function prepare(engine, name, input)
-  local app = engine.app
-  local class = app.registry.processes[name]
-  if not class then return nil, nil, nil, app.registry:unknown("process", name) end
-  if app.stopping then
-    return nil, nil, nil, errors.new("closed", "the app is stopping; start it again later",
-      { retryable = true })
-  end
-  local id, err = process_id.of(class, input, app)
-  if not id then return nil, nil, nil, err end
-  local stream = app.store:stream(journal.PREFIX .. id, true)
-  if not stream then
-    return nil, nil, nil, errors.new("invalid", "process id " .. id
-      .. " is too long, or not UTF-8")
-  end
-  return class, id, stream
-end
-
--- The conversation that a process belongs to, when a message started it.
-local function correlation_tail(task)
-  local ctx = task.ctx
-  return ctx and (',"correlation_id":' .. journal.json.encode(ctx.correlation_id)) or nil
-end
-
--- What the unit has staged for a stream, or nil.
-local function staged_for(unit, stream)
-  for i = 1, unit and unit.n or 0 do
-    if unit.ops[i].stream == stream then return unit.ops[i] end
-  end
-end
-
--- A process whose start a unit of work has committed, as its journal tells.
-local function launch_committed(engine, class, id)
-  local stream = engine.app.store:stream(journal.PREFIX .. id)
-  local records, err = engine.app.store:read(stream, 0, 1)
-  if not records then return engine.app:say("error", tostring(err)) end
-  if engine.active[id] then return end
-  local p = new_instance(engine, class, id, stream)
-  local first = records[1]
-  p.input, p.now, p.correlation_id = first.data.input, first.time, first.data.correlation_id
-  launch(p)
-end
-
--- Inside a unit of work the start is one more staged record.
-local function stage_start(engine, task, class, id, stream, input)
-  local json, err = engine.app.store:encode(input, "input")
-  if not json then return nil, err end
-  local unit = unit_of(task)
-  local field, value = "input", json
-  if input == nil then field, value = "nil", "true" end
-  local data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), field, value,
-    correlation_tail(task) or "")
-  local staged = staged_for(unit, stream)
-  if staged then
-    if staged.data == data then return id end
-    return nil, errors.new("conflict", ("process %s was started in this unit of work already, with "
-      .. "something else"):format(id))
-  end
-  unit.ops[unit.n + 1] = { stream = stream, name = journal.PREFIX .. id, expected = -2,
-    type = "ProcessStarted", data = data, flags = flags.JOURNAL + flags.OPENS, ctx = task.ctx }
-  unit.n = unit.n + 1
-  unit:on_commit(function() launch_committed(engine, class, id) end)
-  return id
-end
-
---- Starts a process; durable when it returns (or staged in the open unit). May yield.
----@param name string
----@param input any
----@return string? id
----@return catga.Error? err
----@return catga.Instance? instance  when it was started here
-function Engine:start(name, input)
-  local class, id, stream, err = prepare(self, name, input)
-  if not class then return nil, err end
-  local app = self.app
-  local task = state[1]
-  if app.store:count(stream) > 0 then return started_before(self, class, id, stream, input) end
-  if task.in_unit or task.limit then
-    return stage_start(self, task, class, id, stream, input)
-  end
-
-  local p = new_instance(self, class, id, stream)
-  local ok, value, time = app.store:journal(stream, "ProcessStarted", flags.OPENS,
-    start_head(self, class), "input", input, correlation_tail(task))
-  if not ok then
-    forget(p)
-    p:settle("failed", nil, value)
-    if not is_behind(value) then return nil, value end
-    app.clock:sleep(1)
-    return self:start(name, input) -- Another one may have started it meanwhile.
-  end
-  if task.ctx then p.correlation_id = task.ctx.correlation_id end
-  p.input, p.now = value, time
-  launch(p)
-  return id, nil, p
 end
 
 -- Why a process that is not in memory has not ended.
@@ -388,6 +165,11 @@ local function stored_outcome(app, id, stream)
   return status, data.result, failure
 end
 
+--- How a process that has ended did so: status, result, error.
+---@param id string
+---@param stream integer
+function Engine:outcome(id, stream) return stored_outcome(self.app, id, stream) end
+
 --- Waits for the end of a process; nil when there is none. May yield.
 ---@param id string
 ---@return string? status
@@ -401,7 +183,7 @@ function Engine:wait(id)
   if not stream then return nil end
   if app.store:count(stream) == 0 then
     local unit = state[1].unit
-    if not staged_for(unit and unit:refresh(), stream) then return nil end
+    if not starting.staged_for(unit and unit:refresh(), stream) then return nil end
     error(errors.new("would_deadlock", ("process %s starts only when this unit of work has "
       .. "committed; wait for it afterwards"):format(id)), 0)
   end
@@ -422,18 +204,28 @@ function Engine:stopped()
   self.active, self.active_count = {}, 0
 end
 
+--- Starts a process; see lua/catga/process/start.lua. May yield.
+---@param name string
+---@param input any
+---@param opts catga.StartOptions?
+---@return string? id
+---@return catga.Error? err
+---@return catga.Instance? instance  when it was started here
+function Engine:start(name, input, opts) return starting.start(self, name, input, opts) end
+
 --- Starts a process and waits for its result. May yield.
 ---@param name string
 ---@param input any
+---@param opts catga.StartOptions?
 ---@return any result
 ---@return catga.Error? err  err.status says how it ended
-function Engine:run(name, input)
+function Engine:run(name, input, opts)
   local task = state[1]
   if task.in_unit or task.limit then
     error(errors.new("would_deadlock", "catga.run in a unit of work waits for a process that "
       .. "starts only when the unit has committed; use catga.start"), 0)
   end
-  local id, err, p = self:start(name, input)
+  local id, err, p = self:start(name, input, opts)
   if not id then return nil, err end
   local _, result, failure
   if p then
@@ -456,7 +248,7 @@ function Engine:stop_diverged(p, failure)
   end
   self.app:say("error", failure.message)
   self:drop_strands(p)
-  forget(p)
+  self:forget(p)
   p:settle("diverged", nil, failure)
 end
 
@@ -469,6 +261,29 @@ function M.strands_of(p)
   return list
 end
 
+--- Do all strands of a process wait for a time, or for something from outside?
+---@param p catga.Instance
+---@return boolean
+function M.is_waiting(p)
+  local has_branches
+  for b in raw.pairs(p.branches or {}) do
+    has_branches = true
+    if not b.waiting and not (b.group and M.has_children(p, b)) then return false end
+  end
+  return has_branches or p.waiting or false
+end
+
+--- Has a strand branches of its own?
+---@param p catga.Instance
+---@param s catga.Instance
+---@return boolean
+function M.has_children(p, s)
+  for b in raw.pairs(p.branches or {}) do
+    if b.parent == s then return true end
+  end
+  return false
+end
+
 --- Ends the tasks of a process, but for the running one.
 ---@param p catga.Instance
 function Engine.drop_strands(_, p)
@@ -478,74 +293,55 @@ function Engine.drop_strands(_, p)
   p.branches = nil
 end
 
---- A strand of a cancelled process is no more; with the last one its undo begins.
+--- A strand of a process that is being ended is no more; with the last one its undo begins.
 ---@param p catga.Instance
 ---@param s catga.Instance
-function Engine:strand_left(p, s)
+function Engine.strand_left(_, p, s)
   if s == p then p.is_gone = true elseif p.branches then p.branches[s] = nil end
   if s.in_doubt then
     p.doubts = p.doubts or {}
     p.doubts[#p.doubts + 1] = s.in_doubt
   end
-  if p.is_gone and not (p.branches and raw.next(p.branches)) then self:undo_cancelled(p) end
-end
-
---- Undoes a cancelled process in a task of its own; its body never runs again.
----@param p catga.Instance
-function Engine:undo_cancelled(p)
-  p.floor = nil
-  p.task = tasks.spawn(self.app, function()
-    state[1].process = p
-    p.halt, p.ending = nil, true
-    journal.must_write(p, "ProcessCancelRequested", 0, "", "error",
-      journal.storable(p, p.cancelled), journal.in_doubt(p.doubts or {}))
-    fail(p, p.cancelled, true)
-  end)
-end
-
--- May a strand of a cancelled process be ended where it stands? While it replays it is not known
--- which step may have been under way, so it goes on to it; an attempt that runs ends first.
-local function may_end(s)
-  if not s.task or s.task.limit then return false end
-  return s.napping or not (s.history or s.floor and s.floor:is_replaying())
-end
-
---- Cancels a process: the body is abandoned as soon as no attempt runs, what was done is undone.
---- May yield.
----@param id string
----@return boolean? ok
----@return catga.Error? err
-function Engine:cancel(id)
-  local p = self.active[id]
-  if not p then return nil, errors.new("not_found", "no process " .. id .. " is running") end
-  if not p.ending and not p.cancelled then
-    p.cancelled, p.halt = errors.new("cancelled", "process " .. id .. " was cancelled"), true
-    p.special = true
-    for _, s in ipairs(M.strands_of(p)) do
-      if may_end(s) and native_task.drop(s.task) then self:strand_left(p, s) end
-    end
-  end
-  p:wait()
-  return true
+  if p.is_gone and not (p.branches and raw.next(p.branches)) then control.undo_cancelled(p) end
 end
 
 local function recover_one(engine, stream, id)
   local found = recovery.read(engine.app, stream)
-  local p = new_instance(engine, found.class, id, stream)
+  local p = engine:new_instance(found.class, id, stream)
   for field, value in pairs(found.fields) do p[field] = value end
   if found.fields.order and not found.failure then p.floor = floors.new(p, found.fields.order) end
   p.order = nil
   if not found.failure then
-    launch(p)
+    engine:launch(p)
     return p
   end
   p.ending = true
   p.task = tasks.spawn(engine.app, function()
     state[1].process = p
+    if p.children then children.end_all(p) end
     fail(p, found.failure, found.is_cancelled)
   end)
   return p
 end
+
+--- An unfinished process by its id, taken up when it is not in memory; nil: there is none.
+---@param id string
+---@return catga.Instance?
+function Engine:find(id)
+  local p = self.active[id]
+  if p then return p end
+  local store = self.app.store
+  local stream = store:stream(journal.PREFIX .. id)
+  if not stream or not store:is_unfinished(stream) or self.app.stopping then return nil end
+  return self:take_up(stream)
+end
+
+--- Cancels a process: the body is abandoned as soon as no attempt runs, its children are cancelled,
+--- what was done is undone. May yield.
+---@param id string
+---@return boolean? ok
+---@return catga.Error? err
+function Engine:cancel(id) return control.cancel(self, id) end
 
 --- Takes up an unfinished process that is not in memory: its body replays. What is wrong with it is
 --- said, and does not concern the others.

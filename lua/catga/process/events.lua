@@ -1,5 +1,6 @@
 --- Processes that wait for an event: one reader for each type of event that somebody waits for, as
---- long as somebody does. It reads durable events only, from the position where the first wait began.
+--- long as somebody does. It reads durable events only, from the position where the first wait
+--- began.
 local errors = require "catga.error"
 local tasks = require "catga.task"
 local presenter = require "catga.event"

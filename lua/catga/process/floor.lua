@@ -93,7 +93,8 @@ function Floor:turn(strand, entry)
   if self.owner ~= strand then park(strand) end
 end
 
---- Waits until all that is recorded was gone through: before that nothing new may happen. May yield.
+--- Waits until all that is recorded was gone through: before that nothing new may happen. May
+--- yield.
 ---@param strand catga.Instance
 function Floor:await_replay(strand)
   if not self:is_replaying() then return end
@@ -136,7 +137,8 @@ end
 --- Nobody can go on: what is recorded next is not asked for by any strand.
 ---@return table? entry  what is recorded
 function Floor:stuck_at()
-  if self.owner or self.starters[1] or self.coming > 0 or not self:is_replaying() then return nil end
+  if self.owner or self.starters[1] or self.coming > 0 then return nil end
+  if not self:is_replaying() then return nil end
   local entry = self.order[self.next]
   if not self.waiting[entry] then return entry end
 end

@@ -23,11 +23,14 @@ end
 ---@param class catga.ProcessClass
 ---@param input any
 ---@param app catga.App
+---@param given string?  an id that who starts it has given
 ---@return string? id
 ---@return catga.Error? err
-function M.of(class, input, app)
+function M.of(class, input, app, given)
   local id
-  if class.face.process_id then
+  if given ~= nil then
+    id = given
+  elseif class.face.process_id then
     id = class.face.process_id(input)
   elseif type(input) == "string" then
     id = input

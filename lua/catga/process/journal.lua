@@ -6,12 +6,20 @@
 ---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
 ---   ProcessTimerSet, ...Fired   op, due
 ---   ProcessWaitStarted          op, kind, name, due?, after?, since
----   ProcessWaitCompleted        op, kind, name, record | value | error; record: version of the message
+---   ProcessWaitCompleted        op, kind, name, record | value | error; record: version of the
+--- message
 ---   ProcessWaitTimedOut         op, kind, name
 ---   ProcessPromiseMade          op, id
 ---   ProcessSignalled            signal, value, id?
 ---   ProcessApprovalAnswered     approval, approved, by?, values?, reason?, id?
 ---   ProcessPromiseResolved, ...Rejected   promise, value | error
+---   ProcessChildStarted         op, child, name, on_end
+---   ProcessTagged               op, tags
+---   ProcessPaused, ...Resumed   reason?
+---   ProcessRetried              from?, op?, undo?; from: version of the first record that no
+--- longer counts
+---   ProcessTimedOut             in_doubt?, error
+---   ProcessKilled               error                                       (closes)
 ---   ProcessBranchesJoined       op, kind, name, winner?
 ---   ProcessCancelRequested      in_doubt?, error; in_doubt: list of { op, step, args? }
 ---   ProcessCompensationStarted  error
@@ -21,8 +29,8 @@
 ---   ProcessCompleted            result                                      (closes)
 ---   ProcessCompensated, ProcessFailed, ProcessCompensationFailed, ProcessCancelled  error (close)
 ---
---- op is a number, in a branch text such as "3.2.1": the first operation of branch 2 of operation 3.
---- A value that is nil is written as "nil": true, so that JSON null stays catga.null.
+--- op is a number, in a branch text such as "3.2.1": the first operation of branch 2 of operation
+--- 3. A value that is nil is written as "nil": true, so that JSON null stays catga.null.
 --- Whatever the body goes on with is decoded from the bytes written here, also live.
 local errors = require "catga.error"
 local pause_after = require "catga.commit".pause_after
@@ -82,6 +90,8 @@ local function stop_at(p, failure)
   p.app.engine:let_go(p.root or p, failure)
   native_task.abandon()
 end
+
+M.stop_at = stop_at
 
 -- For records without which the process cannot go on.
 local function must_write(p, ...)
@@ -213,8 +223,8 @@ function M.abandoned(s, one)
   M.failed(s, one.step, one.op, one.failures, ABANDONED, nil, true, one.args)
 end
 
--- One record into the history of its strand: history[op] is what became of the operation; `last` the
--- last one that was begun and is not under way, `most` the last one of which there is a record.
+-- One record into the history of its strand: history[op] is what became of the operation; `last`
+-- the last one that was begun and is not under way, `most` the last one of which there is a record.
 local READ = {}
 
 local function strand_of(h, key)
@@ -278,6 +288,7 @@ function READ.ProcessWaitCompleted(h, strand, op, data, time)
     record = data.record, result = data.value, error = data.error }
   done(h, strand, op, strand[op])
   messages.apply(h, data)
+  if data.kind == "child_end" and h.children then h.children[data.name] = nil end
 end
 function READ.ProcessWaitTimedOut(h, strand, op, data, time)
   strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time, timed_out = true }
@@ -289,6 +300,27 @@ function READ.ProcessPromiseMade(h, strand, op, data, time)
   done(h, strand, op, strand[op])
   h.promises = h.promises or {}
   h.promises[tostring(data.op)] = data.id
+end
+
+function READ.ProcessChildStarted(h, strand, op, data, time)
+  strand[op] = { kind = "child", name = data.name, op = data.op, time = time, result = data.child }
+  done(h, strand, op, strand[op])
+  h.children = h.children or {}
+  h.children[data.child] = data.on_end
+end
+function READ.ProcessTagged(h, strand, op, data, time)
+  strand[op] = { kind = "tag", name = "tags", op = data.op, time = time }
+  done(h, strand, op, strand[op])
+  h.tags = data.tags
+end
+
+-- Records that are no operations.
+local BESIDE = {}
+function BESIDE.ProcessPaused(h) h.paused = true end
+function BESIDE.ProcessResumed(h) h.paused = nil end
+function BESIDE.ProcessRetried(h, data)
+  local strand, op = strand_of(h, data.op)
+  if strand and strand[op] and not strand[op].done then strand[op] = nil end -- New attempts.
 end
 
 --- Reads the whole journal of a process.
@@ -308,6 +340,22 @@ function M.records(app, stream)
   return records
 end
 
+--- The part of a journal that a later retry has dropped: [from, to), places in the list.
+---@param records table[]
+---@return integer from
+---@return integer to
+function M.dropped(records)
+  local from, to = math.huge, 0
+  for i, record in ipairs(records) do
+    if record.type == "ProcessRetried" and record.data.from then
+      for k = 1, i do
+        if records[k].version == record.data.from then from, to = math.min(from, k), i end
+      end
+    end
+  end
+  return from, to
+end
+
 --- The history of operations out of a journal's records.
 ---@param records table[]
 ---@return table history  of the body's own strand, by operation number; last: the last one that is
@@ -316,9 +364,11 @@ end
 ---  order: the entries that are done, in order
 function M.history(records)
   local h = { last = 0, most = 0, branches = {}, order = {} }
+  local dropped_from, dropped_to = M.dropped(records)
   for i, record in ipairs(records) do
     local read, data = READ[record.type], record.data
-    if read then
+    local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
+    if read and not is_dropped then
       local strand, op
       if type(data) == "table" then strand, op = strand_of(h, data.op) end
       if not strand then
@@ -327,7 +377,9 @@ function M.history(records)
       end
       read(h, strand, op, data, record.time)
       strand.most = math.max(strand.most, op)
-    else
+    elseif BESIDE[record.type] then
+      BESIDE[record.type](h, data)
+    elseif not read then
       messages.take_in(h, record)
     end
   end

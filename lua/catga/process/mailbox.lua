@@ -1,5 +1,5 @@
---- What comes to a process from outside: signals, answers to approvals, outcomes of promises. Each is
---- a record of its journal, so the journal says in which order they came, and none is lost that
+--- What comes to a process from outside: signals, answers to approvals, outcomes of promises. Each
+--- is a record of its journal, so the journal says in which order they came, and none is lost that
 --- comes before it is waited for.
 local messages = require "catga.process.messages"
 local strands = require "catga.process.strand"
@@ -35,7 +35,8 @@ function M.list(s, key)
   return p.mail and p.mail[key] or {}
 end
 
---- Something has come, or is about to: who waits looks again, the one that has waited longest first.
+--- Something has come, or is about to: who waits looks again, the one that has waited longest
+--- first.
 ---@param p catga.Instance
 function M.announce(p)
   p.has_mail = true

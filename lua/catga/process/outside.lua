@@ -1,7 +1,7 @@
 --- What others tell a running process: signals, answers to approvals, outcomes of promises.
 ---
---- In a unit of work the message is staged and goes out with it; otherwise it is a commit of its own,
---- durable when the call returns.
+--- In a unit of work the message is staged and goes out with it; otherwise it is a commit of its
+--- own, durable when the call returns.
 local errors = require "catga.error"
 local state = require "catga.state"
 local flags = require "catga.flags"
@@ -17,7 +17,8 @@ local REST_MS = 5         -- Between looks whether a process that was taken up i
 local REST_MS_MAX = 60000 -- How long that may take.
 
 local function check_name(what, name)
-  if type(name) == "string" and name ~= "" and #name <= ID_BYTES_MAX and journal.json.encode(name) then
+  if type(name) == "string" and name ~= "" and #name <= ID_BYTES_MAX
+    and journal.json.encode(name) then
     return true
   end
   return nil, errors.new("invalid", ("%s must be UTF-8 text of 1 to %d bytes"):format(what,
@@ -194,7 +195,9 @@ function M.reject(engine, id, name, opts) return answer(engine, id, name, false,
 -- The process and the operation of a promise.
 local function promise_of(engine, promise_id)
   local op, id = tostring(promise_id):match("^([%d.]+)~%x+~(.+)$")
-  if not op then return nil, errors.new("not_found", "there is no promise " .. tostring(promise_id)) end
+  if not op then
+    return nil, errors.new("not_found", "there is no promise " .. tostring(promise_id))
+  end
   local stream, p = M.find(engine, id)
   if not stream then return nil, p end
   if not p then return nil, errors.new("stopped", "process " .. id .. " does not run") end

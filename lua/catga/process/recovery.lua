@@ -10,8 +10,12 @@ local function ending_of(records)
   for _, record in ipairs(records) do
     if record.type == "ProcessCancelRequested" then
       failure, is_cancelled = errors.from(record.data.error), true
+    elseif record.type == "ProcessTimedOut" then
+      failure, is_cancelled = errors.from(record.data.error), false
     elseif record.type == "ProcessCompensationStarted" then
       failure, is_compensating = errors.from(record.data.error), true
+    elseif record.type == "ProcessRetried" and not record.data.undo then
+      failure, is_cancelled, is_compensating = nil, nil, nil
     end
   end
   return failure, is_cancelled, is_compensating
@@ -45,6 +49,9 @@ function M.read(app, stream)
   local fields = { input = first.input, now = records[1].time,
     correlation_id = first.correlation_id, special = true, compensating = is_compensating }
   if first.run ~= 1 then fields.run = first.run end
+  fields.timeout_at, fields.parent_id = first.timeout_at, first.parent and first.parent.id
+  fields.tags, fields.tags_changed = history.tags or first.tags, history.tags and true or nil
+  fields.children, fields.paused = history.children, history.paused
   if history.most > 0 then fields.history = history end
   if history.groups then
     fields.branch_histories, fields.groups = history.branches, history.groups

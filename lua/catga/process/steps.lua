@@ -1,7 +1,7 @@
 --- Running steps: the operations of a process body that have effects; live or from the journal.
 ---
---- The n-th operation of a strand is journaled under the number n. On replay a recorded operation is
---- compared by kind and name and answered from the journal; a step that has not completed runs.
+--- The n-th operation of a strand is journaled under the number n. On replay a recorded operation
+--- is compared by kind and name and answered from the journal; a step that has not completed runs.
 local state = require "catga.state"
 local errors = require "catga.error"
 local tasks = require "catga.task"
@@ -125,6 +125,16 @@ local function answer(p, step, key, recorded, ...)
   error(journal.failed(p, step, key, 1, failure, nil, true, arguments(p, step, key, ...)), 0)
 end
 
+-- Somebody gave the step a result.
+local function skip(task, p, step, key, args)
+  local result = p.skipped.result
+  p.skipped, task.unit = false, nil
+  done_with_doubt(p)
+  local ok, value = journal.completed(p, step, key, result, (args or "") .. ',"skipped":true')
+  if ok then return value end
+  error(value, 0)
+end
+
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
 local function retry(task, p, step, key, args, failure, timed_out, fn, ...)
   local doubt = timed_out or p.doubt == p.op
@@ -139,10 +149,13 @@ local function retry(task, p, step, key, args, failure, timed_out, fn, ...)
       done_with_doubt(p)
       error(stored, 0)
     end
-    strands.nap(p, due)
+    p.retrying = true
+    strands.nap(p, due, function() return p.skipped end)
+    p.retrying = false
     strands.go_live(p, "step " .. step.name)
     p.attempt = failures + 1
     local ok, value
+    if p.skipped then return skip(task, p, step, key, args) end
     ok, value, timed_out = attempt_and_commit(task, p, step, key, args, fn, ...)
     if ok then
       done_with_doubt(p)
@@ -173,8 +186,10 @@ local function run_live(task, p, step, op, key, fn, ...)
   if step.at_most_once then journal.started(p, step, key, args) end
   if p.due then -- Recovered in the pause before an attempt.
     local due = p.due
-    p.due = false
-    strands.nap(p, due)
+    p.due, p.retrying = false, true
+    strands.nap(p, due, function() return p.skipped end)
+    p.retrying = false
+    if p.skipped then return skip(task, p, step, key, args) end
   end
   if p.failures or is_doubtful then p.attempt = (p.failures or 0) + (is_doubtful and 2 or 1) end
   local ok, value, timed_out = attempt_and_commit(task, p, step, key, args, fn, ...)

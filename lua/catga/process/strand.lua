@@ -1,8 +1,8 @@
 --- Strands: the body of a process, and the branches that it has at a time. Each numbers its own
 --- operations; the body's are 1, 2, ..., those of the second branch of operation 3 are 3.2.1, ...
 ---
---- The body's strand is the instance itself; a branch is a table that reads through to it, with what
---- each strand has of its own.
+--- The body's strand is the instance itself; a branch is a table that reads through to it, with
+--- what each strand has of its own.
 local state = require "catga.state"
 local tasks = require "catga.task"
 local journal = require "catga.process.journal"
@@ -51,7 +51,7 @@ function M.branch(parent, group, index, prefix)
     index = index, op = 0, nth = 0, attempt = 1, key = false, path = false, history = history,
     doubt = doubt or false, in_doubt = false, failures = false, due = false, special = true,
     now = parent.now, generator = false, floor_task = false, task = false, napping = false,
-    waiting = false }, meta)
+    waiting = false, skipped = false, retrying = false }, meta)
   if history and history.is_asleep then b.doubt = false end
   return b
 end
@@ -145,6 +145,8 @@ function M.go_live(s, asked, key)
     floor:await_replay(s)
     if s.group and is_over(s) then settle(s) end
   end
+  local root = s.root or s
+  if root.paused then M.nap(s, nil, function() return not root.paused end) end
 end
 
 local function entered(s, ok, ...)
@@ -182,7 +184,8 @@ end
 ---@param s catga.Instance
 function M.drop_floor(s)
   local root = s.root or s
-  if s ~= root or root.branches and raw_next(root.branches) or root.floor:is_replaying() then return end
+  if s ~= root or root.branches and raw_next(root.branches) then return end
+  if root.floor:is_replaying() then return end
   root.floor = nil
 end
 

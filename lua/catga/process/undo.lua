@@ -41,31 +41,39 @@ local function unpack_args(args)
   return #args, args
 end
 
+-- What the records of a journal say of operations that may have to be undone.
+local GATHER = {}
+function GATHER.ProcessStepCompensated(g, data) g.undone[data.op] = true end
+function GATHER.ProcessStepCompleted(g, data)
+  g.open[data.op] = nil
+  g.list[#g.list + 1] = data
+end
+function GATHER.ProcessStepFailed(g, data)
+  if data.final then g.open[data.op] = nil end
+  if not data.in_doubt then return end
+  if data.final then g.list[#g.list + 1] = data else g.open[data.op] = data end
+end
+-- It may have had an effect, unless a later record tells.
+function GATHER.ProcessStepStarted(g, data) g.open[data.op] = data end
+function GATHER.ProcessCancelRequested(g, data)
+  if not data.in_doubt then return end
+  -- Engine version 1 wrote one object; there is a list of them where there are branches.
+  for _, one in ipairs(data.in_doubt.op and { data.in_doubt } or data.in_doubt) do
+    g.open[one.op] = one
+  end
+end
+GATHER.ProcessTimedOut = GATHER.ProcessCancelRequested
+
 -- What the journal holds of each operation that may have to be undone, in the order of completion.
 local function gather(records)
-  local list, undone, open = {}, {}, {}
-  local function add(data)
-    open[data.op] = nil
-    list[#list + 1] = data
+  local g = { list = {}, undone = {}, open = {} }
+  local dropped_from, dropped_to = journal.dropped(records)
+  for i, record in ipairs(records) do
+    local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
+    local take = GATHER[record.type]
+    if take and not is_dropped then take(g, record.data) end
   end
-  for _, record in ipairs(records) do
-    local data = record.data
-    if record.type == "ProcessStepCompensated" then
-      undone[data.op] = true
-    elseif record.type == "ProcessStepCompleted" then
-      add(data)
-    elseif record.type == "ProcessStepFailed" and data.final then
-      open[data.op] = nil
-      if data.in_doubt then add(data) end
-    elseif record.type == "ProcessStepStarted"
-      or record.type == "ProcessStepFailed" and data.in_doubt then
-      open[data.op] = data -- It may have had an effect, unless a later record tells.
-    elseif record.type == "ProcessCancelRequested" and data.in_doubt then
-      -- Engine version 1 wrote one object; there is a list of them where there are branches.
-      local list_of = data.in_doubt.op and { data.in_doubt } or data.in_doubt
-      for _, one in ipairs(list_of) do open[one.op] = one end
-    end
-  end
+  local list, undone, open = g.list, g.undone, g.open
   local keys = {}
   for key in pairs(open) do keys[#keys + 1] = key end
   table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)

@@ -12,7 +12,8 @@ local verbs = {}
 local function send_in_step(p, name, data)
   local nth = p.nth + 1
   p.nth = nth
-  local value, err = p.app.mediator:send_in_step(p, name, data, p.path or p.key or p.op, nth, p.attempt)
+  local path = p.path or p.key or p.op
+  local value, err = p.app.mediator:send_in_step(p, name, data, path, nth, p.attempt)
   if value == nil and err ~= nil then error(err, 0) end
   return value
 end
@@ -87,6 +88,33 @@ function verbs.new_id(_)
   return run(task, p, p.class:implicit_step("new_id"), function() return p.app:new_id() end)
 end
 
+--- Starts a process as a child: { id, wait = function(self, { timeout }) }; wait gives its result,
+--- or nil and its error. In the body only. May yield.
+---@param name string
+---@param input any
+---@param opts { id: string?, on_end: "cancel"|"abandon"|nil, timeout: string?, tags: table? }?
+---  id: default "<this process>/<operation>"; on_end: what becomes of it when this process ends
+---  without having waited for it, default "cancel"
+---@return { id: string, wait: fun(self, opts: { timeout: string? }?): any, any }
+verbs.start = lazy.call("catga.process.children", "start")
+
+--- Starts a child and waits for its result; raises its error. In the body only. May yield.
+---@param name string
+---@param input any
+---@param opts table?  as in start
+---@return any result
+verbs.run = lazy.call("catga.process.children", "run")
+
+--- Changes the tags of this process, by which lists are filtered; catga.null takes one away. May
+--- yield.
+---@param changes table<string, string|number|boolean>
+function verbs.tag(_, changes)
+  local task, p = current("tag")
+  if not task.flow then error("self:tag is called inside a step; call it in the body", 2) end
+  if type(changes) ~= "table" then error("self:tag needs a table of tags", 2) end
+  return require("catga.process.tags").change(p, changes)
+end
+
 --- Waits for a signal, which may have come before: its value; or nil and an error with the code
 --- "timeout". In the body only. May yield.
 ---@param name string
@@ -95,8 +123,8 @@ end
 ---@return catga.Error? err
 verbs.receive = lazy.call("catga.process.waits", "receive")
 
---- Waits until `quorum` of the approvers have approved, or one has rejected: { approved, by, values };
---- or nil and an error with the code "timeout". In the body only. May yield.
+--- Waits until `quorum` of the approvers have approved, or one has rejected: { approved, by, values
+--- }; or nil and an error with the code "timeout". In the body only. May yield.
 ---@param name string
 ---@param opts { timeout: string?, approvers: string[]?, quorum: integer?, form: table? }?
 ---  approvers: who may answer; without it anybody; quorum: default 1; form: a schema of the values
@@ -104,9 +132,9 @@ verbs.receive = lazy.call("catga.process.waits", "receive")
 ---@return catga.Error? err
 verbs.approval = lazy.call("catga.process.waits", "approval")
 
---- Makes a promise that somebody outside keeps by its id: { id, wait = function(self, { timeout }) };
---- wait gives the value, or nil and the error it was rejected with, or "timeout". In the body only.
---- May yield.
+--- Makes a promise that somebody outside keeps by its id: { id, wait = function(self, { timeout })
+--- }; wait gives the value, or nil and the error it was rejected with, or "timeout". In the body
+--- only. May yield.
 ---@return { id: string, wait: fun(self, opts: { timeout: string? }?): any, any }
 verbs.promise = lazy.call("catga.process.waits", "promise")
 

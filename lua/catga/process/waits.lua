@@ -1,8 +1,9 @@
---- Durable waiting in the body of a process: for a time, a signal, an approval, a promise, an event.
+--- Durable waiting in the body of a process: for a time, a signal, an approval, a promise, an
+--- event.
 ---
---- A wait that is not over at once is journaled when it begins (with the time it is due) and when it
---- is over; on replay the record tells what it came to. A message that has come in time wins over
---- the time that has passed, however late the process looks.
+--- A wait that is not over at once is journaled when it begins (with the time it is due) and when
+--- it is over; on replay the record tells what it came to. A message that has come in time wins
+--- over the time that has passed, however late the process looks.
 local state = require "catga.state"
 local errors = require "catga.error"
 local duration = require "catga.duration"

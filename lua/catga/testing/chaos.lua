@@ -3,10 +3,10 @@
 ---   local fault = testing.chaos(app_dir_or_function, "OrderProcess", { id = "1" })
 ---   assert.is_nil(fault)
 ---
---- The process runs once to its end; then, for each record behind its start, an app is opened on what
---- a kill at that record would have left, and must come to the same end. What was journaled before
---- the kill must still be there, in order; no completed step may complete again, none may be undone
---- twice; and when the process is compensated, what has an undo must have been undone.
+--- The process runs once to its end; then, for each record behind its start, an app is opened on
+--- what a kill at that record would have left, and must come to the same end. What was journaled
+--- before the kill must still be there, in order; no completed step may complete again, none may be
+--- undone twice; and when the process is compensated, what has an undo must have been undone.
 local M = {}
 
 local LATER_MS = 60000 -- How much later than the first run the apps after a kill begin.

@@ -1,0 +1,215 @@
+--- Starting processes: alone, in a unit of work, or together with a record of their parent.
+local state = require "catga.state"
+local errors = require "catga.error"
+local duration = require "catga.duration"
+local flags = require "catga.flags"
+local is_behind = require "catga.commit".is_behind
+local unit_of = require "catga.unit".of
+local journal = require "catga.process.journal"
+local process_id = require "catga.process.id"
+local tags_of = require "catga.lazy".call("catga.process.tags", "of")
+
+local M = {}
+
+local function start_head(engine, class)
+  local head = class.start_head
+  if not head or class.start_code ~= engine.app.registry.hash then
+    class.start_code = engine.app.registry.hash
+    head = ('"name":%s,"run":1,"engine":%d,"code":"%s",'):format(journal.json.encode(class.name),
+      journal.ENGINE, class.start_code or "")
+    class.start_head = head
+  end
+  return head
+end
+
+-- An id that exists already: the same run when the input is the same, else a conflict.
+local function started_before(engine, class, id, stream, input)
+  local app = engine.app
+  local records, err = app.store:read(stream, 0, 1)
+  if not records then return nil, err end
+  local first = records[1].data
+  if records[1].type ~= "ProcessStarted" or type(first) ~= "table" then
+    return nil, errors.new("damaged", ("the journal of process %s does not begin with its start")
+      :format(id))
+  end
+  local before = app.store:encode(first.input, "input")
+  local now, fault = app.store:encode(input, "input")
+  if not now then return nil, fault end
+  if first.name ~= class.name or before ~= now then
+    return nil, errors.new("conflict", ("process %s was started before with %s; the same "
+      .. "process id is the same run, so give another id or the same input"):format(id,
+      first.name ~= class.name and "another process, " .. tostring(first.name)
+        or "a different input"))
+  end
+  local next_position = app.store:positions()
+  local ok, failed = app.store:wait(next_position - 1) -- It may not be durable yet.
+  if not ok then return nil, failed end
+  return id
+end
+
+-- The further members of a start record: text, or nil and an error.
+local function start_tail(class, input, opts, task, clock)
+  local ctx, parts = task.ctx, {}
+  local function add(name, value)
+    if value ~= nil then parts[#parts + 1] = (',"%s":%s'):format(name, value) end
+  end
+  add("correlation_id", ctx and journal.json.encode(ctx.correlation_id))
+  local timeout = opts and opts.timeout or class.options.timeout
+  local timeout_at
+  if timeout then
+    local ms, fault = duration.parse(timeout, "the timeout of process " .. class.name)
+    if not ms then return nil, errors.new("invalid", fault) end
+    timeout_at = clock:now() + ms
+    add("timeout_at", ("%.0f"):format(timeout_at))
+  end
+  local tags, err = tags_of(class, input, opts)
+  if err then return nil, err end
+  if tags then add("tags", journal.json.encode(tags)) end
+  if opts and opts.parent then add("parent", journal.json.encode(opts.parent)) end
+  return table.concat(parts), nil, timeout_at, tags
+end
+
+local function prepare(engine, name, input, opts)
+  local app = engine.app
+  local class = app.registry.processes[name]
+  if not class then return nil, nil, nil, app.registry:unknown("process", name) end
+  if app.stopping then
+    return nil, nil, nil, errors.new("closed", "the app is stopping; start it again later",
+      { retryable = true })
+  end
+  local id, err = process_id.of(class, input, app, opts and opts.id)
+  if not id then return nil, nil, nil, err end
+  local stream = app.store:stream(journal.PREFIX .. id, true)
+  if not stream then
+    return nil, nil, nil, errors.new("invalid", "process id " .. id
+      .. " is too long, or not UTF-8")
+  end
+  return class, id, stream
+end
+
+-- What the unit has staged for a stream, or nil.
+function M.staged_for(unit, stream)
+  for i = 1, unit and unit.n or 0 do
+    if unit.ops[i].stream == stream then return unit.ops[i] end
+  end
+end
+
+-- A process whose start a unit of work has committed, as its journal tells.
+local function launch_committed(engine, class, id)
+  local stream = engine.app.store:stream(journal.PREFIX .. id)
+  local records, err = engine.app.store:read(stream, 0, 1)
+  if not records then return engine.app:say("error", tostring(err)) end
+  if engine.active[id] then return end
+  local p = engine:new_instance(class, id, stream)
+  local first = records[1]
+  p.input, p.now, p.correlation_id = first.data.input, first.time, first.data.correlation_id
+  p.timeout_at, p.tags = first.data.timeout_at, first.data.tags
+  p.parent_id = first.data.parent and first.data.parent.id
+  engine:launch(p)
+end
+
+-- Inside a unit of work the start is one more staged record.
+local function stage_start(engine, task, class, id, stream, input, tail)
+  local json, err = engine.app.store:encode(input, "input")
+  if not json then return nil, err end
+  local unit = unit_of(task)
+  local field, value = "input", json
+  if input == nil then field, value = "nil", "true" end
+  local data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), field, value, tail)
+  local staged = M.staged_for(unit, stream)
+  if staged then
+    if staged.data == data then return id end
+    return nil, errors.new("conflict", ("process %s was started in this unit of work already, with "
+      .. "something else"):format(id))
+  end
+  unit.ops[unit.n + 1] = { stream = stream, name = journal.PREFIX .. id, expected = -2,
+    type = "ProcessStarted", data = data, flags = flags.JOURNAL + flags.OPENS, ctx = task.ctx }
+  unit.n = unit.n + 1
+  unit:on_commit(function() launch_committed(engine, class, id) end)
+  return id
+end
+
+--- What the start of a process may say beside its input.
+---@class catga.StartOptions
+---@field id string?       its id, instead of the one out of its input
+---@field timeout string?  duration, after which it is ended and undone
+---@field tags table<string, string|number|boolean>?  what lists of processes can be filtered by
+---@field parent { id: string, op: integer|string, on_end: string }?  the runtime's own
+
+--- Starts a process; durable when it returns (or staged in the open unit). May yield.
+---@param engine catga.Engine
+---@param name string
+---@param input any
+---@param opts catga.StartOptions?
+---@return string? id
+---@return catga.Error? err
+---@return catga.Instance? instance  when it was started here
+function M.start(engine, name, input, opts)
+  local class, id, stream, err = prepare(engine, name, input, opts)
+  if not class then return nil, err end
+  local app = engine.app
+  local task = state[1]
+  if app.store:count(stream) > 0 then return started_before(engine, class, id, stream, input) end
+  local tail, timeout_at, tags
+  if opts or class.has_options or task.ctx then
+    tail, err, timeout_at, tags = start_tail(class, input, opts, task, app.clock)
+    if err then return nil, err end
+  end
+  if task.in_unit or task.limit then
+    return stage_start(engine, task, class, id, stream, input, tail or "")
+  end
+
+  local p = engine:new_instance(class, id, stream)
+  local ok, value, time = app.store:journal(stream, "ProcessStarted", flags.OPENS,
+    start_head(engine, class), "input", input, tail)
+  if not ok then
+    engine:forget(p)
+    p:settle("failed", nil, value)
+    if not is_behind(value) then return nil, value end
+    app.clock:sleep(1)
+    return M.start(engine, name, input, opts) -- Another one may have started it meanwhile.
+  end
+  if task.ctx then p.correlation_id = task.ctx.correlation_id end
+  p.input, p.now = value, time
+  if timeout_at then p.timeout_at = timeout_at end
+  if tags then p.tags = tags end
+  engine:launch(p)
+  return id, nil, p
+end
+
+--- The start of a child, to be added to a commit: everything is looked up before it begins.
+---@param engine catga.Engine
+---@param parent catga.Instance
+---@param name string
+---@param input any
+---@param opts catga.StartOptions
+---@return { id: string, add: fun(): integer?, catga.Error?, launch: fun() }? plan  add: puts its
+---  record into the commit that is being built; launch: once that is durable
+---@return catga.Error? err
+function M.plan(engine, parent, name, input, opts)
+  local class, id, stream, err = prepare(engine, name, input, opts)
+  if not class then return nil, err end
+  local store = engine.app.store
+  if store:count(stream) > 0 then
+    return nil, errors.new("conflict", ("there is a process %s already; give the child another id")
+      :format(id))
+  end
+  local json, fault = store:encode(input, "input")
+  if not json then return nil, fault end
+  local tail
+  tail, fault = start_tail(class, input, opts, { ctx = parent.correlation_id
+    and { correlation_id = parent.correlation_id } }, engine.app.clock)
+  if not tail then return nil, fault end
+  local field, value = "input", json
+  if input == nil then field, value = "nil", "true" end
+  local data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), field, value, tail)
+  return {
+    id = id,
+    add = function()
+      return store:add(stream, -2, "ProcessStarted", data, nil, flags.JOURNAL + flags.OPENS)
+    end,
+    launch = function() launch_committed(engine, class, id) end,
+  }
+end
+
+return M
