@@ -5,12 +5,14 @@
 ---   $metadata-, $snapshot-  the last record
 ---   $subscription-     from the records on that the last checkpoint needs
 ---   $outcome-          outcomes not older than outcome_retain; by default all
----   Process-           of a process that ended longer than process_retain ago, the first and the
+---   Process-           of one that loops, the first record and those from the last round on that
+---                      carries what is needed of those before; of a process that ended longer than process_retain ago, the first and the
 ---                      last record: name, input and result; by default all
 ---   all others         everything
 local errors = require "catga.error"
 local metadata = require "catga.events.metadata"
 local find_later = require "catga.events.read".find_later
+local find_carrier = require "catga.lazy".call("catga.process.journal", "find_carrier")
 
 local M = {}
 
@@ -37,9 +39,17 @@ local function last_time(store, stream, count)
   return list[1] and list[1].time
 end
 
+-- Of a process that loops, what the last record of a round does not carry.
+local function of_loop(self, stream, count)
+  local carrier, err = find_carrier(self.app, stream, count)
+  if err then error(err, 0) end
+  if carrier then return carrier.version, 0, count - 1, true end
+end
+
 local function of_process(self, stream, count)
   local retain = self.app.settings.process_retain
-  if retain == 0 or self.app.store:is_unfinished(stream) then return nil end
+  if self.app.store:is_unfinished(stream) then return of_loop(self, stream, count) end
+  if retain == 0 then return nil end
   local ended = last_time(self.app.store, stream, count)
   if not ended or ended > self.now - retain then return nil end
   return ALL_GONE, 0, count - 1, true

@@ -13,6 +13,8 @@
 ---   ProcessSignalled            signal, value, id?
 ---   ProcessApprovalAnswered     approval, approved, by?, values?, reason?, id?
 ---   ProcessPromiseResolved, ...Rejected   promise, value | error
+---   ProcessLoopRound            op, round, state, carried?; carried: what counts of the records before
+---   ProcessLoopEnded            op, round, result
 ---   ProcessChildStarted         op, child, name, on_end
 ---   ProcessTagged               op, tags
 ---   ProcessPaused, ...Resumed   reason?
@@ -44,6 +46,7 @@ M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
 local ERROR_BYTES_MAX = 8192 -- Of the message of an error in a journal; the rest is cut off.
+local LOOK_BACK = 64         -- Records at the end of a journal in which a round of a loop is looked for.
 local HEADS_MAX = 64         -- Operation numbers whose text a step keeps.
 
 local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })
@@ -318,19 +321,56 @@ end
 local BESIDE = {}
 function BESIDE.ProcessPaused(h) h.paused = true end
 function BESIDE.ProcessResumed(h) h.paused = nil end
+function BESIDE.ProcessCarried(h, data)
+  h.tags, h.paused, h.children = data.tags, data.paused, data.children
+  h.mail_ids = h.mail_ids or {}
+  for _, id in ipairs(data.ids) do h.mail_ids[id] = true end
+end
 function BESIDE.ProcessRetried(h, data)
   local strand, op = strand_of(h, data.op)
   if strand and strand[op] and not strand[op].done then strand[op] = nil end -- New attempts.
 end
 
---- Reads the whole journal of a process.
----@param app catga.App
----@param stream integer
----@return table[]? records
----@return catga.Error? err
-function M.records(app, stream)
-  local records, from = {}, 0
-  local count = app.store:count(stream)
+-- A round that was journaled is not gone through again, and nothing of it is undone.
+function READ.ProcessLoopRound(h, strand, op, data, time)
+  M.drop_rounds(h, data.op)
+  strand[op] = { kind = "loop", name = "loop", op = data.op, time = time, started = true,
+    round = data.round, state = data.state }
+  strand.last, strand.is_asleep = math.max(op - 1, 0), nil
+  h.order[#h.order + 1] = strand[op]
+end
+function READ.ProcessLoopEnded(h, strand, op, data, time)
+  M.drop_rounds(h, data.op)
+  strand[op] = { kind = "loop", name = "loop", op = data.op, time = time, result = data.result }
+  done(h, strand, op, strand[op])
+end
+
+--- Takes the rounds of a loop, and the record of the last one, out of a history.
+---@param h table
+---@param key integer|string  number of the loop
+function M.drop_rounds(h, key)
+  local own = tostring(key) .. "."
+  for prefix in pairs(h.branches) do
+    if prefix:sub(1, #own) == own then h.branches[prefix] = nil end
+  end
+  local kept = {}
+  for _, entry in ipairs(h.order) do
+    if entry.op ~= key and tostring(entry.op):sub(1, #own) ~= own then kept[#kept + 1] = entry end
+  end
+  h.order = kept
+end
+
+-- Puts what the record of a round carries in the place of the records before it.
+local function expand(first, carrier, records)
+  local list = { first }
+  for _, record in ipairs(carrier.data.carried.records) do list[#list + 1] = record end
+  list[#list + 1] = { type = "ProcessCarried", data = carrier.data.carried,
+    version = carrier.version, time = carrier.time }
+  for _, record in ipairs(records) do list[#list + 1] = record end
+  return list
+end
+
+local function read_from(app, stream, records, from, count)
   while from < count do
     local some, err = app.store:read(stream, from, 1000)
     if not some then return nil, err end
@@ -338,6 +378,47 @@ function M.records(app, stream)
     from = some[1] and some[#some].version + 1 or count
   end
   return records
+end
+
+-- The last record that carries what was before it, looking back from the end as long as the journal
+-- is one of a loop.
+local function find_carrier(app, stream, count)
+  local from, is_loop = count - 1, false
+  while from > 0 do
+    local some, err = app.store:read(stream, from, LOOK_BACK, true)
+    if not some then return nil, err end
+    for _, record in ipairs(some) do
+      if record.type == "ProcessLoopRound" then
+        is_loop = true
+        if type(record.data) == "table" and record.data.carried then return record end
+      end
+    end
+    if not is_loop or #some == 0 then return nil end
+    from = some[#some].version - 1
+  end
+end
+M.find_carrier = find_carrier
+
+--- Reads the whole journal of a process, or what counts of it: what the record of a round carries
+--- stands in the place of what was before.
+---@param app catga.App
+---@param stream integer
+---@return table[]? records
+---@return catga.Error? err
+function M.records(app, stream)
+  local count = app.store:count(stream)
+  if count > LOOK_BACK then
+    local carrier, err = find_carrier(app, stream, count)
+    if err then return nil, err end
+    if carrier then
+      local first
+      first, err = app.store:read(stream, 0, 1)
+      if not first then return nil, err end
+      local records = read_from(app, stream, {}, carrier.version, count)
+      return records and expand(first[1], carrier, records)
+    end
+  end
+  return read_from(app, stream, {}, 0, count)
 end
 
 --- The part of a journal that a later retry has dropped: [from, to), places in the list.

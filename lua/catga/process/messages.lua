@@ -24,7 +24,7 @@ function M.take_in(p, record)
     list = {}
     p.mail[key] = list
   end
-  list[#list + 1] = { version = record.version, data = data }
+  list[#list + 1] = { version = record.version, type = record.type, data = data }
   if data.id then
     p.mail_ids = p.mail_ids or {}
     p.mail_ids[data.id] = true

@@ -210,7 +210,7 @@ local function run_special(task, p, step, op, fn, ...)
   end
   local value = run_live(task, p, step, op, key, fn, ...)
   if p.floor then strands.drop_floor(p) end
-  if not (p.doubt or p.history or p.floor) then p.special = p.halt or p.paused end
+  if not (p.doubt or p.history or p.floor or p.prefix) then p.special = p.halt or p.paused end
   return value
 end
 

@@ -63,6 +63,18 @@ function GATHER.ProcessCancelRequested(g, data)
   end
 end
 GATHER.ProcessTimedOut = GATHER.ProcessCancelRequested
+-- What finished rounds of a loop have done stays.
+function GATHER.ProcessLoopRound(g, data)
+  local own, kept = tostring(data.op) .. ".", {}
+  for _, one in ipairs(g.list) do
+    if tostring(one.op):sub(1, #own) ~= own then kept[#kept + 1] = one end
+  end
+  g.list = kept
+  for op in pairs(g.open) do
+    if tostring(op):sub(1, #own) == own then g.open[op] = nil end
+  end
+end
+GATHER.ProcessLoopEnded = GATHER.ProcessLoopRound
 
 -- What the journal holds of each operation that may have to be undone, in the order of completion.
 local function gather(records)
