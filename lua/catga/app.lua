@@ -61,6 +61,9 @@ local STATUSES = { running = true, waiting = true, paused = true, compensating =
   diverged = true }
 for _, status in pairs(engine.STATUS_OF) do STATUSES[status] = true end
 
+-- The last record of one that waits and is not in memory.
+local WAITS = { ProcessTimerSet = true, ProcessWaitStarted = true }
+
 -- The status of a process by its last record.
 local function describe_process(app, stream)
   local store = app.store
@@ -73,7 +76,7 @@ local function describe_process(app, stream)
   if not status then
     status = last.type == "ProcessDiverged" and "diverged"
       or p and p.compensating and "compensating" or p and p.paused and "paused"
-      or p and engine.is_waiting(p) and "waiting" or "running"
+      or (p and engine.is_waiting(p) or not p and WAITS[last.type]) and "waiting" or "running"
   end
   return { id = id, name = first.data.name, status = status, started = first.time,
     ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,

@@ -200,8 +200,8 @@ describe("self:loop", function()
         self:loop(1, function() return { f = print } end)
       end
     end)
-    assert.truthy(select(2, app:run("P", "fn")).message:find("self:loop(state, fn) needs a function",
-      1, true))
+    assert.truthy(select(2, app:run("P", "fn")).message:find(
+      "self:loop(state, fn) needs a function", 1, true))
     assert.truthy(select(2, app:run("P", "x")).message:find("state.f", 1, true))
   end)
 end)

@@ -6,7 +6,8 @@
 ---   $subscription-     from the records on that the last checkpoint needs
 ---   $outcome-          outcomes not older than outcome_retain; by default all
 ---   Process-           of one that loops, the first record and those from the last round on that
----                      carries what is needed of those before; of a process that ended longer than process_retain ago, the first and the
+---                      carries what is needed of those before; of a process that ended longer than
+--- process_retain ago, the first and the
 ---                      last record: name, input and result; by default all
 ---   all others         everything
 local errors = require "catga.error"

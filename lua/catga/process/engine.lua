@@ -11,6 +11,7 @@ local raw = require "catga.sandbox".raw
 local undo = require "catga.process.undo"
 local recovery = require "catga.process.recovery"
 local starting = require "catga.process.start"
+local dormants = require "catga.lazy".module "catga.process.dormant"
 local Instance = require "catga.process.instance"
 local control = require "catga.lazy".module "catga.process.control"
 local children = require "catga.lazy".module "catga.process.children"
@@ -32,6 +33,21 @@ Engine.__index = Engine
 function M.new(app)
   return setmetatable({ app = app, active = {}, active_count = 0 }, Engine)
 end
+
+-- Those that wait and are not in memory; made when it is first needed.
+local function dormant_of(self)
+  local dormant = self.dormant
+  if not dormant then
+    dormant = dormants.new(self)
+    self.dormant = dormant
+  end
+  return dormant
+end
+
+--- The body of a process begins to wait.
+---@param p catga.Instance
+---@param due number?  Unix ms
+function Engine:waits(p, due) dormant_of(self):waits(p, due) end
 
 -- An instance that is in memory from now on; nobody else may be active under this id.
 function Engine:new_instance(class, id, stream)
@@ -197,6 +213,7 @@ end
 --- The app has stopped: who waits for a process gets an error; the processes go on after the next
 --- start.
 function Engine:stopped()
+  if self.dormant then self.dormant:stop() end
   local failure = errors.new("closed", "the app was stopped", { retryable = true })
   for _, p in pairs(self.active) do
     if not p.status then p:settle("stopped", nil, failure) end
@@ -357,17 +374,34 @@ function Engine:take_up(stream)
   self.app:say("error", ("process %s cannot go on: %s"):format(id, tostring(p)))
 end
 
---- Takes up all unfinished processes. May yield.
+-- Takes up the processes of some streams; those that only wait are left out when there are many.
+local function take_up_all(self, streams, from)
+  local store, app = self.app.store, self.app
+  local dormant = #streams > app.settings.processes_cached_max and dormant_of(self)
+  for i = from, #streams do
+    local stream = streams[i]
+    -- Or it has ended meanwhile, or was asked for.
+    if store:is_unfinished(stream) and not (dormant and dormant:leave_out(stream)) then
+      self:take_up(stream)
+    end
+    if i % RECOVERY_AT_ONCE == 0 then
+      if dormant then dormant:ready() end
+      native_task.yield()
+      if app.stopping then return end
+    end
+  end
+  if dormant then dormant:ready() end
+end
+
+--- Takes up all unfinished processes; when there are many, in a task of its own: whatever is asked
+--- for meanwhile is taken up at once. May yield.
 ---@return integer count
 function Engine:recover()
   local streams = self.app.store:unfinished()
-  local store = self.app.store
-  for i, stream in ipairs(streams) do
-    if store:is_unfinished(stream) then self:take_up(stream) end -- Or it has ended meanwhile.
-    if i % RECOVERY_AT_ONCE == 0 then
-      native_task.yield()
-      if self.app.stopping then break end
-    end
+  if #streams <= RECOVERY_AT_ONCE then
+    take_up_all(self, streams, 1)
+  else
+    tasks.spawn(self.app, function() take_up_all(self, streams, 1) end)
   end
   return #streams
 end

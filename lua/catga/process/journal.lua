@@ -13,7 +13,8 @@
 ---   ProcessSignalled            signal, value, id?
 ---   ProcessApprovalAnswered     approval, approved, by?, values?, reason?, id?
 ---   ProcessPromiseResolved, ...Rejected   promise, value | error
----   ProcessLoopRound            op, round, state, carried?; carried: what counts of the records before
+---   ProcessLoopRound            op, round, state, carried?; carried: what counts of the records
+--- before
 ---   ProcessLoopEnded            op, round, result
 ---   ProcessChildStarted         op, child, name, on_end
 ---   ProcessTagged               op, tags
@@ -46,7 +47,7 @@ M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
 local ERROR_BYTES_MAX = 8192 -- Of the message of an error in a journal; the rest is cut off.
-local LOOK_BACK = 64         -- Records at the end of a journal in which a round of a loop is looked for.
+local LOOK_BACK = 64         -- Records at the end of a journal where a round of a loop is looked for.
 local HEADS_MAX = 64         -- Operation numbers whose text a step keeps.
 
 local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })

@@ -3,8 +3,8 @@
 ---
 --- A round gets the state that the round before returned, as the journal has it. Once a round is
 --- journaled it does not run again: what it changed elsewhere in the body is not there after a
---- restart, and what it has done is not undone. Its operations have numbers of their own, 4.17.1: the
---- first of round 17 of operation 4.
+--- restart, and what it has done is not undone. Its operations have numbers of their own, 4.17.1:
+--- the first of round 17 of operation 4.
 ---
 --- Now and then the record of a round carries all that is needed of the journal before it; readers
 --- begin there, and a scavenge takes what lies before.

@@ -146,6 +146,7 @@ function M.go_live(s, asked, key)
     if s.group and is_over(s) then settle(s) end
   end
   local root = s.root or s
+  if s == root and floor then M.drop_floor(s) end
   if root.paused then M.nap(s, nil, function() return not root.paused end) end
 end
 
@@ -185,7 +186,7 @@ end
 function M.drop_floor(s)
   local root = s.root or s
   if s ~= root or root.branches and raw_next(root.branches) then return end
-  if root.floor:is_replaying() then return end
+  if not root.floor or root.floor:is_replaying() then return end
   root.floor = nil
 end
 
@@ -216,6 +217,7 @@ end
 function M.nap(s, due, look)
   local task = state[1]
   local clock = s.app.clock
+  local is_announced
   while true do
     if s.group and is_over(s) then settle(s) end
     if s.halt then M.checkpoint(s) end
@@ -224,6 +226,8 @@ function M.nap(s, due, look)
     local ms = due and due - clock:now()
     if ms and ms <= 0 then return nil end
     task.flow, s.waiting = nil, true
+    if not is_announced and not s.root then s.app.engine:waits(s, due) end
+    is_announced = true
     doze(s, ms)
     task.flow, s.waiting = true, false
   end

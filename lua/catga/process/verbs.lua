@@ -115,10 +115,10 @@ function verbs.tag(_, changes)
   return require("catga.process.tags").change(p, changes)
 end
 
---- Runs rounds for as long as they return a state: fn(state, round) gives the next state, or nil and
---- the result. Each round is journaled with its state and does not run again: what it needs of the
---- rounds before must be in the state, and what it has done is not undone later. The journal may
---- be as long as it likes. In the body only. May yield.
+--- Runs rounds for as long as they return a state: fn(state, round) gives the next state, or nil
+--- and the result. Each round is journaled with its state and does not run again: what it needs of
+--- the rounds before must be in the state, and what it has done is not undone later. The journal
+--- may be as long as it likes. In the body only. May yield.
 ---   return self:loop({ n = 0 }, function(state)
 ---     self:sleep("24h")
 ---     if self:bill(state.n) then return { n = state.n + 1 } end

@@ -12,6 +12,7 @@ local journal = require "catga.process.journal"
 local strands = require "catga.process.strand"
 local steps = require "catga.process.steps"
 local mailbox = require "catga.process.mailbox"
+local dormant = require "catga.process.dormant"
 local plain_random = require "catga.sandbox".raw.random
 
 local M = {}
@@ -27,7 +28,8 @@ local function sleep(p, op, ms)
   strands.go_live(p, "timer sleep", key)
   local due = recorded and recorded.due or p.app.clock:now() + ms
   if not recorded then
-    journal.must_write(p, "ProcessTimerSet", 0, journal.head_of(TIMER, key), "due", due)
+    journal.must_write(p, "ProcessTimerSet", 0, journal.head_of(TIMER, key), "due", due,
+      dormant.tail(p, due))
   end
   strands.nap(p, due)
   journal.must_write(p, "ProcessTimerFired", 0, journal.head_of(TIMER, key), "fired", true)
@@ -91,7 +93,7 @@ local function run(s, op, wait)
   if not found and not recorded then
     journal.must_write(s, "ProcessWaitStarted", 0, head_of(wait, key)
       .. (due and ('"due":%.0f,'):format(due) or "") .. (wait.note and wait.note(s) or ""),
-      "since", s.app.clock:now())
+      "since", s.app.clock:now(), dormant.tail(s, due))
     if s.halt then strands.checkpoint(s) end
   end
   found = found or strands.nap(s, due, function() return wait.look(s) end)
@@ -326,6 +328,8 @@ function M.wait_event(_, name, match, opts)
   end
   local events = require "catga.process.events"
   local waiter
+  local root = s.root or s
+  root.stays = (root.stays or 0) + 1 -- The match is a function of its body.
   local value, err = M.wait(s, "self:wait_event", { kind = "event", name = name,
     timeout_ms = timeout_ms, starts = true,
     note = function()
@@ -339,6 +343,7 @@ function M.wait_event(_, name, match, opts)
       return waiter.event and { field = "value", value = waiter.event }
     end,
     answer = function(_, entry) return entry.result end })
+  root.stays = root.stays > 1 and root.stays - 1 or nil
   if waiter then events.remove(s.app, waiter) end
   return value, err
 end
