@@ -4,6 +4,7 @@ local source = require "catga.source"
 local errors = require "catga.error"
 local registry = require "catga.registry"
 local state = require "catga.state"
+local check_global = require "catga.process.watch".check_global
 
 local M = {}
 
@@ -54,10 +55,15 @@ local function fault_of(file, failure)
   return errors.new("script_error", message, { file = file.path })
 end
 
--- Globals of one script: reads fall through to the shared ones, writes stay in it.
+-- Globals of one script: reads fall through to the shared ones, writes stay in it. They are kept
+-- beside the environment itself, so that each write is seen.
 local function make_environment(own_require)
-  local env = setmetatable({ require = own_require }, { __index = _G })
-  env._G = env
+  local globals = setmetatable({ require = own_require }, { __index = _G })
+  local env = setmetatable({}, { __index = globals, __newindex = function(_, name, value)
+    check_global(name)
+    globals[name] = value
+  end })
+  globals._G = env
   return env
 end
 

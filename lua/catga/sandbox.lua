@@ -6,7 +6,7 @@
 local host = require "catga.native.host"
 local state = require "catga.state"
 
--- luacheck: globals pairs next tostring os math coroutine string table
+-- luacheck: globals pairs next tostring os math coroutine string table print
 
 local M = {}
 
@@ -185,6 +185,18 @@ local function install_refusals()
   for _, name in ipairs { "dofile", "loadfile", "collectgarbage" } do
     refuse_in_flow(_G, "_G", name)
   end
+  local file = getmetatable(io.stdout).__index
+  for _, name in ipairs { "read", "write", "lines", "seek", "flush", "close", "setvbuf" } do
+    refuse_in_flow(file, "file", name)
+  end
+  -- What the body prints is not printed again when it is gone through again.
+  local plain_print = print
+  function _G.print(...)
+    local process = in_flow()
+    if not (process and (process.history or process.floor and process.floor:is_replaying())) then
+      return plain_print(...)
+    end
+  end
 end
 
 -- A table's address differs on every run; in a flow body only its type is told.
@@ -205,7 +217,12 @@ local function install_tostring()
     return value, described(n - 1, ...)
   end
   function string.format(text, ...)
-    if is_repeated() then return plain_format(text, described(select("#", ...), ...)) end
+    if is_repeated() then
+      if type(text) == "string" and text:gsub("%%%%", ""):find("%%%-?%d*p") then
+        error("string.format with %p gives an address, which differs in every run", 2)
+      end
+      return plain_format(text, described(select("#", ...), ...))
+    end
     return plain_format(text, ...)
   end
 end

@@ -7,7 +7,6 @@ local catga = require "catga"
 local clocks = require "catga.native.clock"
 local state = require "catga.state"
 
-local PAGE_BYTES = 4096
 local count = tonumber(os.getenv("BENCH_PROCESSES") or 1000000)
 local wake = tonumber(os.getenv("BENCH_WAKE") or 100000)
 local phase = os.getenv("BENCH_PHASE") or "start"
@@ -17,31 +16,42 @@ local Waiting = catga.process "Waiting"
 
 function Waiting:execute(input)
   local order = self:reserve(input.id)
-  self:sleep(input.sleep)
-  self:woke(self:now())
+  if input.due then
+    self:sleep(input.due - self:now() .. "ms")
+    self:woke(input.due)
+  else
+    self:sleep("100h")
+  end
   return order
 end
 
 function Waiting:reserve(id) return { reservation_id = "R" .. id } end -- luacheck: ignore self
-function Waiting:woke() woken = woken + 1 return true end -- luacheck: ignore self
+
+function Waiting:woke(due) -- luacheck: ignore self
+  local late = catga.now() - due
+  woken = woken + 1
+  if late < 0 then early = early + 1 end
+  last_late = math.max(last_late, late)
+  return true
+end
 
 local function measure()
   collectgarbage()
   collectgarbage()
-  local file = assert(io.open("/proc/self/statm"))
-  local resident = file:read("*a"):match("^%d+ (%d+)")
+  local file = assert(io.open("/proc/self/status"))
+  local resident = file:read("*a"):match("RssAnon:%s*(%d+) kB")
   file:close()
-  return collectgarbage("count") * 1024, tonumber(resident) * PAGE_BYTES
+  return collectgarbage("count") * 1024, tonumber(resident) * 1024
 end
 
-local function start(first, last, sleep)
+local function start(first, last, due)
   local number = first - 1
   catga.map(function()
     if number < last then
       number = number + 1
       return number
     end
-  end, function(n) assert(catga.start("Waiting", { id = "o" .. n, sleep = sleep })) end,
+  end, function(n) assert(catga.start("Waiting", { id = "o" .. n, due = due })) end,
     { max = 1000 })
 end
 
@@ -53,11 +63,11 @@ local phases = {}
 
 function phases.start(clock)
   local engine = state[1].app.engine
-  start(1, 20000, "100h")
+  start(1, 20000)
   catga.sleep("500ms")
   local heap_before, resident_before = measure()
   local begin = clock:mono()
-  start(20001, 20000 + count, "100h")
+  start(20001, 20000 + count)
   local seconds = (clock:mono() - begin) / 1000
   await(function() return engine.active_count <= 10000 end)
   catga.sleep("3s") -- What the index can let go of it does.
@@ -65,20 +75,21 @@ function phases.start(clock)
   print(("sleeping process, Lua heap: %.0f bytes"):format((heap - heap_before) / count))
   print(("sleeping process, resident: %.0f bytes"):format((resident - resident_before) / count))
   print(("sleeping processes started: %.0f a second"):format(count / seconds))
-  start(count + 20001, count + 20000 + wake, "20s")
-  catga.sleep("2s")
+  start(count + 20001, count + 20000 + wake, catga.now() + wake / 10 + 20000)
+  catga.sleep("1s")
 end
 
 function phases.recover(clock)
   local engine = state[1].app.engine
   local begin = clock:mono()
-  assert(catga.start("Waiting", { id = "new", sleep = "100h" }))
+  assert(catga.start("Waiting", { id = "new" }))
   print(("first start after main began: %.0f ms"):format(clock:mono() - begin))
   await(function()
     local dormant = engine.dormant
     return dormant and dormant.dues:count() + woken + engine.active_count >= count + wake
   end)
   print(("all waits known: %.0f ms"):format(clock:mono() - begin))
+  await(function() return woken > 0 end)
   begin = clock:mono()
   await(function() return woken >= wake end)
   print(("woken at once: %.0f a second"):format(wake / (clock:mono() - begin) * 1000))

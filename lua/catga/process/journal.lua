@@ -47,7 +47,7 @@ M.PREFIX = "Process-"
 M.ENGINE = 1 -- Version of the engine's own behaviour; in every start record.
 
 local ERROR_BYTES_MAX = 8192 -- Of the message of an error in a journal; the rest is cut off.
-local LOOK_BACK = 64         -- Records at the end of a journal where a round of a loop is looked for.
+local LOOK_BACK = 64         -- Records at the end of a journal in which a loop is looked for.
 local HEADS_MAX = 64         -- Operation numbers whose text a step keeps.
 
 local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })
@@ -256,7 +256,8 @@ function READ.ProcessStepStarted(_, strand, op, data)
   strand[op] = { kind = "step", name = data.step, started = true }
 end
 function READ.ProcessStepCompleted(h, strand, op, data, time)
-  strand[op] = { kind = "step", name = data.step, op = data.op, time = time, result = data.result }
+  strand[op] = { kind = "step", name = data.step, op = data.op, time = time, result = data.result,
+    args = data.args }
   done(h, strand, op, strand[op])
 end
 function READ.ProcessStepFailed(h, strand, op, data, time)
@@ -522,6 +523,20 @@ function M.recorded(p, op, kind, name)
   if entry.done then return entry end
   p.failures, p.due = entry.failures or false, entry.retry_at or false
   return entry.started and entry or nil
+end
+
+--- Stops the process when a step is called with other arguments than are recorded.
+---@param p catga.Instance
+---@param op integer
+---@param step catga.Step
+---@param recorded any  what the journal has of them
+---@param ... any       the arguments
+function M.check_arguments(p, op, step, recorded, _, ...)
+  local json = p.app.store:encode_args(...)
+  local was = M.json.encode(recorded)
+  if json == was then return end
+  M.diverge(p, key_of(p, op), ("step %s with the arguments %s"):format(step.name,
+    M.storable_text(was or "?", 200)), ("it with %s"):format(M.storable_text(json or "?", 200)))
 end
 
 --- Stops the process when an operation that has not ended yet is recorded as another one.

@@ -170,6 +170,9 @@ end
 local function replay(p, step, op, key, ...)
   local recorded = journal.recorded(p, op, "step", step.name)
   if not recorded then return false end
+  if recorded.args ~= nil and step.undo then
+    journal.check_arguments(p, op, step, recorded.args, ...)
+  end
   if recorded.done then strands.take_turn(p, recorded, "step " .. step.name) end
   return true, answer(p, step, key, recorded, ...)
 end

@@ -115,7 +115,10 @@ end
 
 local function check_stuck(s, asked)
   local entry = s.floor:stuck_at()
-  if entry then journal.diverge(s, entry.op, entry.kind .. " " .. entry.name, asked) end
+  if not entry then return end
+  local prefix = type(entry.op) == "string" and entry.op:match("^(.*%.)%d+$") or nil
+  if prefix ~= s.prefix then asked = "nothing" end -- No strand is where it was recorded.
+  journal.diverge(s, entry.op, entry.kind .. " " .. entry.name, asked)
 end
 M.check_stuck = check_stuck
 

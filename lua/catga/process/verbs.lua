@@ -3,6 +3,7 @@ local state = require "catga.state"
 local duration = require "catga.duration"
 local tasks = require "catga.task"
 local random = require "catga.process.random"
+local watch = require "catga.process.watch"
 local lazy = require "catga.lazy"
 local run = require "catga.process.steps".run
 
@@ -47,7 +48,14 @@ function verbs.step(_, name, fn)
     error("self:step(name, fn) needs a name and a function", 2)
   end
   if not task.flow then return fn() end
-  return run(task, p, p.class:implicit_step(name), fn)
+  local watched = watch.of(fn, p.class.face.execute)
+  if not watched then return run(task, p, p.class:implicit_step(name), fn) end
+  return run(task, p, p.class:implicit_step(name), function()
+    local value, err = fn()
+    local changed = watch.changed(fn, watched)
+    if changed then error(changed, 0) end
+    return value, err
+  end)
 end
 
 local wait_until_due = lazy.call("catga.process.waits", "sleep")
