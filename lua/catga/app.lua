@@ -69,7 +69,7 @@ local function describe_process(app, stream)
   local store = app.store
   local count = store:count(stream)
   local first = store:read(stream, 0, 1)[1]
-  local last = store:read(stream, count - 1, 1)[1]
+  local last = assert(journal.read(app, stream, count - 1))
   local id = store:name(stream):sub(#journal.PREFIX + 1)
   local p = app.engine.active[id]
   local status = engine.STATUS_OF[last.type]
@@ -182,7 +182,7 @@ local function open_store(app, opts)
     path = opts.data, memory = opts.memory, manual = opts.manual, clock = app.clock,
     durability = app.settings.durability, segment_bytes = app.settings.segment_size,
     pending_bytes_max = app.settings.pending_max, node = app.settings.node,
-    message_size_max = app.settings.message_size_max,
+    message_size_max = app.settings.message_size_max, journal_size_max = app.settings.blob_size,
     streams_cached_max = app.settings.streams_cached_max,
     on_failed = function(err) app:failed(err) end,
   }

@@ -189,7 +189,7 @@ describe("values that are too large", function()
       function P:take() runs = runs + 1 end
       function P:compensate_take() end
     end
-    local opts = { settings = { message_size_max = "1KB" } }
+    local opts = { settings = { message_size_max = "1KB", blob_size_max = "0B" } }
     local app = app_of(define, opts)
     local id, err = app:start("P", { id = "y", text = large })
     assert.is_nil(id)

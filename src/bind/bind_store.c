@@ -153,10 +153,12 @@ static int bind_store_open(lua_State *L) {
   lua_getfield(L, 1, "memory");
   struct cg_log **memory = lua_isnil(L, -1) ? NULL : luaL_checkudata(L, -1, CG_BIND_LOG_TYPE);
   size_t size_max = (size_t)option_number(L, "message_size_max", 1 << 20);
+  size_t journal_max = (size_t)option_number(L, "journal_size_max", (double)size_max);
 
   struct cg_bind_store *store = new_store(L, runtime);
   store->clock = clock->clock;
   store->size_max = size_max;
+  store->journal_max = journal_max < size_max ? journal_max : size_max;
   lua_getfield(L, 1, "on_failed");
   if (lua_isfunction(L, -1))
     store->on_failed = cg_ref_take(runtime, L);

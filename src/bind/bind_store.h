@@ -30,6 +30,7 @@ struct cg_bind_store {
   struct cg_log_cursor *cursor;   /* Of the last read_all, or NULL. */
   uint64_t cursor_after;          /* Position up to which the cursor has read. */
   size_t size_max;                /* Bytes of one value (message_size_max). */
+  size_t journal_max;             /* Of one in a journal; what is larger is stored beside it. */
   struct cg_bind_waiter *ring;    /* FIFO of waiting tasks. */
   uint32_t ring_first;            /* Index of the oldest. */
   uint32_t ring_count;            /* How many wait. */

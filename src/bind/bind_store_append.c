@@ -166,7 +166,7 @@ static int bind_store_journal(lua_State *L) {
       cg_store_add(store->store, &event, &buf, &err) != CG_OK)
     goto fail;
   lua_pushboolean(L, 1);
-  if (write_data(L, 7, &frame, store->size_max, buf, &err) != CG_OK)
+  if (write_data(L, 7, &frame, store->journal_max, buf, &err) != CG_OK)
     goto fail;
   lua_pushnumber(L, (lua_Number)event.time_ms);
   cg_store_added(store->store);

@@ -171,9 +171,8 @@ end
 
 -- The outcome of a process that is not in memory, out of its last record.
 local function stored_outcome(app, id, stream)
-  local records, err = app.store:read(stream, app.store:count(stream) - 1, 1)
-  if not records then return "stopped", nil, err end
-  local last = records[1]
+  local last, err = journal.read(app, stream, app.store:count(stream) - 1)
+  if not last then return "stopped", nil, err end
   local data = type(last.data) == "table" and last.data or {}
   local status, failure = STATUS_OF[last.type], data.error and errors.from(data.error)
   if not status then status, failure = why_unfinished(id, last) end

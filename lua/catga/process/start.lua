@@ -7,6 +7,7 @@ local is_behind = require "catga.commit".is_behind
 local unit_of = require "catga.unit".of
 local journal = require "catga.process.journal"
 local process_id = require "catga.process.id"
+local blobs = require "catga.lazy".module "catga.process.blobs"
 local tags_of = require "catga.lazy".call("catga.process.tags", "of")
 
 local M = {}
@@ -25,15 +26,15 @@ end
 -- An id that exists already: the same run when the input is the same, else a conflict.
 local function started_before(engine, class, id, stream, input)
   local app = engine.app
-  local records, err = app.store:read(stream, 0, 1)
-  if not records then return nil, err end
-  local first = records[1].data
-  if records[1].type ~= "ProcessStarted" or type(first) ~= "table" then
+  local record, err = journal.read(app, stream, 0)
+  if not record then return nil, err end
+  local first = record.data
+  if record.type ~= "ProcessStarted" or type(first) ~= "table" then
     return nil, errors.new("damaged", ("the journal of process %s does not begin with its start")
       :format(id))
   end
-  local before = app.store:encode(first.input, "input")
-  local now, fault = app.store:encode(input, "input")
+  local before = journal.json.encode(first.input)
+  local now, fault = journal.json.encode(input)
   if not now then return nil, fault end
   if first.name ~= class.name or before ~= now then
     return nil, errors.new("conflict", ("process %s was started before with %s; the same "
@@ -97,25 +98,45 @@ end
 -- A process whose start a unit of work has committed, as its journal tells.
 local function launch_committed(engine, class, id)
   local stream = engine.app.store:stream(journal.PREFIX .. id)
-  local records, err = engine.app.store:read(stream, 0, 1)
-  if not records then return engine.app:say("error", tostring(err)) end
+  local first, err = journal.read(engine.app, stream, 0)
+  if not first then return engine.app:say("error", tostring(err)) end
   if engine.active[id] then return end
   local p = engine:new_instance(class, id, stream)
-  local first = records[1]
   p.input, p.now, p.correlation_id = first.data.input, first.time, first.data.correlation_id
   p.timeout_at, p.tags = first.data.timeout_at, first.data.tags
   p.parent_id = first.data.parent and first.data.parent.id
   engine:launch(p)
 end
 
+-- Starts with an input that is stored beside the journal.
+local function journal_large(engine, class, stream, input, tail)
+  local app = engine.app
+  local reference, text = blobs.put(app, input, "input")
+  if not reference then return false, text end
+  local head = ('%s"blob":{%s,"field":"input"},'):format(start_head(engine, class), reference)
+  local ok, failure, time = app.store:journal(stream, "ProcessStarted", flags.OPENS, head, "input",
+    nil, tail)
+  if not ok then return false, failure end
+  return true, (journal.json.decode(text)), time
+end
+
+-- The members of a start record that hold the input, stored beside the journal when it is large.
+local function input_members(engine, input)
+  if input == nil then return '"nil":true' end
+  local json, err = engine.app.store:encode(input, "input")
+  if json and #json <= engine.app.settings.blob_size then return '"input":' .. json end
+  if not json and not blobs.is_too_large(engine.app, err) then return nil, err end
+  local reference, fault = blobs.put(engine.app, input, "input")
+  if not reference then return nil, fault end
+  return ('"blob":{%s,"field":"input"},"nil":true'):format(reference)
+end
+
 -- Inside a unit of work the start is one more staged record.
 local function stage_start(engine, task, class, id, stream, input, tail)
-  local json, err = engine.app.store:encode(input, "input")
-  if not json then return nil, err end
+  local members, err = input_members(engine, input)
+  if not members then return nil, err end
   local unit = unit_of(task)
-  local field, value = "input", json
-  if input == nil then field, value = "nil", "true" end
-  local data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), field, value, tail)
+  local data = ("{%s%s%s}"):format(start_head(engine, class), members, tail)
   local staged = M.staged_for(unit, stream)
   if staged then
     if staged.data == data then return id end
@@ -162,6 +183,9 @@ function M.start(engine, name, input, opts)
   local p = engine:new_instance(class, id, stream)
   local ok, value, time = app.store:journal(stream, "ProcessStarted", flags.OPENS,
     start_head(engine, class), "input", input, tail)
+  if not ok and blobs.is_too_large(app, value) then
+    ok, value, time = journal_large(engine, class, stream, input, tail)
+  end
   if not ok then
     engine:forget(p)
     p:settle("failed", nil, value)
@@ -194,15 +218,13 @@ function M.plan(engine, parent, name, input, opts)
     return nil, errors.new("conflict", ("there is a process %s already; give the child another id")
       :format(id))
   end
-  local json, fault = store:encode(input, "input")
-  if not json then return nil, fault end
+  local members, fault = input_members(engine, input)
+  if not members then return nil, fault end
   local tail
   tail, fault = start_tail(class, input, opts, { ctx = parent.correlation_id
     and { correlation_id = parent.correlation_id } }, engine.app.clock)
   if not tail then return nil, fault end
-  local field, value = "input", json
-  if input == nil then field, value = "nil", "true" end
-  local data = ("{%s\"%s\":%s%s}"):format(start_head(engine, class), field, value, tail)
+  local data = ("{%s%s%s}"):format(start_head(engine, class), members, tail)
   return {
     id = id,
     add = function()

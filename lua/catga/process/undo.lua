@@ -4,6 +4,7 @@ local errors = require "catga.error"
 local journal = require "catga.process.journal"
 local steps = require "catga.process.steps"
 local strands = require "catga.process.strand"
+local blobs = require "catga.lazy".module "catga.process.blobs"
 local state = require "catga.state"
 local tasks = require "catga.task"
 local native_task = require "catga.native.task"
@@ -30,8 +31,9 @@ local function undo_is_gone()
 end
 
 -- Arguments as stored: a list, or a list with the places of nil.
-local function unpack_args(args)
+local function unpack_args(app, args)
   if args == nil then return 0, {} end
+  if args.blob then args = blobs.get(app, args.blob.hash) end
   if args.nils then
     local values, n = {}, #args.args
     for i = 1, n do values[i] = args.args[i] end
@@ -115,7 +117,7 @@ end
 
 -- One attempt, and its record; a conflict at the commit runs it again at once.
 local function attempt(task, p, item)
-  local n, args = unpack_args(item.args)
+  local n, args = unpack_args(p.app, item.args)
   local ok, value
   for _ = 1, CONFLICT_RUNS_MAX do
     p.nth = 0

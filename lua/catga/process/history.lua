@@ -1,0 +1,272 @@
+--- Reading journals: their records, and what they say of the operations of each strand.
+local errors = require "catga.error"
+local messages = require "catga.process.messages"
+local blobs = require "catga.lazy".module "catga.process.blobs"
+
+local M = {}
+
+local LOOK_BACK = 64 -- Records at the end of a journal in which a loop is looked for.
+
+-- One record into the history of its strand: history[op] is what became of the operation; `last`
+-- the last one that was begun and is not under way, `most` the last one of which there is a record.
+local READ = {}
+
+local function strand_of(h, key)
+  if type(key) == "number" then return h, key end
+  local prefix, op = tostring(key):match("^([%d.]*%.)(%d+)$")
+  if not prefix then return nil end
+  local branch = h.branches[prefix]
+  if not branch then
+    branch = { last = 0, most = 0 }
+    h.branches[prefix] = branch
+    local group = prefix:match("^(.*)%.%d+%.$")
+    h.groups = h.groups or {}
+    h.groups[tonumber(group) or group] = true
+  end
+  return branch, tonumber(op)
+end
+
+local function done(h, strand, op, entry)
+  entry.done = true
+  strand.last, strand.is_asleep = op, nil
+  h.order[#h.order + 1] = entry
+end
+
+function READ.ProcessStepStarted(_, strand, op, data)
+  strand[op] = { kind = "step", name = data.step, started = true }
+end
+function READ.ProcessStepCompleted(h, strand, op, data, time)
+  strand[op] = { kind = "step", name = data.step, op = data.op, time = time, result = data.result,
+    args = data.args }
+  done(h, strand, op, strand[op])
+end
+function READ.ProcessStepFailed(h, strand, op, data, time)
+  local entry = { kind = "step", name = data.step, op = data.op, failures = data.attempt,
+    retry_at = data.retry_at, time = time }
+  strand[op] = entry
+  if data.final then
+    entry.error = data.error
+    done(h, strand, op, entry)
+  end
+end
+function READ.ProcessTimerSet(_, strand, op, data)
+  strand[op] = { kind = "timer", name = "sleep", started = true, due = data.due }
+  strand.last, strand.is_asleep = op, true
+end
+function READ.ProcessTimerFired(h, strand, op, data, time)
+  strand[op] = { kind = "timer", name = "sleep", op = data.op, time = time }
+  done(h, strand, op, strand[op])
+end
+function READ.ProcessBranchesJoined(h, strand, op, data, time)
+  strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time }
+  done(h, strand, op, strand[op])
+end
+
+function READ.ProcessWaitStarted(h, strand, op, data)
+  strand[op] = { kind = data.kind, name = data.name, started = true, due = data.due,
+    after = data.after }
+  strand.last, strand.is_asleep = op, true
+  messages.apply(h, data)
+end
+function READ.ProcessWaitCompleted(h, strand, op, data, time)
+  strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time,
+    record = data.record, result = data.value, error = data.error }
+  done(h, strand, op, strand[op])
+  messages.apply(h, data)
+  if data.kind == "child_end" and h.children then h.children[data.name] = nil end
+end
+function READ.ProcessWaitTimedOut(h, strand, op, data, time)
+  strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time, timed_out = true }
+  done(h, strand, op, strand[op])
+  messages.apply(h, data)
+end
+function READ.ProcessPromiseMade(h, strand, op, data, time)
+  strand[op] = { kind = "promise", name = "promise", op = data.op, time = time, result = data.id }
+  done(h, strand, op, strand[op])
+  h.promises = h.promises or {}
+  h.promises[tostring(data.op)] = data.id
+end
+
+function READ.ProcessChildStarted(h, strand, op, data, time)
+  strand[op] = { kind = "child", name = data.name, op = data.op, time = time, result = data.child }
+  done(h, strand, op, strand[op])
+  h.children = h.children or {}
+  h.children[data.child] = data.on_end
+end
+function READ.ProcessTagged(h, strand, op, data, time)
+  strand[op] = { kind = "tag", name = "tags", op = data.op, time = time }
+  done(h, strand, op, strand[op])
+  h.tags = data.tags
+end
+
+-- Records that are no operations.
+local BESIDE = {}
+function BESIDE.ProcessPaused(h) h.paused = true end
+function BESIDE.ProcessResumed(h) h.paused = nil end
+function BESIDE.ProcessCarried(h, data)
+  h.tags, h.paused, h.children = data.tags, data.paused, data.children
+  h.mail_ids = h.mail_ids or {}
+  for _, id in ipairs(data.ids) do h.mail_ids[id] = true end
+end
+function BESIDE.ProcessRetried(h, data)
+  local strand, op = strand_of(h, data.op)
+  if strand and strand[op] and not strand[op].done then strand[op] = nil end -- New attempts.
+end
+
+-- A round that was journaled is not gone through again, and nothing of it is undone.
+function READ.ProcessLoopRound(h, strand, op, data, time)
+  M.drop_rounds(h, data.op)
+  strand[op] = { kind = "loop", name = "loop", op = data.op, time = time, started = true,
+    round = data.round, state = data.state }
+  strand.last, strand.is_asleep = math.max(op - 1, 0), nil
+  h.order[#h.order + 1] = strand[op]
+end
+function READ.ProcessLoopEnded(h, strand, op, data, time)
+  M.drop_rounds(h, data.op)
+  strand[op] = { kind = "loop", name = "loop", op = data.op, time = time, result = data.result }
+  done(h, strand, op, strand[op])
+end
+
+--- Takes the rounds of a loop, and the record of the last one, out of a history.
+---@param h table
+---@param key integer|string  number of the loop
+function M.drop_rounds(h, key)
+  local own = tostring(key) .. "."
+  for prefix in pairs(h.branches) do
+    if prefix:sub(1, #own) == own then h.branches[prefix] = nil end
+  end
+  local kept = {}
+  for _, entry in ipairs(h.order) do
+    if entry.op ~= key and tostring(entry.op):sub(1, #own) ~= own then kept[#kept + 1] = entry end
+  end
+  h.order = kept
+end
+
+-- Puts what the record of a round carries in the place of the records before it.
+local function expand(first, carrier, records)
+  local list = { first }
+  for _, record in ipairs(carrier.data.carried.records) do list[#list + 1] = record end
+  list[#list + 1] = { type = "ProcessCarried", data = carrier.data.carried,
+    version = carrier.version, time = carrier.time }
+  for _, record in ipairs(records) do list[#list + 1] = record end
+  return list
+end
+
+local function read_from(app, stream, records, from, count)
+  while from < count do
+    local some, err = app.store:read(stream, from, 1000)
+    if not some then return nil, err end
+    for _, record in ipairs(some) do
+      if type(record.data) == "table" and record.data.blob then blobs.resolve(app, record) end
+      records[#records + 1] = record
+    end
+    from = some[1] and some[#some].version + 1 or count
+  end
+  return records
+end
+
+-- The last record that carries what was before it, looking back from the end as long as the journal
+-- is one of a loop.
+local function find_carrier(app, stream, count)
+  local from, is_loop = count - 1, false
+  while from > 0 do
+    local some, err = app.store:read(stream, from, LOOK_BACK, true)
+    if not some then return nil, err end
+    for _, record in ipairs(some) do
+      if record.type == "ProcessLoopRound" then
+        is_loop = true
+        if type(record.data) == "table" and record.data.carried then return record end
+      end
+    end
+    if not is_loop or #some == 0 then return nil end
+    from = some[#some].version - 1
+  end
+end
+M.find_carrier = find_carrier
+
+--- One record of a journal, with its value when that is stored beside it.
+---@param app catga.App
+---@param stream integer
+---@param version integer
+---@return table? record
+---@return catga.Error? err
+function M.read(app, stream, version)
+  local list, err = app.store:read(stream, version, 1)
+  if not list then return nil, err end
+  local record = list[1]
+  if record and type(record.data) == "table" and record.data.blob then
+    local ok, fault = pcall(blobs.resolve, app, record)
+    if not ok then return nil, errors.from(fault) end
+  end
+  return record
+end
+
+--- Reads the whole journal of a process, or what counts of it: what the record of a round carries
+--- stands in the place of what was before.
+---@param app catga.App
+---@param stream integer
+---@return table[]? records
+---@return catga.Error? err
+function M.records(app, stream)
+  local count = app.store:count(stream)
+  if count > LOOK_BACK then
+    local carrier, err = find_carrier(app, stream, count)
+    if err then return nil, err end
+    if carrier then
+      local first
+      first, err = M.read(app, stream, 0)
+      if not first then return nil, err end
+      local records = read_from(app, stream, {}, carrier.version, count)
+      return records and expand(first, carrier, records)
+    end
+  end
+  return read_from(app, stream, {}, 0, count)
+end
+
+--- The part of a journal that a later retry has dropped: [from, to), places in the list.
+---@param records table[]
+---@return integer from
+---@return integer to
+function M.dropped(records)
+  local from, to = math.huge, 0
+  for i, record in ipairs(records) do
+    if record.type == "ProcessRetried" and record.data.from then
+      for k = 1, i do
+        if records[k].version == record.data.from then from, to = math.min(from, k), i end
+      end
+    end
+  end
+  return from, to
+end
+
+--- The history of operations out of a journal's records.
+---@param records table[]
+---@return table history  of the body's own strand, by operation number; last: the last one that is
+---  not under way; most: the last one of which there is a record; branches: the same of the
+---  branches, by the prefix of their operations; groups: of which operations, nil: there are none;
+---  order: the entries that are done, in order
+function M.of(records)
+  local h = { last = 0, most = 0, branches = {}, order = {} }
+  local dropped_from, dropped_to = M.dropped(records)
+  for i, record in ipairs(records) do
+    local read, data = READ[record.type], record.data
+    local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
+    if read and not is_dropped then
+      local strand, op
+      if type(data) == "table" then strand, op = strand_of(h, data.op) end
+      if not strand then
+        error(errors.new("damaged", ("record %d of the journal (%s) has no operation number")
+          :format(i, record.type)), 0)
+      end
+      read(h, strand, op, data, record.time)
+      strand.most = math.max(strand.most, op)
+    elseif BESIDE[record.type] then
+      BESIDE[record.type](h, data)
+    elseif not read then
+      messages.take_in(h, record)
+    end
+  end
+  return h
+end
+
+return M
