@@ -18,7 +18,8 @@ local Store = {}
 --- Opens a store. Raises for options of a wrong type and an unknown durability.
 ---@param options { clock: catga.Clock, path: string?, memory: catga.MemoryLog?, manual: boolean?,
 ---  durability: "fsync"|"os"|"memory"|nil, segment_bytes: integer?, pending_bytes_max: integer?,
----  message_size_max: integer?, journal_size_max: integer?, node: integer?, streams_cached_max: integer?,
+---  message_size_max: integer?,
+---  journal_size_max: integer?, node: integer?, streams_cached_max: integer?,
 ---  on_failed: fun(err: catga.Error)? }
 ---  path: data directory, made when missing; without it the store is in memory. manual: nothing is
 ---  durable before turn(). node: 0 to 1023. on_failed: runs as a task when the log has failed
