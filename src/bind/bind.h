@@ -27,6 +27,7 @@ int cg_bind_model(lua_State *L);
 int cg_bind_personal(lua_State *L);
 int cg_bind_store(lua_State *L);
 int cg_bind_task(lua_State *L);
+int cg_bind_zone(lua_State *L);
 
 /* Pushes nil and an error object; returns 2. */
 int cg_bind_fail(lua_State *L, const struct cg_err *err);
