@@ -16,6 +16,7 @@ local journal = require "catga.process.journal"
 local personal = require "catga.personal"
 local projections = require "catga.projection"
 local subscriptions = require "catga.subscription"
+local schedules = require "catga.lazy".module "catga.schedule"
 
 local M = {}
 
@@ -29,6 +30,8 @@ local M = {}
 ---@field engine catga.Engine
 ---@field projections catga.Projections
 ---@field subscriptions catga.Subscriptions
+---@field schedules catga.Schedules?  nil: none was ever used
+---@field zones table<string, catga.Zone>?  time zones that were read
 ---@field personal catga.PersonalKeys?  open when scripts declare personal data, or have done so
 ---@field forgotten_keys table<string, true>  keys that are missing, and were to be destroyed
 ---@field json table
@@ -240,6 +243,7 @@ function App:start()
   local count = self.engine:recover()
   if count > 0 then self:say("info", ("recovering %d unfinished processes"):format(count)) end
   self.subscriptions:start()
+  self:start_schedules()
   if self.registry.main then
     tasks.spawn(self, function()
       local ok, failure = xpcall(self.registry.main, errors.catch)
@@ -249,6 +253,14 @@ function App:start()
       end
     end)
   end
+end
+
+--- Starts the schedules, when the scripts have some or there were some in this store. May yield.
+function App:start_schedules()
+  if self.schedules then return self.schedules:reloaded() end
+  if not self.registry.schedules and not self.store:stream("$schedules-all") then return end
+  local ok, failure = xpcall(schedules.of, errors.catch, self)
+  if not ok then self:say("error", "schedules do not run: " .. tostring(failure)) end
 end
 
 --- Settings are read at the start; says so when catga.lua has changed since, or is wrong.
@@ -282,6 +294,7 @@ function App:reload()
   self.projections:reloaded()
   self.subscriptions:reloaded()
   self.engine:recover() -- Processes whose script was missing, or did not fit, may go on.
+  self:start_schedules()
   self:say("info", "scripts reloaded")
   return true
 end
@@ -305,7 +318,7 @@ function App:failed(err)
 end
 
 local function running_attempts(app)
-  local count = app.subscriptions:working()
+  local count = app.subscriptions:working() + (app.schedules and app.schedules.working or 0)
   for _, p in pairs(app.engine.active) do
     for _, s in ipairs(engine.strands_of(p)) do
       if s.task and s.task.limit then count = count + 1 end
@@ -330,6 +343,7 @@ function App:stop()
   if self.watcher then self.watcher:stop() end
   for _, p in pairs(self.engine.active) do p.halt, p.special = true, true end
   self.subscriptions:halt()
+  if self.schedules then self.schedules:halt() end
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.subscriptions:stop()
@@ -349,6 +363,7 @@ function App:abandon()
   self.stopping, self.is_closed = true, true
   drop_processes(self)
   self.subscriptions:abandon()
+  if self.schedules then self.schedules:halt() end
   self.projections:abandon()
   if self.data then personal.close(self) end -- In memory they belong to the app that comes after.
   self.store:abandon()

@@ -16,7 +16,8 @@ local face = require "catga.face"
 local caller = require "catga.registry".caller
 
 local loading, running = face.loading, face.running
-local declare = require("catga.lazy").call("catga.personal_declaration", "define")
+local lazy = require "catga.lazy"
+local declare = lazy.call("catga.personal_declaration", "define")
 local MAP_MAX = 100 -- How many functions of catga.map run at the same time by default.
 
 local catga = { null = json.null, json = json, error = errors.new, dropped = upcast.dropped }
@@ -103,6 +104,19 @@ function catga.personal(name, spec)
   local at = caller()
   if type(name) ~= "table" or spec ~= nil then return declare(registry, at, name, spec) end
   for event_type, one in pairs(name) do declare(registry, at, event_type, one) end
+end
+
+--- Starts a process at each time of a cron expression. It gets the input, and the time as the field
+--- `scheduled_time`; its id is `<name>/<time>`. See docs/schedules.md.
+---@param name string
+---@param cron string     "0 3 * * *", with seconds "30 0 3 * * *", "@daily", "@every 90s"
+---@param process string  name of a process
+---@param input table?
+---@param opts { timezone: string?, overlap: "skip"|"queue"|"cancel"|"allow"|nil,
+---  queue_max: integer?, jitter: string?, catch_up: string?, paused: boolean?, note: string? }?
+function catga.schedule(name, cron, process, input, opts)
+  local registry = loading("catga.schedule")
+  require("catga.schedule.definition").define(registry, name, cron, process, input, opts)
 end
 
 --- Sets the function that runs once as a task, after recovery.
@@ -350,6 +364,10 @@ catga.events.subscribe, catga.events.follow = subscription_face.subscribe, subsc
 
 --- Subscriptions with a name from outside.
 catga.subscriptions = subscription_face.subscriptions
+
+--- Schedules from outside: list, get, create, pause, resume, trigger, backfill, delete; see
+--- lua/catga/schedule/verbs.lua.
+catga.schedules = lazy.module "catga.schedule.face"
 
 --- Processes from outside.
 catga.processes = {}

@@ -27,6 +27,7 @@ local M = {}
 ---@field aggregates table<string, catga.AggregateClass>
 ---@field upcasts catga.Upcasts?               nil: there are none
 ---@field subscriptions table<string, table>
+---@field schedules table<string, catga.ScheduleDefinition>?  nil: there are none
 ---@field personal table<string, catga.Personal>?  by event type; nil: none is declared
 ---@field places table<string, string>         file:line of what has a name
 ---@field main function?
@@ -260,6 +261,7 @@ function Registry:compose(app)
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)
   end
+  if self.schedules then require("catga.schedule.definition").finish_all(self, app) end
 end
 
 return M

@@ -8,7 +8,7 @@ local M = {}
 
 --- What may be set, with its kind and default.
 ---   duration: a string with a unit    size: a string such as "256MiB"
----   count: a whole number in the bounds that follow
+---   count: a whole number in the bounds that follow    text: a string
 M.KNOWN = {
   handler_timeout = { "duration", "5s" },     -- a handler may run so long without waiting
   memory_max = { "size", "0B" },              -- cap of the Lua heap; 0: none
@@ -33,6 +33,8 @@ M.KNOWN = {
   step_timeout = { "duration", "30s" },
   step_attempts = { "count", 3, 1, 1000000 },
   step_backoff = { "duration", "1s" },
+  zoneinfo = { "text", "/usr/share/zoneinfo" },  -- directory of the time zones
+  schedules_max = { "count", 100000, 1, 10000000 },
   update_attempts = { "count", 10, 1, 1000 },  -- of an aggregate's update that meets conflicts
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
@@ -68,6 +70,10 @@ local function convert(name, known, value)
         tostring(value)), 0)
     end
     return value
+  end
+  if kind == "text" then
+    if type(value) == "string" and value ~= "" then return value end
+    error(("%s must be text, got %s"):format(name, tostring(value)), 0)
   end
   for _, choice in ipairs(known[3]) do
     if choice == value then return value end

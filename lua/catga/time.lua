@@ -4,8 +4,12 @@ local M = {}
 local DAY_MS = 86400000
 local MS_MAX = 253402300799999 -- The last millisecond of the year 9999.
 
--- Days from 1970-01-01 to a day of the Gregorian calendar; years are counted from March here, so
--- that a leap day is the last of its year.
+--- Days from 1970-01-01 to a day of the Gregorian calendar. (Years are counted from March in it, so
+--- that a leap day is the last of its year.)
+---@param year integer
+---@param month integer
+---@param day integer
+---@return integer
 local function days_of(year, month, day)
   if month <= 2 then year, month = year - 1, month + 12 end
   return 365 * year + math.floor(year / 4) - math.floor(year / 100) + math.floor(year / 400)
@@ -14,6 +18,10 @@ end
 
 local MONTH_DAYS = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
 
+--- How many days a month has.
+---@param year integer
+---@param month integer
+---@return integer
 local function month_days(year, month)
   local is_leap = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
   return month == 2 and is_leap and 29 or MONTH_DAYS[month]
@@ -68,7 +76,11 @@ function M.parse(value, what)
     .. "not %s"):format(what or "time", tostring(value))
 end
 
--- Year, month and day of a number of days since 1970-01-01.
+--- Year, month and day of a number of days since 1970-01-01.
+---@param days integer
+---@return integer year
+---@return integer month
+---@return integer day
 local function date_of(days)
   days = days + 719468
   local era = math.floor(days / 146097)
@@ -93,5 +105,7 @@ function M.format(ms)
     math.floor(rest / 3600000), math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60,
     rest % 1000)
 end
+
+M.days_of, M.month_days, M.date_of = days_of, month_days, date_of
 
 return M

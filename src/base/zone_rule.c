@@ -164,8 +164,8 @@ struct change {
   int32_t offset; /* Which. */
 };
 
-/* The changes of the years around one in the order of time; of two at the same moment the beginning of
- * daylight saving time is the later, so that a rule can have it all the year. */
+/* The changes of the years around one, in the order of time; of two at the same moment the
+ * beginning of daylight saving time is the later, so that a rule can have it all the year. */
 static void find_changes(const struct cg_zone_rule *rule, int64_t year,
                          struct change changes[CHANGES]) {
   for (int i = 0; i < CHANGES; i++) {

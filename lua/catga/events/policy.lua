@@ -2,8 +2,10 @@
 ---
 ---   streams of events  what their metadata shows in reads; the last event, so that versions go on;
 ---                      of a stream that was deleted for good nothing
----   $metadata-, $snapshot-  the last record
+---   $metadata-, $snapshot-, $scheduled-  the last record
 ---   $subscription-     from the records on that the last checkpoint needs
+---   $schedule-         the last 100 records
+---   $schedules-        from the beginning of the last list on
 ---   $outcome-          outcomes not older than outcome_retain; by default all
 ---   Process-           of one that loops, the first record and those from the last round on that
 ---                      carries what is needed of those before; of a process that ended longer than
@@ -21,6 +23,8 @@ local NONE = -1             -- No version is kept by itself.
 local ALL_GONE = 2 ^ 53     -- A version that no stream reaches.
 local PAGE = 100            -- Records of a subscription read at once.
 local LOOK_MAX = 10000      -- Records of a subscription looked at for its last checkpoint.
+local SCHEDULES_LOOK = 1000  -- Records of the list of schedules looked at for its beginning.
+local SCHEDULE_RECORDS = 100 -- Of a schedule: the last is its state, the others tell what it did.
 local PROCESS = "Process-"
 
 ---@class catga.ScavengePolicy
@@ -96,9 +100,31 @@ local function of_events(self, name, count)
   return first, 0, count - 1
 end
 
+-- Keeps the last record.
+local function last_only(_, _, count) return count - 1, 0, count - 1 end
+
+local function of_schedule(_, _, count)
+  if count <= SCHEDULE_RECORDS then return nil end
+  return count - SCHEDULE_RECORDS, 0, count - 1
+end
+
+-- From the beginning of the last whole list on.
+local function of_schedules(self, stream, count)
+  local list, err = self.app.store:read(stream, count - 1, SCHEDULES_LOOK, true)
+  if not list then error(err, 0) end
+  for _, record in ipairs(list) do
+    if record.type == "SchedulesListed" and record.data.part == 1 then
+      return record.version, 0, count - 1
+    end
+  end
+end
+
 local RUNTIMES = {
-  ["$metadata"] = function(_, _, count) return count - 1, 0, count - 1 end,
-  ["$snapshot"] = function(_, _, count) return count - 1, 0, count - 1 end,
+  ["$metadata"] = last_only,
+  ["$snapshot"] = last_only,
+  ["$schedule"] = of_schedule,
+  ["$scheduled"] = last_only,
+  ["$schedules"] = of_schedules,
   ["$subscription"] = of_subscription,
   ["$outcome"] = of_outcome,
 }
