@@ -5,8 +5,8 @@
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
 ---   GET /log    GET /livez
----   and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua, subscriptions.lua and
----   personal.lua
+---   and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua, subscriptions.lua,
+---   schedules.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -108,6 +108,7 @@ end
 local function aggregate(name) return lazy.call("catga.http.aggregates", name) end
 local function stream(name) return lazy.call("catga.http.streams", name) end
 local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
+local function schedule(name) return lazy.call("catga.http.schedules", name) end
 local function person(name) return lazy.call("catga.http.personal", name) end
 local export, import = lazy.call("catga.http.transfer", "export"),
   lazy.call("catga.http.transfer", "import")
@@ -132,6 +133,8 @@ local ROUTES = {
   import = { POST = { nil, import } },
   subscriptions = { GET = { subscription "show", subscription "list" },
     POST = { subscription "act" } },
+  schedules = { GET = { schedule "show", schedule "list" },
+    POST = { schedule "act", schedule "create" }, DELETE = { schedule "delete" } },
   log = { GET = { nil, show_log } },
   subjects = { GET = { person "events", person "list" } },
   forget = { POST = { person "forget" } },

@@ -21,6 +21,7 @@ static const struct cg_cli_verb VERBS[] = {
     {"stream", "read, append to and delete streams of events", cg_cli_stream_usage, cg_cli_stream},
     {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
      cg_cli_subscription},
+    {"schedule", "start processes at the times of a clock", cg_cli_schedule_usage, cg_cli_schedule},
     {"log", "check, back up, export, import and repair the event log", cg_cli_log_usage,
      cg_cli_log},
     {"personal", "list persons, export and forget their data", cg_cli_personal_usage,
