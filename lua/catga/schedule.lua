@@ -102,8 +102,8 @@ function Schedules:work(schedule, fn)
 end
 
 --- Calls a function of a schedule alone, in a task of its own, and gives its results: no unit of
---- work of the caller's takes part, and a caller that is interrupted does not leave it half way. May
---- yield.
+--- work of the caller's takes part, and an interrupted caller does not leave it half way.
+--- May yield.
 ---@param schedule catga.Schedule
 ---@param fn function
 ---@return any ...  or nil and an error

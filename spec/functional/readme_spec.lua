@@ -202,3 +202,35 @@ describe("the page on subscriptions", function()
     assert.equal(1, status("mailer").parked)
   end)
 end)
+
+describe("the page on schedules", function()
+  it("has an app that works", function()
+    local catga = require "catga"
+    local dir = app_dir.new { ["main.lua"] = blocks_of("docs/schedules.md")[1] }
+    local app = assert(testing.app(dir))
+    app:advance("24h")
+    local reports = app:call(catga.events.read, "Reports")
+    assert.same({ { kind = "daily", time = "2026-01-01T02:00:00Z" } }, { reports[1].data })
+    assert.equal(1767603600000, app:send("Remind", { user = "ann" })) -- Monday, 9 o'clock.
+    assert.equal("exists", select(2, app:send("Remind", { user = "ann" })).code)
+    assert.same({ count = 4 }, app:send("Again", { from = "2025-12-29",
+      to = "2026-01-01T12:00:00Z" }))
+    app:advance("1m")
+    assert.equal(4, #app:call(catga.events.read, "Reports"))
+    app = assert(app:crash())
+    app:advance("96h")
+    assert.equal(1, app:call(catga.schedules.get, "remind-ann").runs)
+    app:stop()
+    app_dir.remove_all()
+  end)
+
+  it("names every option", function()
+    local page = text_of "docs/schedules.md"
+    for option in pairs(require "catga.schedule.definition".KNOWN) do
+      assert.truthy(page:find("`" .. option .. "`", 1, true), option)
+    end
+    for verb in pairs(require "catga.schedule.verbs") do
+      assert.truthy(page:find(verb .. "(", 1, true) or page:find(verb .. " {", 1, true), verb)
+    end
+  end)
+end)

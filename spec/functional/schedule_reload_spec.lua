@@ -40,6 +40,23 @@ describe("a pause", function()
     assert.equal("active", get().status)
   end)
 
+  it("holds back what waits, but not what is asked for", function()
+    open(function()
+      define_process("150s")
+      catga.schedule("nightly", "* * * * *", "Report", nil, { overlap = "queue" })
+    end)
+    app:advance("2m")
+    assert.equal(1, get().queued)
+    app:call(catga.schedules.pause, "nightly")
+    local id = assert(app:call(catga.schedules.trigger, "nightly"))
+    assert.equal(2, get().queued)
+    app:advance("2m")
+    assert.same({ id }, get().running)
+    app:advance("5m")
+    assert.equal(1, get().queued)
+    assert.equal(2, get().runs)
+  end)
+
   it("may be how it begins", function()
     open(function()
       define_process()
@@ -136,6 +153,16 @@ function Report:execute(input) return input.scheduled_time end
     assert.equal("*/10 * * * *", get("made").cron)
     app:advance("10m")
     assert.equal(1, get("made").runs)
+  end)
+
+  it("tells once that a schedule is gone", function()
+    reload ""
+    for _ = 1, 3 do app = assert(app:crash()) end
+    local store = app.app.store
+    local stream = store:stream "$schedule-nightly"
+    local types = {}
+    for i, record in ipairs(store:read(stream, 0, 100)) do types[i] = record.type end
+    assert.same({ "ScheduleAdded", "ScheduleRemoved" }, types)
   end)
 
   it("while the program is down is a reload too", function()

@@ -68,6 +68,8 @@ ran() { "$program" schedule show nightly -o json | grep -q '"runs":60\b'; }
 is "the backfills run" until_ok ran
 check "a run has the time in its id" 0 '^status +completed' \
   "$program" process show nightly/2026-01-31T02:00:00Z
+check "what it did is in its stream" 0 'ScheduleBackfillStarted' \
+  "$program" stream read '$schedule-nightly' -o json
 verb "delete" 0 '^$' delete hourly
 verb "it is gone" 3 'no schedule is called hourly' show hourly
 verb "delete one of the scripts" 1 'main.lua:[0-9]+.*pause it' delete nightly

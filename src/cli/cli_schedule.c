@@ -40,7 +40,7 @@ static const char create_usage[] =
     "  --catch-up T   a time missed for longer is not run (default 1h)\n"
     "  --paused       until it is resumed\n"
     "  --note TEXT    shown with it\n" JSON DATA "Exit code: 0 made, 1 refused, 3 there is no such "
-                                                 "process or time zone, or nothing runs there.\n"
+    "process or time zone, or nothing runs there.\n"
     "Example: catga schedule create nightly '0 3 * * *' Report '{\"kind\":\"daily\"}'\n";
 
 static const char pause_usage[] =
