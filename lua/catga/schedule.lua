@@ -20,6 +20,7 @@ local runners = require "catga.schedule.runner"
 local M = {}
 
 local LOOK_MS = 60000        -- The wall clock is looked at so often: it may have been set.
+local STALE_MAX = 1000       -- Entries of the queue that are not needed any more, about.
 local WORKING_MAX = 1000     -- Schedules whose commits are under way at one time.
 
 ---@class catga.Schedules
@@ -121,10 +122,21 @@ function Schedules:apart(schedule, fn, ...)
   return finish(outcome:wait())
 end
 
+-- Only what is not stale.
+local function rebuild(self)
+  local old = self.due
+  self.due = due.new()
+  for i = 1, old.n do
+    local entry = old.items[i]
+    if entry.token == entry.schedule.token then self.due:push(old.times[i], entry) end
+  end
+end
+
 --- Puts a schedule into the queue of what is due.
 ---@param at number  Unix ms
 ---@param schedule catga.Schedule
 function Schedules:wait_for(at, schedule)
+  if self.due.n > 2 * self.count + STALE_MAX then rebuild(self) end
   self.due:push(at, { schedule = schedule, token = schedule.token })
   if self.is_started and self.due:first() == at then self:set_timer() end
 end
@@ -200,6 +212,7 @@ end
 
 --- Takes over the definitions of a new generation of scripts. May yield.
 function Schedules:reloaded()
+  self.ready:wait()
   if not self.is_started or self.is_stopping then return end
   local known = {}
   for name in pairs(self.items) do known[name] = true end

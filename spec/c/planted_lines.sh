@@ -23,6 +23,16 @@ plants=(
   "result = 0;"
   log_crash_test
 
+  src/base/zone.c
+  "if (zone->times[middle] <= time)"
+  "if (zone->times[middle] < time)"
+  zone_test
+
+  src/base/zone_rule.c
+  "return day >= next ? day - 7 : day;"
+  "return day;"
+  zone_test
+
   src/log/segment.c
   "enum cg_code code = cg_segment_sync(segment, err);"
   "enum cg_code code = CG_OK;"

@@ -1,6 +1,7 @@
 --- Schedules: each time runs once, over crashes and clocks that are set; and very many of them.
 local support = dofile "spec/support/schedule.lua"
 local catga = require "catga"
+local times = require "catga.time"
 local define_process = support.process
 
 local app
@@ -49,6 +50,37 @@ describe("a schedule and a crash", function()
       for _, event in ipairs(app:call(catga.events.read, "Notes", { max = 1000 })) do
         local key = event.data.of .. event.data.scheduled_time
         assert.is_nil(count[key], key .. " " .. at)
+        count[key] = true
+      end
+      app:stop()
+    end
+    app = nil
+  end)
+
+  it("runs each time once, killed at random again and again", function()
+    for seed = 1, tonumber(os.getenv "CATGA_SEEDS") or 30 do
+      math.randomseed(seed)
+      open(define)
+      local first = app:position()
+      for _ = 1, 6 do
+        app:advance(math.random(1, 150) .. "s")
+        if math.random(3) == 1 then app.clock:advance(math.random(1, 200) * 1000) end
+        app = assert(app:crash(math.max(first, app:position() - math.random(0, 5))))
+      end
+      app:advance("10m")
+      local wanted, now = {}, app.clock:now()
+      for ms = 1767225660000, now, 60000 do wanted[#wanted + 1] = times.format(ms) end
+      local found = ran()
+      assert.is_true(#found >= #wanted - 1, "seed " .. seed)
+      for i, time in ipairs(found) do
+        assert.equal(wanted[i]:gsub("%.000", ""), time, "seed " .. seed)
+      end
+      local others = ran "other/"
+      assert.is_true(#others >= math.floor(#wanted / 2) - 1, "seed " .. seed)
+      local count = {}
+      for _, event in ipairs(app:call(catga.events.read, "Notes", { max = 1000 })) do
+        local key = event.data.of .. event.data.scheduled_time
+        assert.is_nil(count[key], key .. ", seed " .. seed)
         count[key] = true
       end
       app:stop()
@@ -180,6 +212,23 @@ describe("ten thousand schedules", function()
     app = assert(app:crash())
     app:advance("1m")
     assert.equal(1, app:call(catga.schedules.get, "job-24").runs)
+  end)
+
+  it("are not remembered twice in the queue", function()
+    open(function()
+      define_process()
+      catga.schedule("nightly", "0 3 1 1 *", "Report")
+    end)
+    app:call(function()
+      for _ = 1, 1200 do
+        catga.schedules.pause("nightly")
+        catga.schedules.resume("nightly")
+      end
+    end)
+    assert.is_true(app.app.schedules.due.n <= 1003)
+    assert.equal(1767236400000, get().next)
+    app:advance("3h")
+    assert.equal(1, get().runs)
   end)
 
   it("that are due at once start all, none twice", function()

@@ -10,6 +10,7 @@ local M = {}
 
 local NAME_BYTES_MAX = 200
 local NOTE_BYTES_MAX = 1000
+local DAY_MS = 86400000
 local CATCH_UP_MS_MIN = 10000 -- A timer is never exact; less would miss times while all is well.
 
 M.OVERLAPS = { "skip", "queue", "cancel", "allow" }
@@ -37,7 +38,7 @@ local KNOWN = {
   timezone = { "text", "UTC" },
   overlap = { "choice", "skip", M.OVERLAPS },  -- when the run before has not ended
   queue_max = { "count", 100, 1, 1000 },       -- runs that wait; what comes then is skipped
-  jitter = { "duration", "0s" },               -- a run begins up to so much later
+  jitter = { "duration", "0s", 0, DAY_MS },    -- a run begins up to so much later
   catch_up = { "duration", "1h", CATCH_UP_MS_MIN }, -- a time missed for longer is not run
   paused = { "flag", false },
   note = { "text" },
@@ -70,6 +71,7 @@ function CHECK.duration(value, known)
   local ms, fault = duration.parse(value, "it")
   if not ms then return nil, "is a duration: " .. fault end
   if ms < (known[3] or 0) then return nil, ("is at least %ds"):format(known[3] / 1000) end
+  if known[4] and ms > known[4] then return nil, ("is at most %dh"):format(known[4] / 3600000) end
   return math.floor(ms)
 end
 

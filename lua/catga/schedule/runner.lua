@@ -228,8 +228,9 @@ end
 local function cancel_running(self)
   for _, id in ipairs(self.state.running) do
     self.owner:spawn(function()
-      local ok, err = xpcall(self.app.engine.cancel, errors.catch, self.app.engine, id)
-      if not ok and not self.app.is_closed then
+      local ok, done, err = xpcall(self.app.engine.cancel, errors.catch, self.app.engine, id)
+      if not ok then done, err = nil, done end
+      if not done and is_unfinished(self.app.store, id) and not self.owner.is_stopping then
         self.app:say("error", ("schedule %s: process %s cannot be cancelled: %s"):format(self.name,
           id, tostring(err)))
       end
