@@ -36,6 +36,8 @@ describe("a schedule", function()
     assert.equal(1767405600000, shown.next)
     assert.equal(5, #shown.upcoming)
     assert.equal("completed", app:wait("nightly/2026-01-02T02:00:00Z"))
+    assert.equal(2, #app:call(catga.processes.list, { tags = { schedule = "nightly" } }))
+    assert.equal(0, #app:call(catga.processes.list, { tags = { schedule = "other" } }))
   end)
 
   it("begins at the same moment within its jitter", function()
@@ -148,15 +150,19 @@ describe("a schedule", function()
     local start = app.app.engine.start
     app.app.engine.start = function(self, name, input, opts)
       if opts and opts.id:find("00:02:00") then return nil, catga.error("broken", "no way") end
+      if opts and opts.id:find("00:03:00") then error("a tag is wrong") end
       return start(self, name, input, opts)
     end
     app:advance("2m")
     assert.equal("no way", get().error)
     app:advance("1m")
+    assert.matches("a tag is wrong", get().error)
+    assert.equal("active", get().status)
+    app:advance("1m")
     assert.is_nil(get().error)
-    assert.equal(1, get().runs) -- The first was there before, the second failed.
-    assert.equal(1, get().failed)
-    assert.same({ "2026-01-01T00:01:00Z", "2026-01-01T00:03:00Z" }, ran())
+    assert.equal(1, get().runs) -- The first was there before, the others failed.
+    assert.equal(2, get().failed)
+    assert.same({ "2026-01-01T00:01:00Z", "2026-01-01T00:04:00Z" }, ran())
   end)
 end)
 

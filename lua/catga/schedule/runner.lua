@@ -123,6 +123,15 @@ local function has(list, value)
   return false
 end
 
+-- Starts the process of a run in the open unit of work: its id, or nil and an error.
+local function start(self, entry, id)
+  local engine = self.app.engine
+  local ok, started, err = xpcall(engine.start, errors.catch, engine, self.definition.process,
+    input_of(self, entry), { id = id, tags = { schedule = self.name } })
+  if not ok then return nil, errors.from(started) end
+  return started, err
+end
+
 -- Stages the starts of a plan. What was started before is not started again.
 local function stage_starts(self, plan, state)
   local outcome = { ids = {}, failed = {} }
@@ -130,9 +139,7 @@ local function stage_starts(self, plan, state)
     local id = id_of(self, entry)
     local is_new = not was_started(self.app.store, id)
     local ok, err = true, nil
-    if is_new then
-      ok, err = self.app.engine:start(self.definition.process, input_of(self, entry), { id = id })
-    end
+    if is_new then ok, err = start(self, entry, id) end
     if not ok and is_general(err) then error(err, 0) end
     if not ok then
       note_failure(self, state, outcome, id, err)
