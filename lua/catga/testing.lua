@@ -19,6 +19,7 @@ local M = {}
 
 local opened = setmetatable({}, { __mode = "k" }) -- The test apps by their app.
 
+local SKIP_MS_MAX = 366 * 86400000 -- Of one call: schedules would go on for ever.
 local START_MS = 1767225600000 -- 2026-01-01T00:00:00Z, where virtual clocks start.
 
 ---@class catga.TestApp
@@ -113,11 +114,17 @@ local function call(t, fn, ...)
     future:set(true, ...)
   end
   tasks.spawn(t.app, function(...) finish(xpcall(fn, errors.catch, ...)) end, ...)
+  local skipped = 0
   while true do
     native_task.settle()
     if future.is_done then break end
     local ms = t.clock:next()
     if not ms then error("the app waits for something that no timer will bring", 3) end
+    skipped = skipped + ms
+    if t.app.schedules and skipped > SKIP_MS_MAX then
+      error("the app waits for something that has not come in a year of its clock, while its "
+        .. "schedules go on; app:advance turns the clock further", 3)
+    end
     t.clock:advance(ms)
     t.clock:fire()
   end
