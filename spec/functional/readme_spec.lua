@@ -110,6 +110,23 @@ describe("the page on running Catga", function()
     end
   end)
 
+  it("goes with a page for each error of processes, and none for others", function()
+    local codes, list = {}, assert(io.popen "find lua/catga/process lua/catga/schedule* -name '*.lua'")
+    for path in list:lines() do
+      for code in text_of(path):gmatch 'errors%.new%("([%l_]+)"' do codes[code] = path end
+    end
+    list:close()
+    local index = text_of "docs/errors/README.md"
+    for code, path in pairs(codes) do
+      local page = io.open("docs/errors/" .. code .. ".md")
+      assert.truthy(page, code .. " of " .. path)
+      assert.truthy(page:read("*l"):find("^# " .. code .. ": "), code)
+      page:close()
+      assert.truthy(index:find("(" .. code .. ".md)", 1, true), code)
+    end
+    for code in index:gmatch "%(([%l_]+)%.md%)" do assert.truthy(codes[code], code) end
+  end)
+
   it("has settings that are known, and names all", function()
     local known = require "catga.settings".KNOWN
     local text = text_of "docs/operations.md"
