@@ -111,7 +111,8 @@ describe("the page on running Catga", function()
   end)
 
   it("goes with a page for each error of processes, and none for others", function()
-    local codes, list = {}, assert(io.popen "find lua/catga/process lua/catga/schedule* -name '*.lua'")
+    local codes = {}
+    local list = assert(io.popen "find lua/catga/process lua/catga/schedule* -name '*.lua'")
     for path in list:lines() do
       for code in text_of(path):gmatch 'errors%.new%("([%l_]+)"' do codes[code] = path end
     end
