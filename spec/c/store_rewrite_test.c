@@ -300,7 +300,9 @@ static void no_error_of_a_file_call_makes_a_wrong_answer(void **state) {
     enum cg_code code = index_world_rewritten(world, &err);
     assert_int_not_equal(code, CG_END);
     index_world_check(world);
-    code = rewrite(call % 6, 5, &err); /* Then it can be done. */
+    code = rewrite(call % 6, 5, &err); /* Then it can be done, */
+    if (code == CG_EBUSY)              /* but a table that does not fit is made again first. */
+      code = rewrite(call % 6, 5, &err);
     if (code != CG_OK)
       fail_msg("call %llu: %s", (unsigned long long)call, err.message);
     index_world_check(world);

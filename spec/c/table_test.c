@@ -90,6 +90,16 @@ static struct cg_table_segment segment_of(uint32_t number) {
                                    .waypoint_count = 2};
 }
 
+/* Where tables lie. */
+static struct cg_table_place place_of(const atomic_bool *is_cancelled) {
+  struct cg_table_place place = {.fs = sim_fs_calls(sim),
+                                 .directory = DIRECTORY,
+                                 .temporary = CG_TABLE_TEMPORARY,
+                                 .is_cancelled = is_cancelled};
+  memcpy(place.log_id, log_id, sizeof(log_id));
+  return place;
+}
+
 /* Writes the table of one segment. */
 static void write_table(uint32_t number, uint32_t stream_count, uint32_t sort_count_max) {
   struct cg_table_segment segment = segment_of(number);
@@ -112,8 +122,8 @@ static void write_table(uint32_t number, uint32_t stream_count, uint32_t sort_co
     cg_table_count(&header, &stream);
   }
   struct cg_table_writer writer;
-  assert_int_equal(cg_table_writer_open(&writer, sim_fs_calls(sim), DIRECTORY, &header, NULL, &err),
-                   CG_OK);
+  struct cg_table_place place = place_of(NULL);
+  assert_int_equal(cg_table_writer_open(&writer, &place, &header, &err), CG_OK);
   writer.sort_count_max = sort_count_max;
   struct cg_log_waypoint waypoints[2] = {{.position = segment.first_position, .offset = 4096},
                                          {.position = segment.first_position + 9, .offset = 8192}};
@@ -247,8 +257,7 @@ static void hashes_sorted_range_by_range_are_the_same(void **state) {
 
 /* Merges some tables, each with the segments that it has. */
 static void merge(struct cg_table_part *parts, uint32_t count) {
-  struct cg_table_place place = {.fs = sim_fs_calls(sim), .directory = DIRECTORY};
-  memcpy(place.log_id, log_id, sizeof(log_id));
+  struct cg_table_place place = place_of(NULL);
   if (cg_table_merge(&place, parts, count, NULL, &err) != CG_OK)
     fail_msg("%s", err.message);
 }
@@ -386,8 +395,7 @@ static void every_flipped_bit_is_noticed(void **state) {
 static void work_that_is_cancelled_leaves_no_file(void **state) {
   (void)state;
   atomic_bool is_cancelled = true;
-  struct cg_table_place place = {
-      .fs = sim_fs_calls(sim), .directory = DIRECTORY, .is_cancelled = &is_cancelled};
+  struct cg_table_place place = place_of(&is_cancelled);
   write_table(0, 10, CG_TABLE_SORT_COUNT_MAX);
   struct cg_table_part part = {.table = open_table(0, 0), .segment_count = 1};
   assert_int_equal(cg_table_merge(&place, &part, 1, NULL, &err), CG_ECANCELLED);

@@ -99,7 +99,7 @@ static bool read_table(struct cg_table *table) {
 
 /* Merges the table with nothing, which must give the same; a damaged one may not come through. */
 static void merge_table(const struct cg_fs *fs, struct cg_table *table) {
-  struct cg_table_place place = {.fs = fs, .directory = "/index"};
+  struct cg_table_place place = {.fs = fs, .directory = "/index", .temporary = ".tmp"};
   memcpy(place.log_id, table->header.log_id, sizeof(place.log_id));
   struct cg_table_part part = {.table = table, .segment_count = table->header.segment_count};
   uint32_t corrupt;

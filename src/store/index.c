@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "store/index_set.h"
+#include "store/table_writer.h"
 
 /* A stream found in a table. */
 struct found {
@@ -25,10 +26,12 @@ static char *join(const char *path, const char *name) {
 
 void cg_index_init(struct cg_index *index, const char *path, const struct cg_fs *fs,
                    struct cg_clock clock, struct cg_say *say) {
-  *index = (struct cg_index){
-      .place = {.fs = fs, .log_path = join(path, "log"), .directory = join(path, "index")},
-      .clock = clock,
-      .say = say};
+  *index = (struct cg_index){.place = {.fs = fs,
+                                       .log_path = join(path, "log"),
+                                       .directory = join(path, "index"),
+                                       .temporary = CG_TABLE_TEMPORARY},
+                             .clock = clock,
+                             .say = say};
 }
 
 void cg_index_deinit(struct cg_index *index) {

@@ -5,7 +5,7 @@
  * open; find streams and entries; cg_index_add a table that has been made (see worker.h);
  * cg_index_deinit after the log is closed, which has pointers into tables.
  * A table that is met damaged is built again at once, from its segments; only when that fails too,
- * CG_ECORRUPT or what else went wrong is returned.
+ * CG_ECORRUPT or what else went wrong is returned, but not CG_ENOTFOUND.
  * Owns: the tables, and the files in the directory `index`. Thread: the loop thread. */
 #ifndef CG_STORE_INDEX_H
 #define CG_STORE_INDEX_H
@@ -81,15 +81,17 @@ bool cg_index_wants_merge(const struct cg_index *index, uint32_t *first);
  * removes their files. CG_ECONFLICT: it does not fit what is there. */
 enum cg_code cg_index_add(struct cg_index *index, uint64_t first_segment, uint64_t last_segment,
                           struct cg_err *err);
-/* The table that has a segment; *first and *last get the segments it covers. False: none has. */
-bool cg_index_table_of(const struct cg_index *index, uint64_t segment, uint64_t *first,
-                       uint64_t *last);
+/* The table that has a segment, or NULL. */
+const struct cg_table *cg_index_table_of(const struct cg_index *index, uint64_t segment);
 /* A segment was written anew, and a table of the segments `first` to `last` that fits the new file:
- * puts both in place, here and in the log. On an error nothing has changed but, after CG_EIO of
- * cg_log_replace, files. No record of the segment may be in slots. */
+ * puts both in place, here and in the log. On an error nothing has changed but files. CG_EBUSY: the
+ * index or a file of it was changed meanwhile; rewriting can be tried again. No record of the
+ * segment may be in slots. */
 enum cg_code cg_index_swap(struct cg_index *index, const struct cg_log_seal *seal, uint64_t first,
                            uint64_t last, struct cg_err *err);
-/* Builds a damaged table again from its segments. */
+/* Builds a table again from its segments, after the error `err`: it is damaged, or its file gone or
+ * another one. CG_EBUSY: again somebody removed files meanwhile. Damage that comes back is not
+ * mended but returned. */
 enum cg_code cg_index_rebuild(struct cg_index *index, uint64_t first_segment, struct cg_err *err);
 
 #endif

@@ -72,11 +72,31 @@ static void remove_file(const struct cg_index *index, uint64_t first_segment,
   cg_free(path);
 }
 
+/* Files may be removed, and the worker makes others, at any moment: what an open said of a table
+ * that was made just now is no lasting error then. */
+static enum cg_code changed_meanwhile(struct cg_table *table, enum cg_code code,
+                                      struct cg_err *err) {
+  cg_table_free(table);
+  if (code != CG_ENOTFOUND && code != CG_ECONFLICT)
+    return code;
+  cg_err_prefix(err, "the index was changed meanwhile");
+  if (err != NULL)
+    err->code = CG_EBUSY;
+  return CG_EBUSY;
+}
+
 enum cg_code cg_index_set_build(const struct cg_index *index, const struct cg_log_seal *seal,
                                 struct cg_table **table, struct cg_err *err) {
   enum cg_code code = cg_table_build(&index->place, seal, err);
+  if (code != CG_OK)
+    return code;
+  code = cg_index_set_open(index, seal->number, seal->number, table, err);
   if (code == CG_OK)
-    code = cg_index_set_open(index, seal->number, seal->number, table, err);
+    code = cg_table_match(*table, index->place.log_id, seal, err);
+  if (code == CG_OK)
+    return CG_OK;
+  code = changed_meanwhile(*table, code, err);
+  *table = NULL;
   return code;
 }
 
@@ -161,14 +181,9 @@ static bool find_table(const struct cg_index *index, uint64_t segment, uint32_t 
   return false;
 }
 
-bool cg_index_table_of(const struct cg_index *index, uint64_t segment, uint64_t *first,
-                       uint64_t *last) {
+const struct cg_table *cg_index_table_of(const struct cg_index *index, uint64_t segment) {
   uint32_t at;
-  if (!find_table(index, segment, &at))
-    return false;
-  *first = index->tables[at]->header.first_segment;
-  *last = cg_table_last_segment(index->tables[at]);
-  return true;
+  return find_table(index, segment, &at) ? index->tables[at] : NULL;
 }
 
 /* Whether the log's segments are those of the table, once the segment of `seal` is the new one. */
@@ -192,15 +207,15 @@ enum cg_code cg_index_swap(struct cg_index *index, const struct cg_log_seal *sea
   uint32_t at;
   if (!find_table(index, seal->number, &at) || index->tables[at]->header.first_segment != first ||
       cg_table_last_segment(index->tables[at]) != last)
-    return cg_err_set(err, CG_ECONFLICT, "segment %" PRIu64 " is in another table by now",
+    return cg_err_set(err, CG_EBUSY, "segment %" PRIu64 " is in another table by now",
                       seal->number);
   struct cg_table *table;
   enum cg_code code = cg_index_set_open(index, first, last, &table, err);
-  if (code != CG_OK)
-    return code;
-  code = match_new(index, table, seal, err);
   if (code == CG_OK)
-    code = cg_log_replace(index->log, seal, err);
+    code = match_new(index, table, seal, err);
+  if (code != CG_OK)
+    return changed_meanwhile(table, code, err);
+  code = cg_log_replace(index->log, seal, err);
   const struct cg_log_seal *seals;
   cg_log_seals(index->log, &seals);
   if (seals[seal->number].nonce != seal->nonce) {
@@ -217,7 +232,8 @@ enum cg_code cg_index_set_mend(struct cg_index *index, uint32_t at, struct cg_er
   struct cg_table *old = index->tables[at];
   uint64_t first = old->header.first_segment, last = cg_table_last_segment(old);
   uint32_t count = old->header.segment_count, built = 0;
-  if (old->is_mended) /* It would only be made again as it is. */
+  bool is_damaged = err->code == CG_ECORRUPT; /* Else the file is gone, or another. */
+  if (is_damaged && old->is_mended)           /* It would only be made again as it is. */
     return err->code;
   cg_say(index->say, CG_SAY_WARN, "index: %s; reading segments %" PRIu64 " to %" PRIu64 " again",
          err->message, first, last);
@@ -232,7 +248,7 @@ enum cg_code cg_index_set_mend(struct cg_index *index, uint32_t at, struct cg_er
                                .chain = segment->chain};
     code = cg_index_set_build(index, &seal, &tables[built], err);
     if (code == CG_OK)
-      tables[built]->is_mended = true;
+      tables[built]->is_mended = is_damaged || old->is_mended;
   }
   if (code == CG_OK) {
     cg_index_set_replace(index, at, 1, tables, count);
@@ -241,6 +257,8 @@ enum cg_code cg_index_set_mend(struct cg_index *index, uint32_t at, struct cg_er
   } else {
     while (built > 0)
       cg_table_free(tables[--built]);
+    if (code == CG_ENOTFOUND) /* A segment's file: for readers that would mean that no record is. */
+      code = err->code = CG_ECORRUPT;
     cg_err_prefix(err,
                   "the index of segments %" PRIu64 " to %" PRIu64 " is damaged and cannot be "
                   "built again",

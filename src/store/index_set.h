@@ -16,7 +16,8 @@ void cg_index_set_replace(struct cg_index *index, uint32_t at, uint32_t count,
 /* Builds the table of one segment and opens it. */
 enum cg_code cg_index_set_build(const struct cg_index *index, const struct cg_log_seal *seal,
                                 struct cg_table **table, struct cg_err *err);
-/* After CG_ECORRUPT: builds the index-th table again. CG_OK: try again what has failed. */
+/* After the error `err`, see cg_index_rebuild: builds the index-th table again. CG_OK: try again
+ * what has failed. */
 enum cg_code cg_index_set_mend(struct cg_index *index, uint32_t at, struct cg_err *err);
 
 #endif

@@ -222,10 +222,16 @@ enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint6
                       (unsigned long long)version);
   struct cg_entry entry;
   enum cg_code code = entry_of(store, slot, version, &entry, err);
-  if (code == CG_OK)
-    code = cg_log_read(store->log, entry.place, buf, record, err);
+  if (code != CG_OK)
+    return code;
+  code = cg_log_read(store->log, entry.place, buf, record, err);
   if (code == CG_OK)
     record->position = entry.position;
+  if (code == CG_ENOTFOUND) { /* It should be there: readers take "not found" for scavenged. */
+    code = CG_ECORRUPT;
+    if (err != NULL)
+      err->code = code;
+  }
   return code;
 }
 

@@ -178,7 +178,7 @@ void cg_store_rollback(struct cg_store *store);
 enum cg_code cg_store_seek(struct cg_store *store, cg_store_stream stream, uint64_t version,
                            bool is_backward, uint64_t *found, struct cg_err *err);
 /* Reads one record; it points into `buf`, which is emptied first.
- * CG_ENOTFOUND: no such version, or it was scavenged. */
+ * CG_ENOTFOUND: no such version, or it was scavenged; CG_ECORRUPT: also a file is gone. */
 enum cg_code cg_store_read(struct cg_store *store, cg_store_stream stream, uint64_t version,
                            struct cg_buf *buf, struct cg_record *record, struct cg_err *err);
 

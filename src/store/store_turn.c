@@ -28,7 +28,7 @@ static void take_rewrite(struct cg_store *store, const struct cg_worker_job *job
     code = cg_index_swap(&store->index, &job->seal, job->first_segments[0], job->last_segments[0],
                          &err);
   else if (job->has_corrupt &&
-           cg_index_rebuild(&store->index, job->first_segments[0], &err) == CG_OK)
+           (code = cg_index_rebuild(&store->index, job->first_segments[0], &err)) == CG_OK)
     code = cg_err_set(&err, CG_EBUSY,
                       "a part of the index was missing or damaged, and was made "
                       "again; try again");
@@ -60,6 +60,14 @@ static void take_job(struct cg_store *store) {
     put_off(store, cg_log_seals(store->log, &seals), &err);
 }
 
+/* Adds a table to those of the job. */
+static void add_part(struct cg_worker_job *job, const struct cg_table *table) {
+  uint32_t part = job->part_count++;
+  job->first_segments[part] = table->header.first_segment;
+  job->last_segments[part] = cg_table_last_segment(table);
+  job->crcs[part] = table->header.crc;
+}
+
 /* Gives the worker the next thing to do, if there is any. */
 static void give_job(struct cg_store *store, const struct cg_log_seal *seals, uint32_t seal_count) {
   struct cg_worker_job job = {.is_merge = false};
@@ -72,12 +80,8 @@ static void give_job(struct cg_store *store, const struct cg_log_seal *seals, ui
     job.seal = seals[covered];
   } else if (wants_merge) {
     job.is_merge = true;
-    job.part_count = CG_TABLE_PARTS_MAX;
-    for (uint32_t i = 0; i < job.part_count; i++) {
-      const struct cg_table *table = store->index.tables[first + i];
-      job.first_segments[i] = table->header.first_segment;
-      job.last_segments[i] = cg_table_last_segment(table);
-    }
+    for (uint32_t i = 0; i < CG_TABLE_PARTS_MAX; i++)
+      add_part(&job, store->index.tables[first + i]);
   } else {
     store->settled_serial = store->index.serial;
     return;
@@ -104,9 +108,10 @@ enum cg_code cg_store_rewrite(struct cg_store *store, uint64_t number,
     return cg_err_set(err, CG_ENOTFOUND, "segment %llu is not there, or not sealed",
                       (unsigned long long)number);
   struct cg_worker_job job = {.is_rewrite = true, .rewrite = *rewrite, .seal = seals[number]};
-  if (store->is_rewriting || !cg_worker_is_idle(&store->worker) ||
-      !cg_index_table_of(&store->index, number, &job.first_segments[0], &job.last_segments[0]))
+  const struct cg_table *table = cg_index_table_of(&store->index, number);
+  if (store->is_rewriting || !cg_worker_is_idle(&store->worker) || table == NULL)
     return cg_err_set(err, CG_EBUSY, "the index is being worked on; try again later");
+  add_part(&job, table);
   enum cg_code code = cg_worker_give(&store->worker, &job, err);
   store->is_rewriting = code == CG_OK;
   return code;

@@ -34,6 +34,7 @@
 #ifndef CG_STORE_TABLE_H
 #define CG_STORE_TABLE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -140,6 +141,16 @@ struct cg_table {
   uint64_t hash_seed;                      /* Of the hashes. */
   uint32_t serial;                         /* Its user's number for it. */
   bool is_mended;                          /* Its user's: made in place of a damaged one. */
+};
+
+/* Where tables come from and go to. */
+struct cg_table_place {
+  const struct cg_fs *fs;          /* How files are reached. */
+  const char *log_path;            /* Directory of the log. */
+  const char *directory;           /* Of the tables. */
+  uint8_t log_id[16];              /* Of the log. */
+  const char *temporary;           /* Ends the name of a file under way; one a thread. */
+  const atomic_bool *is_cancelled; /* Ends the work with CG_ECANCELLED; NULL: never. */
 };
 
 /* Opens a table. CG_ENOTFOUND: no such file; CG_ECORRUPT: it is none, or damaged; CG_EIO. */

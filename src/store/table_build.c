@@ -213,8 +213,7 @@ static enum cg_code write_table(struct build *build, struct cg_err *err) {
   struct cg_table_writer writer;
   enum cg_code code = make_directory(build->place, err);
   if (code == CG_OK)
-    code = cg_table_writer_open(&writer, build->place->fs, build->place->directory, &build->header,
-                                build->place->is_cancelled, err);
+    code = cg_table_writer_open(&writer, build->place, &build->header, err);
   if (code != CG_OK)
     return code;
   uint32_t *order = cg_alloc(((size_t)build->stream_count + 1) * sizeof(order[0]));

@@ -7,20 +7,9 @@
 #ifndef CG_STORE_TABLE_BUILD_H
 #define CG_STORE_TABLE_BUILD_H
 
-#include <stdatomic.h>
-
 #include "store/table.h"
 
 #define CG_TABLE_PARTS_MAX 4u /* Tables merged into one. */
-
-/* Where tables come from and go to. */
-struct cg_table_place {
-  const struct cg_fs *fs;          /* How files are reached. */
-  const char *log_path;            /* Directory of the log. */
-  const char *directory;           /* Of the tables. */
-  uint8_t log_id[16];              /* Of the log. */
-  const atomic_bool *is_cancelled; /* Ends the work with CG_ECANCELLED; NULL: never. */
-};
 
 /* A part of a merged table: some segments of a table. */
 struct cg_table_part {
@@ -30,13 +19,14 @@ struct cg_table_part {
 };
 
 /* Reads a sealed segment and writes its table; makes the directory when it is missing.
- * CG_ECORRUPT, CG_ENOTFOUND, CG_EIO, CG_EFULL, CG_ECANCELLED. */
+ * CG_ECORRUPT, CG_ENOTFOUND (the segment), CG_EIO, CG_EFULL, CG_ECANCELLED; CG_EBUSY: somebody
+ * removes files of the index meanwhile. */
 enum cg_code cg_table_build(const struct cg_table_place *place, const struct cg_log_seal *seal,
                             struct cg_err *err);
 /* Writes the table of these parts, whose segments follow on one another. What a stream was last
  * (version, finished or not) is told by the last part whose table knows of it, also when no segment
  * is taken from it. *corrupt, unless NULL, gets the index of the part that is damaged with
- * CG_ECORRUPT. */
+ * CG_ECORRUPT. Else as cg_table_build. */
 enum cg_code cg_table_merge(const struct cg_table_place *place, const struct cg_table_part *parts,
                             uint32_t part_count, uint32_t *corrupt, struct cg_err *err);
 

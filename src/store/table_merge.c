@@ -229,8 +229,7 @@ enum cg_code cg_table_merge(const struct cg_table_place *place, const struct cg_
   enum cg_code code = walk_all(&merge, NULL, err);
   struct cg_table_writer writer;
   if (code == CG_OK)
-    code = cg_table_writer_open(&writer, place->fs, place->directory, &merge.header,
-                                place->is_cancelled, err);
+    code = cg_table_writer_open(&writer, place, &merge.header, err);
   if (code == CG_OK) {
     code = write_segments(&merge, parts, &writer, err);
     if (code == CG_OK)

@@ -7,6 +7,7 @@
 #include "store/table_writer.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,15 +38,14 @@ static uint32_t bucket_bits_of(uint32_t stream_count) {
   return bits;
 }
 
-enum cg_code cg_table_writer_open(struct cg_table_writer *writer, const struct cg_fs *fs,
-                                  const char *directory, const struct cg_table_header *header,
-                                  const atomic_bool *is_cancelled, struct cg_err *err) {
-  *writer = (struct cg_table_writer){.fs = fs,
+enum cg_code cg_table_writer_open(struct cg_table_writer *writer,
+                                  const struct cg_table_place *place,
+                                  const struct cg_table_header *header, struct cg_err *err) {
+  *writer = (struct cg_table_writer){.place = place,
                                      .handle = -1,
                                      .header = *header,
                                      .hash_seed = cg_table_seed(header->log_id),
-                                     .sort_count_max = CG_TABLE_SORT_COUNT_MAX,
-                                     .is_cancelled = is_cancelled};
+                                     .sort_count_max = CG_TABLE_SORT_COUNT_MAX};
   struct cg_table_layout *layout = &writer->layout;
   writer->header.magic = CG_TABLE_MAGIC;
   writer->header.version = CG_TABLE_VERSION;
@@ -55,9 +55,8 @@ enum cg_code cg_table_writer_open(struct cg_table_writer *writer, const struct c
     return cg_err_set(err, CG_ELIMIT, "a table of so many segments or records is too large");
   writer->header.file_bytes = layout->end;
   uint64_t first = header->first_segment, last = first + header->segment_count - 1;
-  writer->directory = cg_strndup(directory, strlen(directory));
-  writer->path = cg_table_path(directory, first, last, "");
-  writer->temporary = cg_table_path(directory, first, last, CG_TABLE_TEMPORARY);
+  writer->path = cg_table_path(place->directory, first, last, "");
+  writer->temporary = cg_table_path(place->directory, first, last, place->temporary);
   writer->segments.offset = layout->segments;
   writer->waypoints.offset = layout->waypoints;
   writer->opened.offset = layout->opened;
@@ -140,23 +139,23 @@ void cg_table_writer_abandon(struct cg_table_writer *writer) {
 
 /* --- files --- */
 
-/* Keeps the first error. */
+/* Keeps the first error. That a file is not there which was a moment ago is no lasting one. */
 static void fail(struct cg_table_writer *writer, const char *what, int status) {
+  enum cg_code code = status == -ENOENT ? CG_EBUSY : cg_err_from_errno(-status);
   if (writer->failure.code == CG_OK)
-    cg_err_set(&writer->failure, cg_err_from_errno(-status), "%s %s: %s", what, writer->temporary,
-               strerror(-status));
+    cg_err_set(&writer->failure, code, "%s %s: %s", what, writer->temporary, strerror(-status));
 }
 
 /* Whether the work goes on. */
 static bool goes_on(struct cg_table_writer *writer) {
-  if (writer->failure.code == CG_OK && writer->is_cancelled != NULL &&
-      atomic_load_explicit(writer->is_cancelled, memory_order_relaxed))
+  if (writer->failure.code == CG_OK && writer->place->is_cancelled != NULL &&
+      atomic_load_explicit(writer->place->is_cancelled, memory_order_relaxed))
     cg_err_set(&writer->failure, CG_ECANCELLED, "the store is being closed");
   return writer->failure.code == CG_OK;
 }
 
 static enum cg_code create(struct cg_table_writer *writer, struct cg_err *err) {
-  const struct cg_fs *fs = writer->fs;
+  const struct cg_fs *fs = writer->place->fs;
   writer->handle = cg_io_open(fs, writer->temporary, CG_FS_OPEN_ALWAYS);
   int status = writer->handle < 0 ? writer->handle : fs->truncate(fs->arg, writer->handle, 0);
   if (status == 0)
@@ -171,7 +170,7 @@ static void write_at(struct cg_table_writer *writer, const void *bytes, size_t s
                      uint64_t offset) {
   if (!goes_on(writer))
     return;
-  int status = cg_io_write(writer->fs, writer->handle, bytes, size, offset);
+  int status = cg_io_write(writer->place->fs, writer->handle, bytes, size, offset);
   if (status < 0)
     fail(writer, "write", status);
 }
@@ -181,7 +180,7 @@ static void read_back(struct cg_table_writer *writer, void *bytes, size_t size, 
   memset(bytes, 0, size);
   if (!goes_on(writer))
     return;
-  int64_t count = cg_io_read(writer->fs, writer->handle, bytes, size, offset);
+  int64_t count = cg_io_read(writer->place->fs, writer->handle, bytes, size, offset);
   if (count < 0)
     fail(writer, "read", (int)count);
 }
@@ -209,10 +208,9 @@ static void deinit(struct cg_table_writer *writer) {
   for (size_t index = 0; index < sizeof(sections) / sizeof(sections[0]); index++)
     cg_free(sections[index]->bytes);
   if (writer->handle >= 0)
-    writer->fs->close(writer->fs->arg, writer->handle);
+    writer->place->fs->close(writer->place->fs->arg, writer->handle);
   if (writer->failure.code != CG_OK && writer->temporary != NULL)
-    writer->fs->unlink(writer->fs->arg, writer->temporary);
-  cg_free(writer->directory);
+    writer->place->fs->unlink(writer->place->fs->arg, writer->temporary);
   cg_free(writer->path);
   cg_free(writer->temporary);
 }
@@ -306,7 +304,7 @@ static void write_checks(struct cg_table_writer *writer) {
 
 /* Writes the header, syncs, renames, syncs the directory. */
 static void publish(struct cg_table_writer *writer) {
-  const struct cg_fs *fs = writer->fs;
+  const struct cg_fs *fs = writer->place->fs;
   writer->header.crc = cg_crc32c(0, &writer->header, offsetof(struct cg_table_header, crc));
   write_at(writer, &writer->header, sizeof(writer->header), 0);
   if (!goes_on(writer))
@@ -317,7 +315,7 @@ static void publish(struct cg_table_writer *writer) {
   status = cg_io_rename(fs, writer->temporary, writer->path);
   if (status < 0)
     return fail(writer, "rename", status);
-  status = cg_io_sync_dir(fs, writer->directory);
+  status = cg_io_sync_dir(fs, writer->place->directory);
   if (status < 0)
     fail(writer, "sync the directory of", status);
 }

@@ -9,12 +9,14 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "store/table_writer.h"
 
 void cg_worker_init(struct cg_worker *worker, const struct cg_table_place *place, bool is_manual,
                     cg_log_progress_fn progress, void *progress_arg) {
   *worker = (struct cg_worker){
       .place = *place, .is_manual = is_manual, .progress = progress, .progress_arg = progress_arg};
   worker->place.is_cancelled = &worker->is_cancelled;
+  worker->place.temporary = CG_TABLE_TEMPORARY_WORKER;
   pthread_mutex_init(&worker->mutex, NULL);
   pthread_cond_init(&worker->wake, NULL);
 }
@@ -42,12 +44,15 @@ static enum cg_code open_parts(const struct cg_worker *worker, struct cg_worker_
     job->corrupt = i;
     code = cg_table_open(&parts[i].table, worker->place.fs, path, &job->err);
     cg_free(path);
-    /* Somebody may have removed the file: the loop thread makes it again. */
-    job->has_corrupt = code == CG_ECORRUPT || code == CG_ENOTFOUND;
     if (code != CG_OK)
       parts[i].table = NULL;
+    else if (parts[i].table->header.crc != job->crcs[i])
+      code = cg_err_set(&job->err, CG_ENOTFOUND, "a table was replaced by another one");
     else
       parts[i].segment_count = parts[i].table->header.segment_count;
+    /* Somebody may have removed the file, or it is of a segment that was not put in place in the
+     * end: the loop thread makes it again. */
+    job->has_corrupt = code == CG_ECORRUPT || code == CG_ENOTFOUND;
   }
   return code;
 }
@@ -73,14 +78,18 @@ static enum cg_code patch_table(const struct cg_worker *worker, struct cg_worker
   char *path = cg_table_path(worker->place.directory, number, number, "");
   struct cg_table *new;
   code = cg_table_open(&new, worker->place.fs, path, &job->err);
-  if (code == CG_OK) {
+  if (code == CG_ENOTFOUND) {
+    code = cg_err_set(&job->err, CG_EBUSY, "the index was changed meanwhile");
+  } else if (code == CG_OK) {
     uint32_t before = (uint32_t)(number - first);
     /* The last part tells what streams were last, also those of which nothing is left. */
     struct cg_table_part parts[] = {
         {.table = old, .segment_count = before},
         {.table = new, .segment_count = 1},
         {.table = old, .first_segment = before + 1, .segment_count = (uint32_t)(last - number)}};
-    code = cg_table_merge(&worker->place, parts, 3, NULL, &job->err);
+    uint32_t corrupt;
+    code = cg_table_merge(&worker->place, parts, 3, &corrupt, &job->err);
+    job->has_corrupt = code == CG_ECORRUPT && corrupt != 1;
     cg_table_free(new);
   }
   if (first != last)
@@ -93,7 +102,6 @@ static enum cg_code patch_table(const struct cg_worker *worker, struct cg_worker
  * the file of the table does not fit the log: an open meanwhile would build it again. */
 static void rewrite(const struct cg_worker *worker, struct cg_worker_job *job) {
   struct cg_table_part parts[CG_TABLE_PARTS_MAX] = {{0}};
-  job->part_count = 1;
   job->code = open_parts(worker, job, parts);
   if (job->code == CG_OK)
     job->code = cg_log_rewrite(worker->place.log_path, worker->place.fs, &job->seal, &job->rewrite,

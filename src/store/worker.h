@@ -21,6 +21,7 @@ struct cg_worker_job {
   struct cg_log_seal seal;                     /* The segment; rewritten, that of the new file. */
   uint64_t first_segments[CG_TABLE_PARTS_MAX]; /* Of the tables to be merged; rewriting: of the */
   uint64_t last_segments[CG_TABLE_PARTS_MAX];  /* one that has the segment, at 0. */
+  uint32_t crcs[CG_TABLE_PARTS_MAX];           /* Of the headers of these tables. */
   uint32_t part_count;                         /* How many tables. */
   enum cg_code code;                           /* What came of it. */
   uint32_t corrupt;  /* Of a merge or rewriting: the table that is damaged or gone, */
