@@ -3,6 +3,8 @@
  * There are two sets of bytes. A write goes to the first and leaves a copy of each touched sector
  * in the list of versions; sync copies the touched sectors to the disk and clears the list; settle
  * picks from the list, sector by sector: the old one, the newest, any between, or one torn.
+ * A sector that is as it is on the disk, and was no other since, is not in the list: zeros written
+ * ahead are most of what a log writes.
  * Owns: the bytes. Thread: one. */
 #include "support/sim_file.h"
 
@@ -23,24 +25,38 @@ void sim_file_make_room(struct sim_file *file, size_t size) {
   size += SIM_SECTOR_BYTES; /* So that the last sector is whole. */
   if (size <= file->capacity)
     return;
-  size_t capacity = file->capacity > 0 ? file->capacity : 65536;
-  while (capacity < size)
-    capacity *= 2;
+  size_t capacity = file->capacity * 2;
+  if (capacity < size)
+    capacity = (size + 4095) / 4096 * 4096;
   file->seen = cg_realloc(file->seen, capacity);
   file->disk = cg_realloc(file->disk, capacity);
   memset(file->seen + file->capacity, 0, capacity - file->capacity);
   memset(file->disk + file->capacity, 0, capacity - file->capacity);
+  size_t had = file->capacity / SIM_SECTOR_BYTES, has = capacity / SIM_SECTOR_BYTES;
+  file->is_noted = cg_realloc(file->is_noted, has);
+  memset(file->is_noted + had, 0, has - had);
   file->capacity = capacity;
 }
 
 static void note_version(struct sim_file *file, uint64_t sector) {
+  const uint8_t *seen = file->seen + sector * SIM_SECTOR_BYTES;
+  if (!file->is_noted[sector] &&
+      memcmp(seen, file->disk + sector * SIM_SECTOR_BYTES, SIM_SECTOR_BYTES) == 0)
+    return;
+  file->is_noted[sector] = true;
   if (file->version_count == file->version_capacity) {
     file->version_capacity = file->version_capacity > 0 ? file->version_capacity * 2 : 64;
     file->versions = cg_realloc(file->versions, file->version_capacity * sizeof(*file->versions));
   }
   struct sim_version *version = &file->versions[file->version_count++];
   version->sector = sector;
-  memcpy(version->bytes, file->seen + sector * SIM_SECTOR_BYTES, SIM_SECTOR_BYTES);
+  memcpy(version->bytes, seen, SIM_SECTOR_BYTES);
+}
+
+static void forget_versions(struct sim_file *file) {
+  for (size_t index = 0; index < file->version_count; index++)
+    file->is_noted[file->versions[index].sector] = false;
+  file->version_count = 0;
 }
 
 void sim_file_write(struct sim_file *file, const void *bytes, size_t size, uint64_t offset) {
@@ -61,7 +77,7 @@ void sim_file_sync(struct sim_file *file) {
     uint64_t at = file->versions[index].sector * SIM_SECTOR_BYTES;
     memcpy(file->disk + at, file->seen + at, SIM_SECTOR_BYTES);
   }
-  file->version_count = 0;
+  forget_versions(file);
   file->disk_size = file->seen_size;
 }
 
@@ -85,6 +101,7 @@ void sim_file_deinit(struct sim_file *file) {
   cg_free(file->seen);
   cg_free(file->disk);
   cg_free(file->versions);
+  cg_free(file->is_noted);
 }
 
 /* Orders versions by sector, those of one sector by age: they lie in one array, so by address. */
@@ -125,8 +142,8 @@ void sim_file_settle(struct sim_file *file, uint64_t *random) {
     settle_sector(file, random, order + begin, end - begin, kept_percent);
     begin = end;
   }
-  free(order);
-  file->version_count = 0;
+  cg_free(order);
+  forget_versions(file);
 
   size_t low = file->disk_size < file->seen_size ? file->disk_size : file->seen_size;
   size_t high = file->disk_size > file->seen_size ? file->disk_size : file->seen_size;

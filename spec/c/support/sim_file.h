@@ -6,6 +6,7 @@
 #ifndef SPEC_SIM_FILE_H
 #define SPEC_SIM_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,7 @@ struct sim_file {
   size_t capacity;              /* Bytes allocated for each of the two, zero beyond their size. */
   uint64_t reserved_bytes;      /* By allocate. */
   struct sim_version *versions; /* Not synced, in order of writing. */
+  bool *is_noted;               /* By sector: it has a version. */
   size_t version_count;         /* How many. */
   size_t version_capacity;      /* Room. */
   int lock;                     /* Handle that holds the lock; -1: none. */

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #define HARNESS_COUNT_MAX UINT64_C(1000000) /* Commits of a writer that is to be killed. */
-#define HARNESS_COMMITS_MAX 6000            /* A longer story begins anew: checking stays short. */
+#define HARNESS_COMMITS_MAX 2000            /* A longer story begins anew: checking stays short. */
 #define HARNESS_COMMAND_BYTES 4096          /* Of a shell command. */
 
 /* A writer under way. */
