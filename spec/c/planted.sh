@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.."
 build="${BUILD:-build}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export CATGA_SEEDS=100
+export CATGA_SEEDS=100 GLIBC_TUNABLES="${keeps_memory:-}" # scripts/test says what that is.
 passed=0
 failed=0
 
@@ -30,10 +30,10 @@ result() { # what, 0 for well
 # How the library was compiled: the first word of the stamp is the compiler.
 read -r -a command <"$build/flags"
 
-# compile PLANT OUT: the files that know the bug, compiled with it, in OUT.
+# compile PLANT OUT: the files that know the bug, compiled with it, in OUT, unless they are there.
 compile() {
   local file
-  mkdir -p "$2"
+  mkdir "$2" 2>/dev/null || return 0
   for file in $(grep -l "$1" src/base/*.c src/log/*.c spec/c/support/*.c); do
     "${command[@]}" -D"$1" -Ispec/c -c "$file" -o "$2/$(basename "$file" .c).o" || return 1
   done
@@ -42,14 +42,15 @@ compile() {
 # try PLANT PROGRAM TEST: PLANT is a macro, or none; TEST is what must fail, or none. Objects with
 # the bug stand before the archives, so that they take the place of their own.
 try() {
-  local out="$work/$1-$2" objects=()
+  local out="$work/$1-$2" compiled="$work/$1.objects" objects=()
   if [ -n "$1" ]; then
-    if ! compile "$1" "$out.objects" 2>"$out.txt"; then
+    if ! compile "$1" "$compiled" 2>"$out.txt"; then
       cat "$out.txt"
+      rm -rf "$compiled"
       result "$2 with $1 compiles" 1
       return
     fi
-    objects=("$out.objects"/*.o)
+    objects=("$compiled"/*.o)
   fi
   if ! "${command[0]}" ${SANITIZE:+-fsanitize=$SANITIZE} -o "$out" "$build/obj/spec/c/$2.o" \
     "${objects[@]}" "$build/libsupport.a" "$build/libcatga.a" \

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 build="${BUILD:-build}"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-export CATGA_SEEDS=100
+export CATGA_SEEDS=100 GLIBC_TUNABLES="${keeps_memory:-}" # scripts/test says what that is.
 passed=0
 failed=0
 
