@@ -100,6 +100,15 @@ describe("a log that fails at any sync or write", function()
     local acknowledged, pending = live(app)
     assert.equal(0, pending, fault)
     local has_failed = app.app.is_failed == true
+    for id, what in pairs(acknowledged.processes) do
+      local first, last = begun[id .. "first"], begun[id .. "last"]
+      if has_failed and what == "started" then
+        local status, _, err = app:wait(id) -- Does not take it up again: nothing could be kept.
+        assert.equal("stopped", status, fault)
+        assert.equal("failed", err.code, fault)
+      end
+      assert.same({ first, last }, { begun[id .. "first"], begun[id .. "last"] }, fault)
+    end
     local known = {}
     for id in pairs(acknowledged.processes) do known[id] = #app:journal(id) end
     app:kill()

@@ -220,6 +220,16 @@ static int bind_store_wait(lua_State *L) {
   return cg_bind_wait_durable(L, store, position, 1);
 }
 
+/* failure() -> why the log takes no more commits, or nil: it does */
+static int bind_store_failure(lua_State *L) {
+  struct cg_bind_store *store = cg_bind_check_store(L, 1);
+  struct cg_err err;
+  if (cg_log_failed(cg_store_log(store->store), &err) == CG_OK)
+    return 0;
+  cg_value_push_err(L, &err);
+  return 1;
+}
+
 static int bind_store_turn(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   lua_pushboolean(L, cg_log_turn(cg_store_log(store->store)));
@@ -291,10 +301,13 @@ static int bind_log_gc(lua_State *L) {
 
 int cg_bind_store(lua_State *L) {
   static const luaL_Reg functions[] = {{"open", bind_store_open}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {
-      {"wait", bind_store_wait},         {"turn", bind_store_turn},
-      {"close", bind_store_close},       {"abandon", bind_store_abandon},
-      {"snapshot", bind_store_snapshot}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"wait", bind_store_wait},
+                                     {"turn", bind_store_turn},
+                                     {"close", bind_store_close},
+                                     {"abandon", bind_store_abandon},
+                                     {"failure", bind_store_failure},
+                                     {"snapshot", bind_store_snapshot},
+                                     {NULL, NULL}};
   static const luaL_Reg none[] = {{NULL, NULL}};
   cg_bind_type(L, CG_BIND_LOG_TYPE, none, bind_log_gc);
   cg_bind_type(L, CG_BIND_STORE_TYPE, methods, bind_store_gc);

@@ -169,6 +169,10 @@ function Store:commit() end
 --- Forgets the commit that is being built, if there is one.
 function Store:rollback() end
 
+--- Why the log takes no more commits, known at once; nil: it does.
+---@return catga.Error? err  "failed" or "fenced"
+function Store:failure() end
+
 --- Parks until a position is durable; at once when it is. May yield; cannot be interrupted.
 ---@param position integer
 ---@return boolean ok

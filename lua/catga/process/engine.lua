@@ -203,6 +203,8 @@ function Engine:wait(id)
       .. "committed; wait for it afterwards"):format(id)), 0)
   end
   if app.store:is_unfinished(stream) and not app.stopping then
+    local failure = app.store:failure()
+    if failure then return "stopped", nil, failure end -- A step could have effects, and no record.
     p = self:take_up(stream)
     if p then return p:wait() end
   end
