@@ -87,6 +87,11 @@ describe("a log that fails at any sync or write", function()
     return count
   end
 
+  local function last_record(app, id)
+    local records = app:journal(id)
+    return records[#records].id
+  end
+
   local function attack(fault)
     local dir = new_directory()
     begun = {}
@@ -104,13 +109,16 @@ describe("a log that fails at any sync or write", function()
       local first, last = begun[id .. "first"], begun[id .. "last"]
       if has_failed and what == "started" then
         local status, _, err = app:wait(id) -- Does not take it up again: nothing could be kept.
-        assert.equal("stopped", status, fault)
-        assert.equal("failed", err.code, fault)
+        if status == "completed" then
+          acknowledged.processes[id] = status
+        else
+          assert.same({ "stopped", "failed" }, { status, err.code }, fault)
+        end
       end
       assert.same({ first, last }, { begun[id .. "first"], begun[id .. "last"] }, fault)
     end
     local known = {}
-    for id in pairs(acknowledged.processes) do known[id] = #app:journal(id) end
+    for id in pairs(acknowledged.processes) do known[id] = last_record(app, id) end
     app:kill()
     app = assert(testing.app(define, { data = dir }))
     assert.is_true(app:call(read_notes) >= acknowledged.notes, fault)
@@ -118,7 +126,7 @@ describe("a log that fails at any sync or write", function()
       local status, result = app:wait(id)
       assert.equal("completed", status, fault)
       assert.equal(id, result, fault)
-      assert.is_true(what == "started" or known[id] == #app:journal(id), fault)
+      assert.is_true(what == "started" or known[id] == last_record(app, id), fault)
       assert.is_true(begun[id .. "first"] <= 2 and begun[id .. "last"] <= 4, fault)
       assert.is_nil(begun[id .. "undo"])
     end

@@ -169,10 +169,12 @@ local function why_unfinished(id, last)
     .. "stops, or what it said when it stopped tells why"):format(id), { retryable = true })
 end
 
--- The outcome of a process that is not in memory, out of its last record.
+-- The outcome of a process that is not in memory, out of its last record, which must be durable.
 local function stored_outcome(app, id, stream)
   local last, err = journal.read(app, stream, app.store:count(stream) - 1)
   if not last then return "stopped", nil, err end
+  local ok, failed = app.store:wait(last.position)
+  if not ok then return "stopped", nil, failed end
   local data = type(last.data) == "table" and last.data or {}
   local status, failure = STATUS_OF[last.type], data.error and errors.from(data.error)
   if not status then status, failure = why_unfinished(id, last) end
