@@ -162,6 +162,23 @@ describe("an import", function()
     end)
   end
 
+  it("takes only what is taken from its export, too, which has a time", function()
+    local app = open(nil, { settings = { message_size_max = "2KiB" } })
+    local other = open(nil, { settings = { message_size_max = "2KiB" } })
+    local refused = 0
+    for size = 1850, 2000 do
+      local _, result = import(app, catga.json.encode { specversion = "1.0", id = size .. "",
+        source = "/a", type = "T", subject = "S", note = ("x"):rep(size) }, { skip_bad = "1" })
+      refused = refused + result.bad_count
+    end
+    assert.is_true(refused > 10 and refused < 140, refused)
+    local lines = export(app)
+    local status, result = import(other, lines)
+    assert.equal(200, status)
+    assert.equal(151 - refused, result.imported)
+    assert.same(without_places(lines), without_places(export(other)))
+  end)
+
   it("keeps ids, so that an append of the same id is known", function()
     local app, other = open(), open()
     fill(app)

@@ -13,6 +13,7 @@ local cloud = require "catga.events.cloud"
 local metadata = require "catga.events.metadata"
 local json = require "catga.native.json"
 local personal = require "catga.personal"
+local times = require "catga.time"
 local SEALED = require "catga.unit".SEALED
 local stage = require "catga.events.stage".run
 
@@ -23,6 +24,7 @@ M.PREFIX = "$import-"
 local RACES_MAX = 10       -- How often a batch is tried again that met one of its own events.
 local HASH_CHARS = 40      -- Of the SHA-256 in a stream's name: 160 bits.
 local FAULTS_MAX = 100     -- Bad lines that are told of a batch.
+local TIME_BYTES_MAX = 64  -- Of the field `time` with its name.
 
 -- The stream into which an event goes, or nothing and what is wrong.
 local function stream_of(event, from)
@@ -51,11 +53,16 @@ local function check_personal(app, event, stream)
   return not ok and errors.from(failure).message or nil
 end
 
--- What is wrong with the size of an event: nothing for lines that are shorter than the bound.
+-- What is wrong with the size of an event: nothing for lines that are shorter than the bound. An
+-- export gives a time to what came without one; that must fit, too, when it is imported elsewhere.
 local function check_size(app, event, line)
-  if #line <= app.settings.message_size_max then return nil end
+  if #line + TIME_BYTES_MAX <= app.settings.message_size_max then return nil end
+  local kept = event.metadata.cloudevent
+  local time = kept.time
   local _, err = app.store:encode(event.data, "data")
+  kept.time = time or times.format(0)
   if not err then _, err = app.store:encode(event.metadata, "metadata") end
+  kept.time = time
   return err and err.message
 end
 
