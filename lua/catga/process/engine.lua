@@ -368,6 +368,7 @@ function Engine:cancel(id) return control.cancel(self, id) end
 ---@param stream integer
 ---@return catga.Instance? instance
 function Engine:take_up(stream)
+  if self.app.store:failure() then return nil end -- A step could have effects, and no record.
   local name = self.app.store:name(stream)
   if name:sub(1, #journal.PREFIX) ~= journal.PREFIX then return nil end
   local id = name:sub(#journal.PREFIX + 1)
