@@ -287,6 +287,35 @@ describe("a step", function()
     ]])
   end)
 
+  it("is not taken for one that does when it changes what is of the script", function()
+    assert.same({ 2, 3 }, (run_in_script [[
+      local catga = require "catga"
+      local calls = 0
+      local function count(self, n)
+        local step = "count" .. n
+        return self:step(step, function()
+          calls = calls + 1
+          return n + 1
+        end)
+      end
+      local P = catga.process "P"
+      function P:execute() return { count(self, 1), count(self, 2) } end
+    ]]))
+  end)
+
+  it("of a function beside the body is caught as well", function()
+    check_refused("step_changes_body", "the local variable sum", [[
+      local catga = require "catga"
+      local P = catga.process "P"
+      local function add(self)
+        local sum = 0
+        for i = 1, 2 do self:step("add", function() sum = sum + i end) end
+        return sum
+      end
+      function P:execute() return add(self) end
+    ]])
+  end)
+
   it("may change what is of the script, and handlers may set globals", function()
     assert.same({ n = 1, calls = 1, was = 5 }, (run_in_script [[
       local catga = require "catga"

@@ -115,6 +115,25 @@ describe("a child", function()
   end)
 end)
 
+describe("a child that is killed", function()
+  it("is over for its parent, also when that is not in memory", function()
+    open(function()
+      local Parent = catga.process "Parent"
+      function Parent:execute()
+        local value, err = self:start("Child", {}, { id = "c" }):wait()
+        return { value = value, code = err.code, status = err.status }
+      end
+      local Child = catga.process "Child"
+      function Child:execute() self:receive("never") end
+    end, { settings = { process_idle = "1s" } })
+    app:start("Parent", { id = "p" })
+    app:advance("1m")
+    assert.equal(0, app.app.engine.active_count)
+    assert.is_true(call(catga.processes.kill, "c"))
+    assert.same({ code = "killed", status = "killed" }, (select(2, app:wait("p"))))
+  end)
+end)
+
 describe("a process with a timeout", function()
   local function define()
     local P = catga.process "P"

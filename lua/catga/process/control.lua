@@ -137,6 +137,9 @@ function M.kill(engine, id, opts)
     { error = errors.stored(failure) })
   if not ok then return nil, err end
   if p and not p.status then p:settle("killed", nil, failure) end
+  local first = journal.read(app, stream, 0)
+  local parent = first and type(first.data) == "table" and first.data.parent
+  if parent then engine:tell(parent.id) end
   for _, child in ipairs(list) do M.kill(engine, child, opts) end
   return true
 end
@@ -276,7 +279,7 @@ end
 ---@return catga.Error? err
 function M.skip(engine, id, op, result)
   refuse_in_unit("catga.processes.skip")
-  local p = engine.active[tostring(id)]
+  local p = type(id) == "string" and engine:find(id)
   if p then return skip_waiting(p, tostring(op), result) end
   local stream, records = ended_as(engine, id, { failed = true },
     "a step can be skipped when it failed and nothing was undone")

@@ -76,10 +76,11 @@ local STATUS_OF = { ProcessCompleted = "completed", ProcessCompensated = "compen
   ProcessCancelled = "cancelled", ProcessKilled = "killed" }
 M.STATUS_OF = STATUS_OF
 
--- A parent that waits for this process looks again.
-local function tell_parent(p)
-  local parent = p.parent_id and p.app.engine:find(p.parent_id)
-  if parent then mailbox.announce(parent) end
+--- A process that may wait for what has happened looks again, if it has not ended.
+---@param id string
+function Engine:tell(id)
+  local p = self:find(id)
+  if p then mailbox.announce(p) end
 end
 
 local function finish(p, kind, field, value)
@@ -87,7 +88,7 @@ local function finish(p, kind, field, value)
   local tail = p.tags_changed and ',"tags":' .. journal.json.encode(p.tags) or nil
   local result = journal.must_write(p, kind, flags.CLOSES, "", field, value, tail)
   p.app.engine:forget(p)
-  if p.parent_id then tell_parent(p) end
+  if p.parent_id then p.app.engine:tell(p.parent_id) end
   if kind == "ProcessCompleted" then return p:settle("completed", result) end
   p:settle(STATUS_OF[kind], nil, errors.from(result))
 end

@@ -48,7 +48,7 @@ function verbs.step(_, name, fn)
     error("self:step(name, fn) needs a name and a function", 2)
   end
   if not task.flow then return fn() end
-  local watched = watch.of(fn, p.class.face.execute)
+  local watched = watch.of(fn)
   if not watched then return run(task, p, p.class:implicit_step(name), fn) end
   return run(task, p, p.class:implicit_step(name), function()
     local value, err = fn()

@@ -7,9 +7,25 @@ local raw = require "catga.sandbox".raw
 local M = {}
 
 local UPVALUES_MAX = 60 -- LuaJIT's own bound.
+local FRAMES_MAX = 60   -- Calls that are looked at.
 local KEYS_MAX = 64     -- Of a captured table that are compared; of larger ones these.
 
--- What both have captured is of the script, not of the body.
+-- The outermost function under way in whose text the function stands, or nil.
+local function enclosing(fn)
+  local inner, found = debug.getinfo(fn, "S"), nil
+  for level = 4, FRAMES_MAX do
+    local info = debug.getinfo(level, "Sf")
+    if not info then break end
+    if info.what ~= "C" and info.source == inner.source and info.linedefined > 0
+      and info.linedefined <= inner.linedefined
+      and info.lastlinedefined >= inner.lastlinedefined then
+      found = info.func
+    end
+  end
+  return found
+end
+
+-- What the outermost function has not made itself, but captured, is of the script.
 local function of_script(fn)
   local ids = {}
   for i = 1, UPVALUES_MAX do
@@ -43,16 +59,18 @@ local function changed_key(value, before)
   end
 end
 
---- Watches what a function has captured of the body that made it; nil: nothing.
+--- Watches what a function has captured of the functions that are under way; nil: nothing.
 ---@param fn function
----@param execute function  the body
 ---@return table? watched
-function M.of(fn, execute)
+function M.of(fn)
+  if not debug.getupvalue(fn, 1) then return nil end
+  local outer = enclosing(fn)
+  if not outer then return nil end
   local shared, watched = nil, nil
   for i = 1, UPVALUES_MAX do
     local name, value = debug.getupvalue(fn, i)
     if not name then break end
-    shared = shared or of_script(execute)
+    shared = shared or of_script(outer)
     if not shared[debug.upvalueid(fn, i)] then
       watched = watched or {}
       watched[#watched + 1] = { index = i, name = name, value = value, fields = fields_of(value) }
