@@ -15,7 +15,7 @@ local native_task = require "catga.native.task"
 
 local M = {}
 
-local sorted_keys, raw_pairs, raw_next = sandbox.sorted_keys, sandbox.raw.pairs, sandbox.raw.next
+local sorted_keys, raw_next = sandbox.sorted_keys, sandbox.raw.next
 
 local MAP_MAX = 8            -- Items of self:map at the same time by default.
 local BRANCHES_MAX = 100000  -- Of one operation.
@@ -86,7 +86,7 @@ end
 -- Wakes those branches of a group that is over, and theirs, which only wait.
 local function poke_all(root)
   root.floor:release_late(strands.is_over)
-  for b in raw_pairs(root.branches) do
+  for _, b in ipairs(strands.branches_of(root)) do
     if b.napping and strands.is_over(b) then strands.poke(b) end
   end
 end

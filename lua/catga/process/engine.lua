@@ -273,12 +273,12 @@ function Engine:stop_diverged(p, failure)
   p:settle("diverged", nil, failure)
 end
 
---- The strands of a process: the body's own, then its branches in no order.
+--- The strands of a process: the body's own, then its branches in the order of their making.
 ---@param p catga.Instance
 ---@return catga.Instance[]
 function M.strands_of(p)
-  local list = { p }
-  for b in raw.pairs(p.branches or {}) do list[#list + 1] = b end
+  local list = strands.branches_of(p)
+  table.insert(list, 1, p)
   return list
 end
 

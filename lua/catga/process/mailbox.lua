@@ -3,7 +3,6 @@
 --- comes before it is waited for.
 local messages = require "catga.process.messages"
 local strands = require "catga.process.strand"
-local raw = require "catga.sandbox".raw
 
 local M = {}
 
@@ -42,7 +41,7 @@ function M.announce(p)
   p.has_mail = true
   local list = {}
   if p.napping then list[1] = p end
-  for b in raw.pairs(p.branches or {}) do
+  for _, b in ipairs(strands.branches_of(p)) do
     if b.napping then list[#list + 1] = b end
   end
   table.sort(list, function(a, b) return a.napping_since < b.napping_since end)

@@ -8,13 +8,14 @@ local tasks = require "catga.task"
 local journal = require "catga.process.journal"
 local floors = require "catga.process.floor"
 local native_task = require "catga.native.task"
-local raw_next = require "catga.sandbox".raw.next
+local sandbox = require "catga.sandbox"
 
 local M = {}
 
 local LOOK_MS = 60000 -- How often a wait for a time looks whether the clock has jumped.
 local TURN_OPS = 128  -- Operations after which a strand lets others run.
 local can_park = native_task.can_park
+local raw_next, raw_pairs = sandbox.raw.next, sandbox.raw.pairs
 
 local naps = 0 -- Waits that have begun: who has waited longest has the least number.
 
@@ -26,6 +27,7 @@ local naps = 0 -- Waits that have begun: who has waited longest has the least nu
 ---@field group catga.Group    that it belongs to
 ---@field parent catga.Instance  the strand that made it
 ---@field index integer        its place in the group
+---@field serial integer       grows with every branch of the process
 
 --- The process that a strand belongs to.
 ---@param s catga.Instance
@@ -45,13 +47,15 @@ function M.branch(parent, group, index, prefix)
     meta = { __index = root }
     root.branch_meta = meta
   end
+  local serial = (root.branch_serial or 0) + 1
+  root.branch_serial = serial
   local history = root.branch_histories and root.branch_histories[prefix] or false
   local doubt = parent.doubt and parent.doubt == parent.op and (history and history.last or 0) + 1
   local b = setmetatable({ root = root, prefix = prefix, group = group, parent = parent,
-    index = index, op = 0, nth = 0, attempt = 1, key = false, path = false, history = history,
-    doubt = doubt or false, in_doubt = false, failures = false, due = false, special = true,
-    now = parent.now, generator = false, floor_task = false, task = false, napping = false,
-    waiting = false, skipped = false, retrying = false }, meta)
+    index = index, serial = serial, op = 0, nth = 0, attempt = 1, key = false, path = false,
+    history = history, doubt = doubt or false, in_doubt = false, failures = false, due = false,
+    special = true, now = parent.now, generator = false, floor_task = false, task = false,
+    napping = false, waiting = false, skipped = false, retrying = false }, meta)
   if history and history.is_asleep then b.doubt = false end
   return b
 end
@@ -111,6 +115,16 @@ local function settle(s)
   if s.floor then s.floor:leave(s) end
   s.group:ended(s)
   native_task.abandon()
+end
+
+--- The branches of a process that have not ended, in the order in which they were made.
+---@param p catga.Instance
+---@return catga.Branch[]
+function M.branches_of(p)
+  local list = {}
+  for b in raw_pairs(p.branches or {}) do list[#list + 1] = b end
+  table.sort(list, function(a, b) return a.serial < b.serial end)
+  return list
 end
 
 local function check_stuck(s, asked)
