@@ -21,7 +21,7 @@ end
 local function plan(random, depth)
   local list = {}
   for i = 1, random(3) do
-    local kind = random(depth > 2 and 5 or 9)
+    local kind = random(depth > 2 and 6 or 11)
     if kind <= 2 then
       list[i] = { kind = "step", fails = random(8) == 1, waits = random(4) == 1 and random(5) }
     elseif kind == 3 then
@@ -30,6 +30,10 @@ local function plan(random, depth)
       list[i] = { kind = "plain", fails = random(12) == 1, flaky = random(2) == 1 }
     elseif kind == 5 then
       list[i] = { kind = "try", plan = plan(random, depth + 1) }
+    elseif kind == 6 then
+      list[i] = { kind = "receive", seconds = random(5) }
+    elseif kind == 7 then
+      list[i] = { kind = "loop", plan = plan(random, depth + 1), rounds = random(3) }
     else
       local branches = {}
       for k = 1, random(4) do branches[k] = plan(random, depth + 1) end
@@ -59,6 +63,15 @@ local function define(tree)
       elseif item.kind == "sleep" then
         self:sleep(item.seconds .. "s")
         add(trace, "slept " .. name .. math.random(100))
+      elseif item.kind == "receive" then
+        add(trace, self:receive("s" .. #name, { timeout = item.seconds .. "s" }) or "late")
+      elseif item.kind == "loop" then
+        add(trace, self:loop({ n = 1 }, function(state) -- What rounds share is their state.
+          local own = state.own or {}
+          run(self, item.plan, name .. "#" .. state.n, own)
+          if state.n == item.rounds then return nil, own end
+          return { n = state.n + 1, own = own }
+        end))
       elseif item.kind == "try" then
         local ok, err = pcall(run, self, item.plan, name, trace)
         add(trace, ok and "fine" or err.code)
@@ -103,6 +116,18 @@ local function define(tree)
   end
 end
 
+local ENDS = { completed = true, compensated = true, failed = true, cancelled = true }
+
+-- The rounds of loops that are over are not undone.
+local function in_finished_round(records, op)
+  for _, record in ipairs(records) do
+    local own = tostring(record.data.op) .. "."
+    local round = op:sub(1, #own) == own and tonumber(op:match("^(%d+)", #own + 1))
+    if round and record.type == "ProcessLoopEnded" and not record.data.error then return true end
+    if round and record.type == "ProcessLoopRound" and round <= record.data.round then return true end
+  end
+end
+
 -- What is wrong with the journal of a flow that has ended.
 local function fault_of(records, status)
   local done, undone = {}, {}
@@ -117,7 +142,8 @@ local function fault_of(records, status)
     end
   end
   for op, step in pairs(done) do
-    if status == "compensated" and step == "marked" and not undone[op] then
+    if (status == "compensated" or status == "cancelled") and step == "marked" and not undone[op]
+      and not in_finished_round(records, tostring(op)) then
       return "not undone: " .. op
     end
   end
@@ -125,8 +151,6 @@ local function fault_of(records, status)
     if done[op] and done[op] ~= "marked" then return "undone without an undo: " .. op end
   end
 end
-
-local ENDS = { completed = true, compensated = true, failed = true }
 
 -- Runs the flow of a seed with kills; a description of what is wrong, or nil.
 local function try(seed)
@@ -139,7 +163,16 @@ local function try(seed)
   app:start("P", "x")
   local kills = random(4)
   local now = START
+  local signals = 0
+  local function outside()
+    if random(2) == 1 then return end
+    app:advance(random(4) .. "s")
+    signals = signals + 1
+    app:call(catga.processes.signal, "x", "s" .. random(12), signals, { id = "s" .. signals })
+    if seed % 4 == 0 and random(3) == 1 then app:call(catga.processes.cancel, "x") end
+  end
   for _ = 1, kills do
+    outside()
     local status = app:wait("x")
     if not ENDS[status] then
       if os.getenv("CATGA_SEED") then

@@ -1,7 +1,7 @@
 --- main.lua - a process of many rounds: rounds a second, and what a wake costs after a restart.
 ---
---- BENCH_PHASE is "run" (BENCH_ROUNDS rounds, then it waits) or "wake" (from the take-up of the process
---- to its end). catga.lua asks for durability "os": one round waits for the one before.
+--- BENCH_PHASE is "run" (BENCH_ROUNDS rounds, then it waits) or "wake" (from the take-up of the
+--- process to its end). catga.lua asks for durability "os": one round waits for the one before.
 local catga = require "catga"
 local clocks = require "catga.native.clock"
 local state = require "catga.state"

@@ -123,7 +123,8 @@ function READ.ProcessLoopRound(h, strand, op, data, time)
 end
 function READ.ProcessLoopEnded(h, strand, op, data, time)
   M.drop_rounds(h, data.op)
-  strand[op] = { kind = "loop", name = "loop", op = data.op, time = time, result = data.result }
+  strand[op] = { kind = "loop", name = "loop", op = data.op, time = time, result = data.result,
+    error = data.error }
   done(h, strand, op, strand[op])
 end
 

@@ -15,7 +15,7 @@
 ---   ProcessPromiseResolved, ...Rejected   promise, value | error
 ---   ProcessLoopRound            op, round, state, carried?; carried: what counts of the records
 --- before
----   ProcessLoopEnded            op, round, result
+---   ProcessLoopEnded            op, round, result | error
 ---   ProcessChildStarted         op, child, name, on_end
 ---   ProcessTagged               op, tags
 ---   ProcessPaused, ...Resumed   reason?

@@ -104,6 +104,15 @@ local function finish(s, key, round, result)
   return value
 end
 
+-- A round has failed: so has the loop. The body gets the error as the journal has it.
+local function fail(s, key, round, failure)
+  strands.go_live(s, "loop loop")
+  local stored = journal.must_write(s, "ProcessLoopEnded", 0, head_of(key, round), "error",
+    journal.storable(s, errors.from(failure)))
+  if s.halt then strands.checkpoint(s) end
+  error(errors.from(stored), 0)
+end
+
 local function run_round(s, key, round, is_doubtful, state, fn)
   local scope = save(s)
   begin_round(s, key, round, is_doubtful)
@@ -111,8 +120,7 @@ local function run_round(s, key, round, is_doubtful, state, fn)
   if s.halt then strands.checkpoint(s) end
   if ok then journal.check_end(s, "the end of round " .. round) end
   restore(s, scope)
-  if not ok then error(next_state, 0) end
-  return next_state, result
+  return ok, next_state, result
 end
 
 -- The state of the first round, as the journal would have it.
@@ -133,6 +141,7 @@ function M.loop(_, state, fn)
   local round = 1
   if recorded then
     strands.operate(s, strands.take_turn, s, recorded, "loop loop")
+    if recorded.error then error(errors.from(recorded.error), 0) end
     if recorded.done then return recorded.result end
     state, round = recorded.state, recorded.round + 1
   else
@@ -141,9 +150,10 @@ function M.loop(_, state, fn)
   local is_doubtful = s.doubt == op
   s.special = true
   while true do
-    local next_state, result = run_round(s, key, round, is_doubtful, state, fn)
+    local ok, next_state, result = run_round(s, key, round, is_doubtful, state, fn)
     is_doubtful = false
     steps.done_with_doubt(s)
+    if not ok then strands.operate(s, fail, s, key, round, next_state) end
     if next_state == nil then return strands.operate(s, finish, s, key, round, result) end
     state = strands.operate(s, end_round, s, key, round, next_state)
     if round % TURN_ROUNDS == 0 then native_task.yield() end

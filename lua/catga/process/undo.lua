@@ -76,7 +76,9 @@ function GATHER.ProcessLoopRound(g, data)
     if tostring(op):sub(1, #own) == own then g.open[op] = nil end
   end
 end
-GATHER.ProcessLoopEnded = GATHER.ProcessLoopRound
+function GATHER.ProcessLoopEnded(g, data)
+  if not data.error then GATHER.ProcessLoopRound(g, data) end -- Else what its last round has done.
+end
 
 -- What the journal holds of each operation that may have to be undone, in the order of completion.
 local function gather(records)
