@@ -3,9 +3,9 @@
 --- C parses the requests and sends the answers; each request is handled here, in a task of its own.
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
----   POST /processes/{name}[?wait=1]    GET /processes[?status=&name=&max=]    GET /processes/{id}
 ---   GET /log    GET /livez
----   and those of lua/catga/http/streams.lua, aggregates.lua, transfer.lua, subscriptions.lua,
+---   and those of lua/catga/http/processes.lua, streams.lua, aggregates.lua, transfer.lua,
+--- subscriptions.lua,
 ---   schedules.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
@@ -16,10 +16,8 @@ local lazy = require "catga.lazy"
 local M = {}
 
 local problem, refuse, answer = answers.problem, answers.refuse, answers.answer
-local number_of, is_set, waiting = answers.number_of, answers.is_set, answers.waiting
 
 local KEY_BYTES_MAX = 255     -- Of an Idempotency-Key.
-local LIST_MAX = 10000        -- Processes in one answer.
 
 -- The data of a message, or nothing and what to answer. No body is an empty object.
 local function read_body(body)
@@ -56,33 +54,6 @@ local function publish(app, name, request)
   return answer(200, true)
 end
 
-local function start_process(app, name, request)
-  local id, err, instance = app.engine:start(name, request.data)
-  if not id then return refuse(err) end
-  if not is_set(request.query.wait) then
-    return answer(instance and 201 or 200, { id = id }, "Location",
-      "/processes/" .. answers.escape(id))
-  end
-  local status, result, failure = waiting(app, app.engine.wait, app.engine, id)
-  if failure ~= nil then return refuse(failure, { id = id, process_status = status }) end
-  return answer(200, { id = id, status = status, result = result })
-end
-
-local function list_processes(app, _, request)
-  local ok, max, kind, text = number_of(request.query, "max", 1, LIST_MAX)
-  if not ok then return max, kind, text end
-  local list, err = app:process_list { status = request.query.status, name = request.query.name,
-    max = max }
-  if not list then return refuse(err) end
-  return answer(200, codec.array(list))
-end
-
-local function show_process(app, id)
-  local process, err = app:process(id)
-  if not process then return refuse(err) end
-  return answer(200, process)
-end
-
 -- Where the log stands, with everything durable that was committed before. What lies below
 -- readable_position is durable, and in the files.
 local function show_log(app)
@@ -109,6 +80,7 @@ local function aggregate(name) return lazy.call("catga.http.aggregates", name) e
 local function stream(name) return lazy.call("catga.http.streams", name) end
 local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
 local function schedule(name) return lazy.call("catga.http.schedules", name) end
+local function process(name) return lazy.call("catga.http.processes", name) end
 local function person(name) return lazy.call("catga.http.personal", name) end
 local export, import = lazy.call("catga.http.transfer", "export"),
   lazy.call("catga.http.transfer", "import")
@@ -118,7 +90,13 @@ local ROUTES = {
   commands = { POST = { send "command" } },
   queries = { POST = { send "query" } },
   events = { POST = { publish } },
-  processes = { POST = { start_process }, GET = { show_process, list_processes } },
+  processes = { POST = { process "start" }, GET = { process "show", process "list" } },
+  ["process-history"] = { GET = { process "history" } },
+  ["process-signals"] = { POST = { process "signal" } },
+  ["process-approvals"] = { POST = { process "approve" } },
+  ["process-control"] = { POST = { process "control" } },
+  approvals = { GET = { nil, process "approvals" } },
+  promises = { POST = { process "promise" } },
   streams = { GET = { stream "read", stream "list" }, POST = { stream "append" },
     DELETE = { stream "delete" } },
   ["stream-info"] = { GET = { stream "info" } },

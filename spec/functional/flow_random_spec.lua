@@ -124,7 +124,8 @@ local function in_finished_round(records, op)
     local own = tostring(record.data.op) .. "."
     local round = op:sub(1, #own) == own and tonumber(op:match("^(%d+)", #own + 1))
     if round and record.type == "ProcessLoopEnded" and not record.data.error then return true end
-    if round and record.type == "ProcessLoopRound" and round <= record.data.round then return true end
+    local last = record.type == "ProcessLoopRound" and record.data.round
+    if round and last and round <= last then return true end
   end
 end
 

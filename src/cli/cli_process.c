@@ -1,30 +1,39 @@
-/* cli_process.c - `catga process start|list|show`: processes of a running instance.
+/* cli_process.c - `catga process start|list|show`, and the table of the other verbs of processes.
  *
  * Owns: nothing. Thread: the main thread. */
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/cli_process.h"
 #include "cli/print.h"
 #include "cli/remote.h"
 
 #define PROCESS_ID_BYTES 4096 /* Of its text, with the zero; a stream's name is shorter. */
+#define TAG_BYTES 1100        /* Of "tag." and a tag's name, with the zero. */
 
 static const char start_usage[] =
-    "Usage: catga process start NAME [JSON|-] [--wait] [-o json] [--data D]\n"
+    "Usage: catga process start NAME [JSON|-] [--id ID] [--timeout D] [--tag NAME=VALUE]...\n"
+    "                           [--wait] [-o json] [--data D]\n"
     "Starts a process and prints its id; the same id again is the same run.\n"
-    "  JSON       its input; - reads it from stdin; without it, {}\n"
-    "  --wait     wait for its end and print its result as JSON\n"
-    "  -o json    print the whole answer as JSON\n"
-    "  --data D   data directory of the instance (default $CATGA_DATA, else .catga)\n"
+    "  JSON              its input; - reads it from stdin; without it, {}\n"
+    "  --id ID           its id, instead of the one out of its input\n"
+    "  --timeout D       ended and undone after that time, e.g. 2h\n"
+    "  --tag NAME=VALUE  a tag, by which lists are filtered\n"
+    "  --wait            wait for its end and print its result as JSON\n"
+    "  -o json           print the whole answer as JSON\n"
+    "  --data D          data directory of the instance (default $CATGA_DATA, else .catga)\n"
     "Exit code: 0 started (--wait: completed), 1 refused or failed, 3 no such process, or nothing\n"
     "runs there.\n"
     "Example: catga process start OrderProcess '{\"id\":\"42\"}' --wait\n";
 
 static const char list_usage[] =
-    "Usage: catga process list [--status S] [--name NAME] [--max N] [-o json] [--data D]\n"
+    "Usage: catga process list [--status S] [--name NAME] [--tag NAME=VALUE]... [--parent ID]\n"
+    "                          [--max N] [-o json] [--data D]\n"
     "Lists processes, newest first.\n"
     "  --status S   running, waiting, completed, compensated, failed, compensation_failed, ...\n"
     "  --name NAME  of this process only\n"
+    "  --tag T=V    with this tag\n"
+    "  --parent ID  children of this process\n"
     "  --max N      at most so many (default 100)\n"
     "  -o json      one document a line\n"
     "  --data D     data directory of the instance (default $CATGA_DATA, else .catga)\n"
@@ -49,19 +58,10 @@ static const struct cg_print_column LIST_COLUMNS[] = {{"ID", "id", false},
                                                       {"ENDED", "ended", true}};
 
 static const struct cg_print_column SHOW_COLUMNS[] = {
-    {"id", "id", false},          {"name", "name", false},  {"status", "status", false},
-    {"started", "started", true}, {"ended", "ended", true}, {"records", "records", false},
-    {"result", "result", false},  {"error", "error", false}};
-
-/* Appends "name=value" to a query. */
-static void add_query(struct cg_buf *target, const char *name, const char *value) {
-  if (value == NULL)
-    return;
-  cg_buf_append(target, target->size > 0 && memchr(target->data, '?', target->size) ? "&" : "?", 1);
-  cg_buf_append(target, name, strlen(name));
-  cg_buf_append(target, "=", 1);
-  cg_client_escape(target, value);
-}
+    {"id", "id", false},           {"name", "name", false},     {"status", "status", false},
+    {"parent", "parent", false},   {"tags", "tags", false},     {"started", "started", true},
+    {"ended", "ended", true},      {"steps", "steps", false},   {"waits", "waits", false},
+    {"records", "records", false}, {"result", "result", false}, {"error", "error", false}};
 
 /* Calls the target and gives the answer to `print`. */
 static int call(const struct cg_remote_options *options, const char *method, struct cg_buf *target,
@@ -108,21 +108,57 @@ static void print_started(const struct cg_buf *answer, const struct cg_remote_op
   }
 }
 
-static int process_start(const struct cg_cli_verb *verb, int argc, char **argv) {
-  static const struct option options[] = {{"data", required_argument, NULL, 'd'},
-                                          {"wait", no_argument, NULL, 'w'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
-  struct cg_remote_options remote;
-  cg_remote_init(&remote);
-  bool wait = false;
+/* Adds "tag.NAME=VALUE" to a query. False: it is no NAME=VALUE. */
+static bool add_tag(struct cg_buf *query, const char *tag) {
+  const char *equals = strchr(tag, '=');
+  char name[TAG_BYTES];
+  if (equals == NULL || equals == tag || (size_t)(equals - tag) >= sizeof(name) - 5)
+    return false;
+  snprintf(name, sizeof(name), "tag.%.*s", (int)(equals - tag), tag);
+  cg_buf_append(query, "&", 1);
+  cg_client_escape(query, name);
+  cg_buf_append(query, "=", 1);
+  cg_client_escape(query, equals + 1);
+  return true;
+}
+
+/* What the options of start or list ask for, as a query without its "?"; or the exit code. */
+static int parse_query(const struct cg_cli_verb *verb, int argc, char **argv,
+                       const struct option *options, struct cg_remote_options *remote,
+                       struct cg_buf *query) {
+  cg_remote_init(remote);
   int option;
   while ((option = cg_cli_option(verb, argc, argv, options)) != -1) {
-    if (option == 'w')
-      wait = true;
-    else if (!cg_remote_option(verb, &remote, option))
+    if (option == 't') {
+      if (!add_tag(query, optarg))
+        return cg_cli_wrong(verb, "--tag is NAME=VALUE, not %s", optarg);
+      continue;
+    }
+    const struct option *known = options;
+    while (known->name != NULL && known->val != option)
+      known++;
+    if (option < 256 && strchr("winspmu", option) != NULL && known->name != NULL) {
+      cg_buf_append(query, "&", 1);
+      cg_buf_append(query, known->name, strlen(known->name));
+      cg_buf_append(query, "=", 1);
+      cg_client_escape(query, known->has_arg == no_argument ? "1" : optarg);
+    } else if (!cg_remote_option(verb, remote, option)) {
       return cg_cli_option_exit(option);
+    }
   }
+  return -1;
+}
+
+/* Puts a query behind a path. */
+static void add_query(struct cg_buf *target, const struct cg_buf *query) {
+  if (query->size == 0)
+    return;
+  cg_buf_append(target, "?", 1);
+  cg_buf_append(target, query->data + 1, query->size - 1); /* It begins with "&". */
+}
+
+static int start(const struct cg_cli_verb *verb, int argc, char **argv,
+                 const struct cg_remote_options *remote, const struct cg_buf *query) {
   int count = argc - optind;
   if (count < 1 || count > 2)
     return cg_cli_wrong(verb, count < 1 ? "name the process" : "one name and one JSON text");
@@ -132,12 +168,30 @@ static int process_start(const struct cg_cli_verb *verb, int argc, char **argv) 
   if (data == NULL)
     return CG_CLI_FAILED;
   struct cg_buf *target = target_of("/processes/", argv[optind]);
-  add_query(target, "wait", wait ? "1" : NULL);
-  int code = call(&remote, "POST", target, data, print_started, wait);
+  add_query(target, query);
+  static const char waits[] = "&wait=1";
+  int code = call(remote, "POST", target, data, print_started,
+                  memmem(query->data, query->size, waits, sizeof(waits) - 1) != NULL);
   cg_buf_unref(data);
   return code;
 }
 
+static int process_start(const struct cg_cli_verb *verb, int argc, char **argv) {
+  static const struct option options[] = {{"data", required_argument, NULL, 'd'},
+                                          {"wait", no_argument, NULL, 'w'},
+                                          {"id", required_argument, NULL, 'i'},
+                                          {"timeout", required_argument, NULL, 'u'},
+                                          {"tag", required_argument, NULL, 't'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+  struct cg_remote_options remote;
+  struct cg_buf *query = cg_buf_take(NULL, 256);
+  int code = parse_query(verb, argc, argv, options, &remote, query);
+  if (code < 0)
+    code = start(verb, argc, argv, &remote, query);
+  cg_buf_unref(query);
+  return code;
+}
 static void print_processes(const struct cg_buf *answer, const struct cg_remote_options *options,
                             bool waited) {
   (void)waited;
@@ -147,30 +201,22 @@ static void print_processes(const struct cg_buf *answer, const struct cg_remote_
 
 static int process_list(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct option options[] = {
-      {"data", required_argument, NULL, 'd'}, {"status", required_argument, NULL, 's'},
-      {"name", required_argument, NULL, 'n'}, {"max", required_argument, NULL, 'm'},
-      {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0}};
+      {"data", required_argument, NULL, 'd'},   {"status", required_argument, NULL, 's'},
+      {"name", required_argument, NULL, 'n'},   {"tag", required_argument, NULL, 't'},
+      {"parent", required_argument, NULL, 'p'}, {"max", required_argument, NULL, 'm'},
+      {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
   struct cg_remote_options remote;
-  cg_remote_init(&remote);
-  const char *status = NULL, *name = NULL, *max = NULL;
-  int option;
-  while ((option = cg_cli_option(verb, argc, argv, options)) != -1) {
-    if (option == 's')
-      status = optarg;
-    else if (option == 'n')
-      name = optarg;
-    else if (option == 'm')
-      max = optarg;
-    else if (!cg_remote_option(verb, &remote, option))
-      return cg_cli_option_exit(option);
+  struct cg_buf *query = cg_buf_take(NULL, 256);
+  int code = parse_query(verb, argc, argv, options, &remote, query);
+  if (code < 0 && argc != optind)
+    code = cg_cli_wrong(verb, "it takes no argument %s", argv[optind]);
+  if (code < 0) {
+    struct cg_buf *target = target_of("/processes", NULL);
+    add_query(target, query);
+    code = call(&remote, "GET", target, NULL, print_processes, false);
   }
-  if (argc != optind)
-    return cg_cli_wrong(verb, "it takes no argument %s", argv[optind]);
-  struct cg_buf *target = target_of("/processes", NULL);
-  add_query(target, "status", status);
-  add_query(target, "name", name);
-  add_query(target, "max", max);
-  return call(&remote, "GET", target, NULL, print_processes, false);
+  cg_buf_unref(query);
+  return code;
 }
 
 static void print_process(const struct cg_buf *answer, const struct cg_remote_options *options,
@@ -197,6 +243,20 @@ int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv) {
       {"start", "start a process", start_usage, process_start},
       {"list", "list processes", list_usage, process_list},
       {"show", "show one process", show_usage, process_show},
+      {"history", "list the records of its journal", cg_cli_process_history_usage,
+       cg_cli_process_history},
+      {"signal", "send it a signal", cg_cli_process_signal_usage, cg_cli_process_signal},
+      {"approve", "approve what it waits for", cg_cli_process_approve_usage, cg_cli_process_answer},
+      {"reject", "reject what it waits for", cg_cli_process_reject_usage, cg_cli_process_answer},
+      {"approvals", "list what is to be approved", cg_cli_process_approvals_usage,
+       cg_cli_process_approvals},
+      {"cancel", "end it and undo what was done", cg_cli_process_cancel_usage,
+       cg_cli_process_control},
+      {"kill", "end it where it stands", cg_cli_process_kill_usage, cg_cli_process_control},
+      {"pause", "hold it", cg_cli_process_pause_usage, cg_cli_process_control},
+      {"resume", "let it go on after a pause", cg_cli_process_resume_usage, cg_cli_process_control},
+      {"retry", "let it go on after a failure", cg_cli_process_retry_usage, cg_cli_process_control},
+      {"skip", "give a step its result", cg_cli_process_skip_usage, cg_cli_process_skip},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

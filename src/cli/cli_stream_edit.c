@@ -201,29 +201,12 @@ int cg_cli_stream_info(const struct cg_cli_verb *verb, int argc, char **argv) {
               COUNT_OF(INFO_COLUMNS));
 }
 
-/* Complains unless the text is JSON: inside of the event its place could not be named. */
-static bool is_json(const struct cg_buf *data) {
-  struct cg_buf *scratch = cg_buf_take(NULL, data->size + 1);
-  struct cg_json_reader reader;
-  struct cg_json_token token;
-  struct cg_err err;
-  enum cg_code code;
-  cg_json_reader_init(&reader, (const char *)data->data, data->size, scratch);
-  do
-    code = cg_json_next(&reader, &token, &err);
-  while (code == CG_OK && token.kind != CG_JSON_END);
-  cg_buf_unref(scratch);
-  if (code != CG_OK)
-    cg_cli_fail("invalid: the data: %s", err.message);
-  return code == CG_OK;
-}
-
 /* The event as JSON, or NULL after a complaint. */
 static struct cg_buf *event_of(const char *type, const char *argument, const char *id) {
   struct cg_buf *data = cg_remote_data(argument);
   if (data == NULL)
     return NULL;
-  if (!is_json(data)) {
+  if (!cg_remote_is_json(data)) {
     cg_buf_unref(data);
     return NULL;
   }

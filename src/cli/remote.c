@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/print.h"
+#include "codec/json.h"
 
 #define STDIN_BYTES_MAX ((size_t)256 << 20) /* More is no message. */
 
@@ -104,6 +105,22 @@ int cg_remote_send(const struct cg_remote_options *options, const char *method,
   }
   cg_buf_unref(target);
   return code;
+}
+
+bool cg_remote_is_json(const struct cg_buf *data) {
+  struct cg_buf *scratch = cg_buf_take(NULL, data->size + 1);
+  struct cg_json_reader reader;
+  struct cg_json_token token;
+  struct cg_err err;
+  enum cg_code code;
+  cg_json_reader_init(&reader, (const char *)data->data, data->size, scratch);
+  do
+    code = cg_json_next(&reader, &token, &err);
+  while (code == CG_OK && token.kind != CG_JSON_END);
+  cg_buf_unref(scratch);
+  if (code != CG_OK)
+    cg_cli_fail("invalid: the data: %s", err.message);
+  return code == CG_OK;
 }
 
 struct cg_buf *cg_remote_data(const char *argument) {

@@ -43,5 +43,7 @@ int cg_remote_send(const struct cg_remote_options *options, const char *method,
 /* The text of an argument: itself, or, when it is "-", what stdin gives. Release it by
  * cg_buf_unref. NULL, after a complaint, when stdin is too large. */
 struct cg_buf *cg_remote_data(const char *argument);
+/* Is it JSON? Complains when not: inside of a larger document its place could not be named. */
+bool cg_remote_is_json(const struct cg_buf *data);
 
 #endif

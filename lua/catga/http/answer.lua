@@ -16,11 +16,12 @@ local STATUS_OF = {
   timeout = 504, closed = 503, failed = 503, fenced = 503, disk_full = 507, no_memory = 503,
   error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
   permission = 500, apply_failed = 500, upcast_failed = 500, deleted = 410, truncated = 410,
-  forgotten = 410,
+  forgotten = 410, ended = 409, forbidden = 403,
 }
 
 local TITLES = {
-  [400] = "bad request", [404] = "not found", [405] = "method not allowed", [409] = "conflict",
+  [400] = "bad request", [403] = "forbidden", [404] = "not found",
+  [405] = "method not allowed", [409] = "conflict",
   [410] = "gone",
   [413] = "too large", [422] = "refused", [500] = "failed", [503] = "unavailable",
   [504] = "not done in time", [507] = "no space left",

@@ -55,7 +55,8 @@ function M.branch(parent, group, index, prefix)
     index = index, serial = serial, op = 0, nth = 0, attempt = 1, key = false, path = false,
     history = history, doubt = doubt or false, in_doubt = false, failures = false, due = false,
     special = true, now = parent.now, generator = false, floor_task = false, task = false,
-    napping = false, waiting = false, skipped = false, retrying = false }, meta)
+    napping = false, waiting = false, skipped = false, retrying = false,
+    awaits = false }, meta)
   if history and history.is_asleep then b.doubt = false end
   return b
 end

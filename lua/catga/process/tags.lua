@@ -46,7 +46,7 @@ function M.of(class, input, opts)
   end
   err = check_tags(tags)
   if err then return nil, err end
-  return tags
+  return next(tags) ~= nil and tags or nil
 end
 
 --- Changes tags of the running process, as an operation of its body; null takes one away. May

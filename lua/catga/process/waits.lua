@@ -31,6 +31,7 @@ local function sleep(p, op, ms)
     journal.must_write(p, "ProcessTimerSet", 0, journal.head_of(TIMER, key), "due", due,
       dormant.tail(p, due))
   end
+  p.awaits = { kind = "timer", name = "sleep", due = due }
   strands.nap(p, due)
   journal.must_write(p, "ProcessTimerFired", 0, journal.head_of(TIMER, key), "fired", true)
   steps.done_with_doubt(p)
@@ -96,6 +97,7 @@ local function run(s, op, wait)
       "since", s.app.clock:now(), dormant.tail(s, due))
     if s.halt then strands.checkpoint(s) end
   end
+  s.awaits = { kind = wait.kind, name = wait.name, due = due }
   found = found or strands.nap(s, due, function() return wait.look(s) end)
     or wait.look(s, true)
   steps.done_with_doubt(s)
