@@ -20,7 +20,7 @@
 #define CALLS_MAX 2000u          /* File calls before which something happens. */
 #define TRIES_MAX 4              /* Of a rewriting, after which it must have been done. */
 #define SMALL_BYTES (64u << 10)  /* Of a segment. */
-#define LARGE_BYTES (360u << 10) /* Its entries fill pages of their own. */
+#define LARGE_BYTES (400u << 10) /* Its entries fill pages of their own. */
 
 static struct index_world *world;
 static uint64_t calls_left;     /* Until something happens; 0: it has, or nothing will. */
@@ -246,7 +246,7 @@ static void a_read_may_mend_the_table_that_is_being_rewritten(void **state) {
   for (uint32_t i = 0; i < 2; i++)
     for (uint64_t call = 1;; call += 2) {
       assert_true(call < CALLS_MAX);
-      prepare_sized(call, LARGE_BYTES);
+      prepare_sized(1 + i, LARGE_BYTES);
       index_world_close(world);
       flip_entries(paths[i]);
       world->options.streams_cached_max = 1;
