@@ -144,7 +144,9 @@ static enum cg_code give(struct walk *walk, cg_index_name_fn each, void *arg, ui
 enum cg_code cg_index_names(struct cg_index *index, const char *prefix, size_t prefix_size,
                             const char *after, size_t after_size, cg_index_name_fn each, void *arg,
                             struct cg_err *err) {
-  struct walk walk = {.prefix = prefix, .prefix_size = prefix_size, .after_size = after_size};
+  struct walk walk = {.prefix = prefix_size > 0 ? prefix : "", /* It may be NULL. */
+                      .prefix_size = prefix_size,
+                      .after_size = after_size};
   if (after_size > sizeof(walk.after))
     return cg_err_set(err, CG_EINVAL, "a stream name has at most %d bytes",
                       CG_RECORD_STREAM_BYTES_MAX);
