@@ -257,6 +257,7 @@ function Registry:compose(app)
     at_place(self.places["aggregate " .. name], class.finish, class, self)
   end
   for _, definition in pairs(self.subscriptions) do compose(definition.entry) end
+  require("catga.process.options").check_names(app.settings.processes, self.processes)
   for _, name in ipairs(M.sorted_names(self.processes)) do
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)

@@ -9,6 +9,7 @@ local M = {}
 --- What may be set, with its kind and default.
 ---   duration: a string with a unit    size: a string such as "256MiB"
 ---   count: a whole number in the bounds that follow    text: a string
+---   processes: a table by name, see lua/catga/process/options.lua
 M.KNOWN = {
   handler_timeout = { "duration", "5s" },     -- a handler may run so long without waiting
   memory_max = { "size", "0B" },              -- cap of the Lua heap; 0: none
@@ -35,6 +36,7 @@ M.KNOWN = {
   step_backoff = { "duration", "1s" },
   zoneinfo = { "text", "/usr/share/zoneinfo" },  -- directory of the time zones
   schedules_max = { "count", 100000, 1, 10000000 },
+  processes = { "processes", {} },            -- settings of single processes and their steps
   update_attempts = { "count", 10, 1, 1000 },  -- of an aggregate's update that meets conflicts
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
@@ -63,6 +65,7 @@ local function convert(name, known, value)
     return ms
   end
   if kind == "size" then return M.size(value, name) end
+  if kind == "processes" then return require("catga.process.options").check_file(value) end
   if kind == "count" then
     local low, high = known[3], known[4]
     if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then

@@ -2,6 +2,7 @@
 --- loaded: every method becomes a step.
 local state = require "catga.state"
 local duration = require "catga.duration"
+local options = require "catga.process.options"
 local steps = require "catga.process.steps"
 local verbs = require "catga.process.verbs"
 
@@ -14,7 +15,6 @@ local RESERVED = {
   run = true, tag = true, updates = true, validators = true, options = true,
 }
 local NOT_STEPS = { execute = true, process_id = true, settings = true }
-local OPTIONS = { timeout = true, tags = true }
 local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembered.
 
 --- What the engine knows about one step.
@@ -36,34 +36,13 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field implicit table<string, catga.Step>  steps of self:send and self:step
 ---@field implicit_count integer
 ---@field self table                     the `self` of bodies and steps
----@field defaults table
----@field options { timeout: string?, tags: table|function|nil }  of the whole process
+---@field defaults { timeout: number, attempts: integer, backoff: number }  of its steps
+---@field overrides table<string, table>  what catga.lua says of single steps
+---@field options table                  of the whole process: timeout, tags, ...
 ---@field has_options boolean
 ---@field registry catga.Registry        the generation that it belongs to
 local Class = {}
 Class.__index = Class
-
-local SETTING = { timeout = true, attempts = true, backoff = true, at_most_once = true }
-
-local function check_setting(where, settings)
-  if type(settings) ~= "table" then error(where .. " must be a table", 0) end
-  for name, value in pairs(settings) do
-    if not SETTING[name] then
-      error(("%s: unknown setting \"%s\"; there are timeout, attempts, backoff, at_most_once")
-        :format(where, tostring(name)), 0)
-    end
-    if name == "attempts" and (type(value) ~= "number" or value < 1 or value % 1 ~= 0) then
-      error(where .. ": attempts is a whole number from 1", 0)
-    end
-    if name == "at_most_once" and type(value) ~= "boolean" then
-      error(where .. ": at_most_once is true or false", 0)
-    end
-    if name == "timeout" or name == "backoff" then
-      local ms, fault = duration.parse(value, where .. "." .. name)
-      if not ms then error(fault, 0) end
-    end
-  end
-end
 
 --- Makes the class that a script fills in.
 ---@param registry catga.Registry
@@ -83,15 +62,22 @@ end
 ---@return catga.Step
 function Class:make_step(name, fn)
   local own = self.face.settings and self.face.settings[name] or {}
-  local defaults = self.defaults
+  local file, defaults = self.overrides[name] or {}, self.defaults
+  local timeout, backoff = file.timeout or own.timeout, file.backoff or own.backoff
   local step = {
     name = name, fn = fn, undo = self.face["compensate_" .. name], heads = {},
-    attempts = own.attempts or defaults.attempts,
-    timeout_ms = own.timeout and duration.ms(own.timeout) or defaults.timeout,
-    backoff_ms = own.backoff and duration.ms(own.backoff) or defaults.backoff,
+    attempts = file.attempts or own.attempts or defaults.attempts,
+    timeout_ms = timeout and duration.ms(timeout) or defaults.timeout,
+    backoff_ms = backoff and duration.ms(backoff) or defaults.backoff,
     at_most_once = own.at_most_once,
   }
-  if step.at_most_once then step.attempts = 1 end
+  if step.at_most_once then
+    if file.attempts then
+      error(("catga.lua: processes.%s.steps.%s: it may run at most once, so it has no attempts")
+        :format(self.name, name), 0)
+    end
+    step.attempts = 1
+  end
   step.special = step.undo ~= nil or step.at_most_once == true
   return step
 end
@@ -149,34 +135,15 @@ local function check_names(class)
       end
     end
   end
+  local function is_known(name)
+    return class.steps[name] ~= nil or is_named_in_source(class, name)
+  end
   for name in pairs(class.face.settings or {}) do
-    if not class.steps[name] and not is_named_in_source(class, name) then
-      error(("process %s: settings.%s is for a step that does not exist"):format(class.name,
-        name), 0)
-    end
+    options.check_target(("process %s: settings"):format(class.name), class, name, is_known)
   end
-end
-
--- The options of the whole process: timeout, a duration; tags, a table or a function of the input.
-local function check_options(class)
-  local options = class.face.options
-  class.options, class.has_options = options or {}, options ~= nil
-  if options == nil then return end
-  local where = ("process %s: options"):format(class.name)
-  if type(options) ~= "table" then error(where .. " must be a table", 0) end
-  for name in pairs(options) do
-    if not OPTIONS[name] then
-      error(("%s: unknown option \"%s\"; there are tags and timeout"):format(where,
-        tostring(name)), 0)
-    end
-  end
-  if options.timeout ~= nil then
-    local ms, fault = duration.parse(options.timeout, where .. ".timeout")
-    if not ms then error(fault, 0) end
-  end
-  local kind = type(options.tags)
-  if kind ~= "nil" and kind ~= "table" and kind ~= "function" then
-    error(where .. ".tags is a table, or a function of the input", 0)
+  for name in pairs(class.overrides) do
+    options.check_target(("catga.lua: processes.%s.steps"):format(class.name), class, name,
+      is_known)
   end
 end
 
@@ -217,14 +184,7 @@ function Class:finish(app)
     error(("process %s has no execute method: function %s:execute(input) ... end")
       :format(self.name, self.name), 0)
   end
-  if face.settings ~= nil and type(face.settings) ~= "table" then
-    error(("process %s: settings must be a table of steps"):format(self.name), 0)
-  end
-  for name, settings in pairs(face.settings or {}) do
-    check_setting(("process %s: settings.%s"):format(self.name, tostring(name)), settings)
-  end
-  check_options(self)
-  self.defaults = app.settings.process
+  options.resolve(self, app.settings)
   self.registry = app.registry
   self.source_of = app.registry.source_of
   for _, name in ipairs(step_names(self)) do
