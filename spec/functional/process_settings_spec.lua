@@ -34,7 +34,7 @@ end
 local function in_file(flow) return { step_attempts = 2, processes = { P = flow } } end
 
 describe("attempts of a step", function()
-  it("are those of the step in catga.lua, of the step in the script, of the flow there, of the flow "
+  it("are those of the step in catga.lua, of the step here, of the flow there, of the flow "
     .. "here, of all", function()
     local function with(P) P.settings = { pay = { attempts = 5 } } end
     local function options(P) P.options = { attempts = 4 } end
@@ -80,7 +80,7 @@ describe("the timeout of a process", function()
     function P:execute() self:sleep("10h") end
   end
 
-  it("is that of catga.lua, else that of the script; one that its start gives goes first", function()
+  it("is that of catga.lua, else of the script; one that its start gives goes first", function()
     local HOUR = 3600000
     local _, ms = tries_of(waits, {})
     assert.equal(3 * HOUR, ms)

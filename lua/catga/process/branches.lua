@@ -135,7 +135,7 @@ local function undo_losers(s, group)
   end)
   if #list == 0 then return end
   local path, attempt = s.path, s.attempt
-  local ok, fault = undo.run(s, list)
+  local ok, fault = undo.run(s, list, nil, group.key)
   s.path, s.attempt = path, attempt
   if not ok then error(fault, 0) end
 end

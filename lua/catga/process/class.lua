@@ -15,13 +15,14 @@ local RESERVED = {
   run = true, tag = true, updates = true, validators = true, options = true,
 }
 local NOT_STEPS = { execute = true, process_id = true, settings = true }
+local COMPENSATE = "compensate" -- The step's name in records of an undo of the whole process.
 local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembered.
 
 --- What the engine knows about one step.
 ---@class catga.Step
 ---@field name string
 ---@field fn function
----@field undo function?     compensate_<name>
+---@field undo function?     compensate_<name>, or that of the whole process
 ---@field attempts integer
 ---@field timeout_ms number
 ---@field backoff_ms number  pause after the first failed attempt; doubles, with jitter
@@ -33,6 +34,8 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field name string
 ---@field face table                     what the script fills in
 ---@field steps table<string, catga.Step>
+---@field compensate function?           undoes the whole process, instead of the undo of each step
+---@field compensation catga.Step?       what its attempts are counted and journaled as
 ---@field implicit table<string, catga.Step>  steps of self:send and self:step
 ---@field implicit_count integer
 ---@field self table                     the `self` of bodies and steps
@@ -49,11 +52,16 @@ Class.__index = Class
 ---@param name string
 ---@return table face
 function M.define(registry, name)
-  local face = {}
-  local class = setmetatable({ name = name, face = face, steps = {}, implicit = {},
-    implicit_count = 0 }, Class)
+  local class = setmetatable({ name = name, steps = {}, implicit = {}, implicit_count = 0 }, Class)
+  class.face = setmetatable({}, { __newindex = function(face, key, value)
+    if key == COMPENSATE then
+      class.compensate = value
+    else
+      rawset(face, key, value)
+    end
+  end })
   registry:named("process", name, class)
-  return face
+  return class.face
 end
 
 --- The definition of a step, with its settings.
@@ -65,7 +73,7 @@ function Class:make_step(name, fn)
   local file, defaults = self.overrides[name] or {}, self.defaults
   local timeout, backoff = file.timeout or own.timeout, file.backoff or own.backoff
   local step = {
-    name = name, fn = fn, undo = self.face["compensate_" .. name], heads = {},
+    name = name, fn = fn, undo = self.compensate or self.face["compensate_" .. name], heads = {},
     attempts = file.attempts or own.attempts or defaults.attempts,
     timeout_ms = timeout and duration.ms(timeout) or defaults.timeout,
     backoff_ms = backoff and duration.ms(backoff) or defaults.backoff,
@@ -122,6 +130,23 @@ local function is_named_in_source(class, name)
   return has('"' .. name .. '"') or has("'" .. name .. "'")
 end
 
+-- One undo for the whole process takes the place of those of the steps.
+local function check_compensate(class)
+  local compensate = class.compensate
+  if compensate == nil then return end
+  local where = "process " .. class.name
+  if type(compensate) ~= "function" then
+    error(("%s: compensate must be a function: function %s:compensate(failed_step, completed)")
+      :format(where, class.name), 0)
+  end
+  for name in pairs(class.face) do
+    if type(name) == "string" and name:find("^compensate_.") then
+      error(("%s has both compensate, which undoes the whole process, and %s; take one of them")
+        :format(where, name), 0)
+    end
+  end
+end
+
 local function check_names(class)
   for name, value in pairs(class.face) do
     local step = type(name) == "string" and name:match("^compensate_(.+)$")
@@ -136,7 +161,8 @@ local function check_names(class)
     end
   end
   local function is_known(name)
-    return class.steps[name] ~= nil or is_named_in_source(class, name)
+    return class.steps[name] ~= nil or class.compensate and name == COMPENSATE
+      or is_named_in_source(class, name)
   end
   for name in pairs(class.face.settings or {}) do
     options.check_target(("process %s: settings"):format(class.name), class, name, is_known)
@@ -179,12 +205,13 @@ end
 --- Turns methods into steps. Called when all files are loaded; raises on wrong names or settings.
 ---@param app catga.App
 function Class:finish(app)
-  local face = self.face
+  local face = setmetatable(self.face, nil)
   if type(face.execute) ~= "function" then
     error(("process %s has no execute method: function %s:execute(input) ... end")
       :format(self.name, self.name), 0)
   end
   options.resolve(self, app.settings)
+  check_compensate(self)
   self.registry = app.registry
   self.source_of = app.registry.source_of
   for _, name in ipairs(step_names(self)) do
@@ -192,6 +219,7 @@ function Class:finish(app)
     self.steps[name] = step
     face[name] = steps.wrap(self, step)
   end
+  if self.compensate then self.compensation = self:make_step(COMPENSATE) end
   check_names(self)
   make_self(self)
 end

@@ -106,10 +106,10 @@ local function fail(p, failure, cancelled)
   if #list > 0 then
     if not p.compensating then
       journal.must_write(p, "ProcessCompensationStarted", 0, "", "error",
-        journal.storable(p, failure))
+        journal.storable(p, failure), undo.note(p, failure))
     end
     p.compensating = true
-    local ok, fault = undo.run(p, list)
+    local ok, fault = undo.run(p, list, failure.failed_step)
     if not ok then
       return finish(p, "ProcessCompensationFailed", "error", journal.storable(p, fault))
     end

@@ -25,8 +25,8 @@
 ---   ProcessKilled               error                                       (closes)
 ---   ProcessBranchesJoined       op, kind, name, winner?
 ---   ProcessCancelRequested      in_doubt?, error; in_doubt: list of { op, step, args? }
----   ProcessCompensationStarted  error
----   ProcessStepCompensated      op, step, result
+---   ProcessCompensationStarted  error, failed_step?                         (for P:compensate)
+---   ProcessStepCompensated      op, step, result, ops?; ops: what P:compensate has undone as one
 ---   ProcessCompensationAttemptFailed  op, step, attempt, error
 ---   ProcessDiverged             op, recorded, asked, at
 ---   ProcessCompleted            result                                      (closes)
@@ -203,14 +203,24 @@ function M.failed(p, step, op, attempt, failure, due, in_doubt, args)
     .. (due and ('"retry_at":%.0f,'):format(due) or '"final":true,')
     .. (in_doubt and '"in_doubt":true,' or "")
   local stored = must_write(p, "ProcessStepFailed", 0, head, "error", M.storable(p, failure), args)
-  return errors.from(stored)
+  return M.failure_of(step.name, stored)
 end
 
---- Journals an undo as done, with what it staged.
+--- The error that a step has failed with, which knows the step.
+---@param name string
+---@param stored table
+---@return catga.Error
+function M.failure_of(name, stored)
+  local failure = errors.from(stored)
+  failure.failed_step = name
+  return failure
+end
+
+--- Journals an undo as done, with what it staged; tail: ops, when it is one of several operations.
 ---@return boolean ok
 ---@return any result_or_error
-function M.compensated(p, step, op, value, unit)
-  local ok, result = write(p, "ProcessStepCompensated", 0, head_of(step, op), "result", value, nil,
+function M.compensated(p, step, op, value, unit, tail)
+  local ok, result = write(p, "ProcessStepCompensated", 0, head_of(step, op), "result", value, tail,
     unit)
   if not ok then stop_at(p, result) end
   return ok, result

@@ -14,6 +14,7 @@ local function ending_of(records)
       failure, is_cancelled = errors.from(record.data.error), false
     elseif record.type == "ProcessCompensationStarted" then
       failure, is_compensating = errors.from(record.data.error), true
+      failure.failed_step = record.data.failed_step
     elseif record.type == "ProcessRetried" and not record.data.undo then
       failure, is_cancelled, is_compensating = nil, nil, nil
     end

@@ -118,7 +118,7 @@ end
 
 -- The outcome of a recorded operation.
 local function answer(p, step, key, recorded, ...)
-  if recorded.error then error(errors.from(recorded.error), 0) end
+  if recorded.error then error(journal.failure_of(step.name, recorded.error), 0) end
   if recorded.done then return recorded.result end
   local failure = errors.new("in_doubt", ("step %s may run at most once and was under way when the "
     .. "program ended; whether it had its effect is not known"):format(step.name))

@@ -45,7 +45,10 @@ end
 
 -- What the records of a journal say of operations that may have to be undone.
 local GATHER = {}
-function GATHER.ProcessStepCompensated(g, data) g.undone[data.op] = true end
+function GATHER.ProcessStepCompensated(g, data)
+  g.undone[data.op] = true
+  for _, op in ipairs(data.ops or {}) do g.undone[op] = true end
+end
 function GATHER.ProcessStepCompleted(g, data)
   g.open[data.op] = nil
   g.list[#g.list + 1] = data
@@ -111,7 +114,7 @@ function M.list(class, records, takes)
     local undo = step.undo or data.args ~= nil and undo_is_gone or nil
     if undo and not undone[data.op] and (not takes or takes(data.op)) then
       due[#due + 1] = { op = data.op, step = step, undo = undo, result = data.result,
-        args = data.args }
+        args = data.args, in_doubt = data.result == nil and not data["nil"] or nil }
     end
   end
   return due
@@ -128,7 +131,7 @@ local function attempt(task, p, item)
     local unit = task.unit
     task.unit = nil
     if not ok then return false, value end
-    ok, value = journal.compensated(p, item.step, item.op, value, unit)
+    ok, value = journal.compensated(p, item.step, item.op, value, unit, item.tail)
     if ok then
       if unit then unit:committed() end
       return true
@@ -164,14 +167,40 @@ local function undo_one(task, p, item)
   end
 end
 
+-- What the one undo of the whole process is called with, in the place of the undos of the steps.
+local function as_one(p, list, op, failed_step)
+  local class, completed, ops = p.class, {}, {}
+  for i, item in ipairs(list) do
+    local _, args = unpack_args(p.app, item.args)
+    completed[i] = { step = item.step.name, result = item.result, args = args,
+      in_doubt = item.in_doubt }
+    ops[i] = item.op
+  end
+  return { { op = op, step = class.compensation, undo = class.compensate, result = failed_step,
+    args = { completed }, tail = ',"ops":' .. journal.json.encode(ops) } }
+end
+
+--- The further member of the record that an undo begins: what the one undo of the whole process
+--- will need.
+---@param p catga.Instance
+---@param failure catga.Error
+---@return string? tail
+function M.note(p, failure)
+  if not (p.class.compensate and failure.failed_step) then return nil end
+  return ',"failed_step":' .. journal.json.encode(failure.failed_step)
+end
+
 --- Undoes what is left to undo. May yield.
 ---@param p catga.Instance
 ---@param list table[]
+---@param failed_step string?    whose failure is the reason
+---@param op integer|string|nil  under which a process's own undo is journaled, default 0
 ---@return boolean ok
 ---@return catga.Error? err
-function M.run(p, list)
+function M.run(p, list, failed_step, op)
   local task = state[1]
   task.flow = true
+  if p.class.compensate then list = as_one(p, list, op or 0, failed_step) end
   for _, item in ipairs(list) do
     if p.halt then leave(p) end
     local ok, err = undo_one(task, p, item)
