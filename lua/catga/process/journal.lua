@@ -262,7 +262,7 @@ end
 M.read, M.records, M.find_carrier = history.read, history.records, history.find_carrier
 M.history, M.dropped = history.of, history.dropped
 
--- file:line of the innermost function that is not the runtime's own.
+-- file:line of the innermost function that is not the runtime's own; none in a declared process.
 local function body_place()
   for level = 3, 60 do
     local info = debug.getinfo(level, "Sl")
@@ -271,7 +271,6 @@ local function body_place()
       return info.short_src .. ":" .. info.currentline
     end
   end
-  return "?"
 end
 
 --- Stops a process whose script asks for something else than its journal holds. Does not return.
@@ -280,7 +279,7 @@ end
 ---@param recorded string
 ---@param asked string
 function M.diverge(p, op, recorded, asked)
-  local at = body_place()
+  local at = body_place() or p.place or "?"
   local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %s is "
     .. "recorded as %s, the script asks for %s; bring back the script that the process began with, "
     .. "or change the script so that it does what is recorded first"):format(p.id, p.class.name, at,
