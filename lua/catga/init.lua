@@ -68,10 +68,18 @@ function catga.behavior(name, fn, opts)
   loading("catga.behavior"):behavior(name, fn, opts)
 end
 
---- Defines a process: fill in execute, steps and compensate_<step> methods.
+--- Defines a process: fill in execute, steps and compensate_<step> methods; or chain its steps, see
+--- lua/catga/process/declare.lua: catga.process("X"):step("a", fn):compensate(undo):step("b", fn)
 ---@param name string
 ---@return table process
 function catga.process(name) return class.define(loading("catga.process"), name) end
+
+--- A chain of steps, for a group of `parallel` in a process that is declared.
+---@return table
+function catga.steps()
+  loading("catga.steps")
+  return require("catga.process.declare").steps()
+end
 
 --- Defines a projection: fill in on.<EventType>.
 ---@param name string

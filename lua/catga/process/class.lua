@@ -5,6 +5,7 @@ local duration = require "catga.duration"
 local options = require "catga.process.options"
 local steps = require "catga.process.steps"
 local verbs = require "catga.process.verbs"
+local declare = require "catga.lazy".module "catga.process.declare"
 
 local M = {}
 
@@ -38,6 +39,7 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field compensation catga.Step?       what its attempts are counted and journaled as
 ---@field implicit table<string, catga.Step>  steps of self:send and self:step
 ---@field implicit_count integer
+---@field declaration catga.Declaration? of the declarative form
 ---@field self table                     the `self` of bodies and steps
 ---@field defaults { timeout: number, attempts: integer, backoff: number }  of its steps
 ---@field overrides table<string, table>  what catga.lua says of single steps
@@ -53,13 +55,18 @@ Class.__index = Class
 ---@return table face
 function M.define(registry, name)
   local class = setmetatable({ name = name, steps = {}, implicit = {}, implicit_count = 0 }, Class)
-  class.face = setmetatable({}, { __newindex = function(face, key, value)
-    if key == COMPENSATE then
-      class.compensate = value
-    else
-      rawset(face, key, value)
-    end
-  end })
+  class.face = setmetatable({}, {
+    class = class,
+    __index = function(_, key) return declare.methods[key] end,
+    -- The declarative form has a method of that name, so what a script assigns is kept elsewhere.
+    __newindex = function(face, key, value)
+      if key == COMPENSATE then
+        class.compensate = value
+      else
+        rawset(face, key, value)
+      end
+    end,
+  })
   registry:named("process", name, class)
   return class.face
 end
@@ -67,13 +74,16 @@ end
 --- The definition of a step, with its settings.
 ---@param name string
 ---@param fn function?
+---@param own table?      what the script says of it; default: what its settings say
+---@param undo function?  default: compensate_<name>
 ---@return catga.Step
-function Class:make_step(name, fn)
-  local own = self.face.settings and self.face.settings[name] or {}
+function Class:make_step(name, fn, own, undo)
+  own = own or self.face.settings and self.face.settings[name] or {}
   local file, defaults = self.overrides[name] or {}, self.defaults
   local timeout, backoff = file.timeout or own.timeout, file.backoff or own.backoff
   local step = {
-    name = name, fn = fn, undo = self.compensate or self.face["compensate_" .. name], heads = {},
+    name = name, fn = fn, heads = {},
+    undo = self.compensate or undo or self.face["compensate_" .. name],
     attempts = file.attempts or own.attempts or defaults.attempts,
     timeout_ms = timeout and duration.ms(timeout) or defaults.timeout,
     backoff_ms = backoff and duration.ms(backoff) or defaults.backoff,
@@ -105,14 +115,20 @@ function Class:implicit_step(name)
   return step
 end
 
+--- Raises for a name that means something else.
+---@param name string
+function Class:check_step_name(name)
+  if RESERVED[name] then
+    error(("process %s: %s is a reserved name; a step cannot be called so"):format(self.name,
+      name), 0)
+  end
+end
+
 local function step_names(class)
   local names = {}
   for name, fn in pairs(class.face) do
     if type(fn) == "function" and not NOT_STEPS[name] and not name:find("^compensate_") then
-      if RESERVED[name] then
-        error(("process %s: %s is a reserved name; a step cannot be called so")
-          :format(class.name, name), 0)
-      end
+      class:check_step_name(name)
       names[#names + 1] = name
     end
   end
@@ -162,7 +178,7 @@ local function check_names(class)
   end
   local function is_known(name)
     return class.steps[name] ~= nil or class.compensate and name == COMPENSATE
-      or is_named_in_source(class, name)
+      or not class.declaration and is_named_in_source(class, name)
   end
   for name in pairs(class.face.settings or {}) do
     options.check_target(("process %s: settings"):format(class.name), class, name, is_known)
@@ -202,23 +218,30 @@ local function make_self(class)
   })
 end
 
---- Turns methods into steps. Called when all files are loaded; raises on wrong names or settings.
+local function methods_to_steps(class)
+  local face = class.face
+  if type(face.execute) ~= "function" then
+    error(("process %s has no execute method: function %s:execute(input) ... end; nor is it "
+      .. "declared: catga.process(\"%s\"):step(\"name\", fn)"):format(class.name, class.name,
+      class.name), 0)
+  end
+  for _, name in ipairs(step_names(class)) do
+    local step = class:make_step(name, face[name])
+    class.steps[name] = step
+    face[name] = steps.wrap(class, step)
+  end
+end
+
+--- Makes steps of methods, or of a declaration. Called when all files are loaded; raises on wrong
+--- names or settings.
 ---@param app catga.App
 function Class:finish(app)
-  local face = setmetatable(self.face, nil)
-  if type(face.execute) ~= "function" then
-    error(("process %s has no execute method: function %s:execute(input) ... end")
-      :format(self.name, self.name), 0)
-  end
+  setmetatable(self.face, nil)
   options.resolve(self, app.settings)
   check_compensate(self)
   self.registry = app.registry
   self.source_of = app.registry.source_of
-  for _, name in ipairs(step_names(self)) do
-    local step = self:make_step(name, face[name])
-    self.steps[name] = step
-    face[name] = steps.wrap(self, step)
-  end
+  if self.declaration then declare.finish(self) else methods_to_steps(self) end
   if self.compensate then self.compensation = self:make_step(COMPENSATE) end
   check_names(self)
   make_self(self)

@@ -47,6 +47,8 @@ local random = require "catga.process.random"
 ---@field parent_id string?    the process that started it
 ---@field paused boolean?      no operation begins
 ---@field ending boolean?      its body is over
+---@field place string?        file:line of the link it is at, of a declared process
+---@field results table?       of a declared one that is undone: by name, out of the journal
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
 
