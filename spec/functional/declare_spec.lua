@@ -337,6 +337,17 @@ describe("a declared process", function()
       .. "script asks for step b"):format(line), 1, true), err.message)
   end)
 
+  it("cannot have results set by anything but its steps", function()
+    open(function()
+      catga.process("P"):step("a", function(_, results) results.b = 1 end):attempts(1)
+      catga.process("Q"):step("a", function() end):when(function(_, results) results.b = 1 end)
+    end)
+    for _, name in ipairs { "P", "Q" } do
+      local _, err = app:run(name, "x" .. name)
+      assert.truthy(err.message:find("declare_spec.lua:%d+: results.b is set"), err.message)
+    end
+  end)
+
   it("must not have effects where it decides", function()
     open(function()
       catga.process("P"):step("a", function() end):when(function() return catga.now() > 0 end)

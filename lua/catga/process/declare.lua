@@ -319,7 +319,7 @@ local RUN = {}
 
 function RUN.step(item, _, input, results)
   local task = state[1]
-  results[item.name] = run(task, task.process, item.step, item.call, results, input)
+  rawset(results, item.name, run(task, task.process, item.step, item.call, results, input))
 end
 
 function RUN.send(item, self, input, results)
@@ -328,7 +328,7 @@ function RUN.send(item, self, input, results)
     data = data(input, results, self)
   end
   local task = state[1]
-  results[item.name] = run(task, task.process, item.step, item.call, self, data)
+  rawset(results, item.name, run(task, task.process, item.step, item.call, self, data))
 end
 
 function RUN.sleep(item, self, input, results)
@@ -344,7 +344,7 @@ function RUN.wait(item, self, _, results)
     err.failed_step = item.name
     error(err, 0)
   end
-  results[item.name] = value
+  rawset(results, item.name, value)
 end
 
 local function run_items(items, self, input, results)
@@ -367,6 +367,12 @@ function RUN.parallel(item, self, input, results)
   verbs.all(self, item.name, branches)
 end
 
+-- Results are what steps return: whoever sets another one would miss it on replay.
+local RESULTS = { __newindex = function(_, name)
+  error(("results.%s is set, but results are what steps return: add a step of that name"):format(
+    tostring(name)), 2)
+end }
+
 -- The body of the process.
 local function body_of(d)
   local function body(self, input, results)
@@ -375,9 +381,11 @@ local function body_of(d)
     if d.result then return d.result(input, results, self) end
     return results
   end
-  if not d.on_failure then return function(self, input) return body(self, input, {}) end end
+  if not d.on_failure then
+    return function(self, input) return body(self, input, setmetatable({}, RESULTS)) end
+  end
   return function(self, input)
-    local results = {}
+    local results = setmetatable({}, RESULTS)
     local ok, value, err = xpcall(body, errors.catch, self, input, results)
     if ok and (value ~= nil or err == nil) then return value end
     local failure = ok and errors.from(err) or value
