@@ -4,9 +4,8 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   GET /log    GET /livez
----   and those of lua/catga/http/processes.lua, streams.lua, aggregates.lua, transfer.lua,
---- subscriptions.lua,
----   schedules.lua and personal.lua
+---   and those of lua/catga/http/processes.lua, definitions.lua, streams.lua, aggregates.lua,
+---   transfer.lua, subscriptions.lua, schedules.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -82,6 +81,7 @@ local function subscription(name) return lazy.call("catga.http.subscriptions", n
 local function schedule(name) return lazy.call("catga.http.schedules", name) end
 local function process(name) return lazy.call("catga.http.processes", name) end
 local function person(name) return lazy.call("catga.http.personal", name) end
+local function definition(name) return lazy.call("catga.http.definitions", name) end
 local export, import = lazy.call("catga.http.transfer", "export"),
   lazy.call("catga.http.transfer", "import")
 
@@ -97,6 +97,7 @@ local ROUTES = {
   ["process-control"] = { POST = { process "control" } },
   approvals = { GET = { nil, process "approvals" } },
   promises = { POST = { process "promise" } },
+  ["process-definitions"] = { GET = { definition "show", definition "list" } },
   streams = { GET = { stream "read", stream "list" }, POST = { stream "append" },
     DELETE = { stream "delete" } },
   ["stream-info"] = { GET = { stream "info" } },

@@ -394,6 +394,23 @@ function catga.processes.list(opts)
   return running("catga.processes.list", "look in a step"):process_list(opts or {})
 end
 
+--- What a process is made of: form, steps, settings, places; see
+--- lua/catga/process/definition.lua.
+---@param name string
+---@return catga.Definition? definition
+---@return catga.Error? err  "unknown_process"
+function catga.processes.definition(name)
+  return require("catga.process.definition").of(
+    running("catga.processes.definition", "look in a step").registry, name)
+end
+
+--- The same of all processes, by name.
+---@return catga.Definition[]
+function catga.processes.definitions()
+  return require("catga.process.definition").list(
+    running("catga.processes.definitions", "look in a step").registry)
+end
+
 -- What others tell a process, and do to it: see lua/catga/process/outside.lua, control.lua.
 for name, module in pairs { signal = "outside", approve = "outside", reject = "outside",
   cancel = "control", kill = "control", pause = "control", resume = "control", retry = "control",

@@ -33,7 +33,7 @@ for verb in $(verbs_of); do
   done
 done
 check "help on a verb" 0 'Usage: catga process start NAME' "$program" help process start
-check "a group without a verb" 2 'process needs a verb: start, list, show \(catga process --help\)' \
+check "a group without a verb" 2 'process needs a verb: start, list, show.* \(catga process --help\)' \
   "$program" process
 check "an empty name" 2 'the name is empty' "$program" publish ''
 check "an empty stream" 2 'the name is empty' "$program" stream read ''

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli_process.h"
+#include "cli/cli_process_definition.h"
 #include "cli/print.h"
 #include "cli/remote.h"
 
@@ -257,6 +258,8 @@ int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv) {
       {"resume", "let it go on after a pause", cg_cli_process_resume_usage, cg_cli_process_control},
       {"retry", "let it go on after a failure", cg_cli_process_retry_usage, cg_cli_process_control},
       {"skip", "give a step its result", cg_cli_process_skip_usage, cg_cli_process_skip},
+      {"definition", "show what a process is made of, or list all", cg_cli_process_definition_usage,
+       cg_cli_process_definition},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

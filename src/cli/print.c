@@ -15,6 +15,8 @@
 #define TITLE_COLUMNS 10 /* Width of the names of fields, unless one is longer. */
 
 static lua_State *decode(const struct cg_buf *text);
+static int print_rows(lua_State *L, const struct cg_print_column *columns, size_t column_count,
+                      enum cg_print_as as);
 static void format_cell(lua_State *L, const struct cg_print_column *column, char *cell,
                         size_t size);
 static void print_json(lua_State *L);
@@ -26,6 +28,26 @@ int cg_print_list(const struct cg_buf *text, const struct cg_print_column *colum
   lua_State *L = decode(text);
   if (L == NULL)
     return -1;
+  int count = print_rows(L, columns, column_count, as);
+  lua_close(L);
+  return count;
+}
+
+int cg_print_list_of(const struct cg_buf *json, const char *field,
+                     const struct cg_print_column *columns, size_t column_count,
+                     enum cg_print_as as) {
+  lua_State *L = decode(json);
+  if (L == NULL)
+    return -1;
+  lua_getfield(L, -1, field);
+  int count = lua_istable(L, -1) ? print_rows(L, columns, column_count, as) : -1;
+  lua_close(L);
+  return count;
+}
+
+/* Prints the list on top of the stack. */
+static int print_rows(lua_State *L, const struct cg_print_column *columns, size_t column_count,
+                      enum cg_print_as as) {
   int count = (int)lua_objlen(L, -1);
   int widths[COLUMNS_MAX];
   char cell[CELL_BYTES];
@@ -52,7 +74,6 @@ int cg_print_list(const struct cg_buf *text, const struct cg_print_column *colum
     }
     lua_pop(L, 1);
   }
-  lua_close(L);
   return count;
 }
 

@@ -27,6 +27,10 @@ enum cg_print_as {
  * when the text is no such list. */
 int cg_print_list(const struct cg_buf *text, const struct cg_print_column *columns,
                   size_t column_count, enum cg_print_as as);
+/* The same for the list in the field `field` of a JSON document. */
+int cg_print_list_of(const struct cg_buf *json, const char *field,
+                     const struct cg_print_column *columns, size_t column_count,
+                     enum cg_print_as as);
 /* Prints one JSON document: a line a field in the order given, fields without a value left out; or
  * as JSON in one line. */
 void cg_print_document(const struct cg_buf *text, const struct cg_print_column *columns,
