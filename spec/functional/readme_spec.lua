@@ -252,3 +252,84 @@ describe("the page on schedules", function()
     end
   end)
 end)
+
+describe("the page that compares flows", function()
+  local catga = require "catga"
+  local blocks = blocks_of "docs/flows-compared.md"
+  local names = { "methods", "self:step", "declaration", "saga" }
+
+  local function dir_of(i)
+    return app_dir.new { ["commands.lua"] = blocks[1], ["main.lua"] = blocks[i + 1] }
+  end
+
+  -- What happened to an order.
+  local function events_of(app, id)
+    local types = {}
+    for i, event in ipairs(app:call(catga.events.read, "Order-" .. id) or {}) do
+      types[i] = event.type
+    end
+    return table.concat(types, " ")
+  end
+
+  local CASES = {
+    { { id = "1", cents = 500 }, "StockReserved CardCharged Shipped" },
+    { { id = "2", cents = 500000 }, "StockReserved CardCharged ExpressShipped" },
+    { { id = "3", cents = 500, to = "nowhere" },
+      "StockReserved CardCharged CardRefunded StockReleased" },
+  }
+
+  after_each(app_dir.remove_all)
+
+  it("has as many samples as forms", function() assert.equal(1 + #names, #blocks) end)
+
+  for i = 1, 3 do
+    it("has a process that works, as " .. names[i], function()
+      local dir = dir_of(i)
+      local app = assert(testing.app(dir))
+      for _, case in ipairs(CASES) do
+        local order = case[1]
+        local result, err = app:run("OrderProcess", order)
+        assert.equal(case[2], events_of(app, order.id))
+        if order.to then
+          assert.same({ "no_address", "compensated" }, { err.code, err.status })
+        else
+          assert.same({ id = order.id, parcel = "parcel-" .. order.id }, result)
+        end
+        assert.is_nil((testing.chaos(dir, "OrderProcess", order)))
+      end
+      app:stop()
+    end)
+  end
+
+  it("has a saga that works", function()
+    local app = assert(testing.app(dir_of(4)))
+    for _, case in ipairs(CASES) do
+      local order = case[1]
+      assert.is_true(app:send("PlaceOrder", order))
+      app:advance("1m")
+      assert.equal(case[2], events_of(app, order.id))
+      assert.equal(order.to and "failed" or "shipped", app:ask("OrderStatus", order).at)
+    end
+    app:stop()
+  end)
+
+  it("has a saga that survives a kill at every record", function()
+    local dir = dir_of(4)
+    for _, case in ipairs(CASES) do
+      local order = case[1]
+      local app = assert(testing.app(dir))
+      local first = app:position()
+      app:send("PlaceOrder", order)
+      app:advance("1m")
+      local last = app:position()
+      for position = first + 1, last - 1 do
+        local snapshot = app:snapshot(position)
+        local again = assert(testing.app(dir, { memory = snapshot, start = app.clock:now() }))
+        again:advance("1m")
+        assert.equal(case[2], events_of(again, order.id))
+        again:stop()
+      end
+      app:stop()
+    end
+  end)
+end)
