@@ -17,5 +17,6 @@
 ---@class catga.State
 ---@field [1] catga.Task?
 ---@field app catga.App?
+---@field mpack table?         the library of MessagePack, once it is open
 local state = { false }
 return state

@@ -159,6 +159,7 @@ describe("the undo of a whole process", function()
   end)
 
   it("comes to the same end after a kill at every record", function()
+    calls = {}
     local fault, kills = testing.chaos(order(), "P", { id = "a", amount = 5 })
     assert.is_nil(fault)
     assert.is_true(kills >= 5)

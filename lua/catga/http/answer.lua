@@ -74,6 +74,18 @@ function M.answer(status, value, ...)
   return status, JSON, text, ...
 end
 
+--- The same for a value that may be more than JSON can hold, as those of processes with a
+--- serializer: what JSON has not is shown as well as it can be.
+---@param status integer
+---@param value any
+---@return integer status
+---@return string content_type
+---@return string body
+function M.answer_shown(status, value)
+  if codec.encode(value) then return M.answer(status, value) end
+  return M.answer(status, require("catga.process.serializer").shown(value))
+end
+
 --- Is a flag of the query set?
 ---@param value string?
 ---@return boolean

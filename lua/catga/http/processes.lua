@@ -71,7 +71,7 @@ function M.start(app, name, request)
   end
   local status, result, failure = answers.waiting(app, app.engine.wait, app.engine, id)
   if failure ~= nil then return answers.refuse(failure, { id = id, process_status = status }) end
-  return answers.answer(200, { id = id, status = status, result = result })
+  return answers.answer_shown(200, { id = id, status = status, result = result })
 end
 
 --- Lists processes.
@@ -82,14 +82,14 @@ function M.list(app, _, request)
   local list, err = app:process_list { status = query.status, name = query.name, max = max,
     parent = query.parent, tags = tags_of(query) }
   if not list then return answers.refuse(err) end
-  return answers.answer(200, codec.array(list))
+  return answers.answer_shown(200, codec.array(list))
 end
 
 --- One process, with what it waits for.
 function M.show(app, id)
   local process, err = app:process(id)
   if not process then return answers.refuse(err) end
-  return answers.answer(200, describe.add(app, process))
+  return answers.answer_shown(200, describe.add(app, process))
 end
 
 --- The records of a journal.
@@ -106,7 +106,7 @@ function M.history(app, id)
       what = data.step or data.name or data.signal or data.approval or data.child
         or data.error and data.error.code, data = record.data }
   end
-  return answers.answer(200, codec.array(list))
+  return answers.answer_shown(200, codec.array(list))
 end
 
 local SIGNAL = { name = true, value = true, id = true }

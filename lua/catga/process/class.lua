@@ -45,6 +45,7 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field overrides table<string, table>  what catga.lua says of single steps
 ---@field options table                  of the whole process: timeout, tags, ...
 ---@field has_options boolean
+---@field serializer string?             of what JSON cannot hold; nil: that is refused
 ---@field registry catga.Registry        the generation that it belongs to
 local Class = {}
 Class.__index = Class

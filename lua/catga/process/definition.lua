@@ -28,8 +28,8 @@ local M = {}
 ---@field code string           hash of all scripts
 ---@field ordered boolean       are the steps in the order in which they run?
 ---@field compensation "process"|"steps"|nil  what undoes it
----@field options table         timeout_ms, tags; and the defaults of its steps: step_timeout_ms,
----  attempts, backoff_ms
+---@field options table         timeout_ms, tags, serializer; and the defaults of its steps:
+---  step_timeout_ms, attempts, backoff_ms
 ---@field steps catga.DefinedStep[]
 
 local function place_of(fn)
@@ -108,8 +108,9 @@ end
 local function options_of(class)
   local options, defaults = class.options, class.defaults
   return { timeout_ms = options.timeout and duration.ms(options.timeout),
-    tags = options.tags ~= nil or nil, step_timeout_ms = defaults.timeout,
-    attempts = defaults.attempts, backoff_ms = defaults.backoff }
+    tags = options.tags ~= nil or nil, serializer = class.serializer,
+    step_timeout_ms = defaults.timeout, attempts = defaults.attempts,
+    backoff_ms = defaults.backoff }
 end
 
 local function define(registry, class)

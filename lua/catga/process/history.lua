@@ -2,6 +2,7 @@
 local errors = require "catga.error"
 local messages = require "catga.process.messages"
 local blobs = require "catga.lazy".module "catga.process.blobs"
+local serializers = require "catga.lazy".module "catga.process.serializer"
 
 local M = {}
 
@@ -153,12 +154,20 @@ local function expand(first, carrier, records)
   return list
 end
 
+-- The values that are not in the record as they are, in place.
+local function resolve(app, record)
+  local data = record.data
+  if type(data) ~= "table" then return end
+  if data.blob then blobs.resolve(app, record) end
+  if data.packed then serializers.resolve(data) end
+end
+
 local function read_from(app, stream, records, from, count)
   while from < count do
     local some, err = app.store:read(stream, from, 1000)
     if not some then return nil, err end
     for _, record in ipairs(some) do
-      if type(record.data) == "table" and record.data.blob then blobs.resolve(app, record) end
+      resolve(app, record)
       records[#records + 1] = record
     end
     from = some[1] and some[#some].version + 1 or count
@@ -195,8 +204,8 @@ function M.read(app, stream, version)
   local list, err = app.store:read(stream, version, 1)
   if not list then return nil, err end
   local record = list[1]
-  if record and type(record.data) == "table" and record.data.blob then
-    local ok, fault = pcall(blobs.resolve, app, record)
+  if record and type(record.data) == "table" and (record.data.blob or record.data.packed) then
+    local ok, fault = pcall(resolve, app, record)
     if not ok then return nil, errors.from(fault) end
   end
   return record

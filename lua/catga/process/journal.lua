@@ -34,6 +34,7 @@
 ---
 --- op is a number, in a branch text such as "3.2.1": the first operation of branch 2 of operation
 --- 3. A value that is nil is written as "nil": true, so that JSON null stays catga.null.
+--- What JSON cannot hold is base64 in its field, with "packed" beside it: see serializer.lua.
 --- Whatever the body goes on with is decoded from the bytes written here, also live.
 local errors = require "catga.error"
 local pause_after = require "catga.commit".pause_after
@@ -41,6 +42,7 @@ local native_task = require "catga.native.task"
 local state = require "catga.state"
 local history = require "catga.process.history"
 local blobs = require "catga.lazy".module "catga.process.blobs"
+local serializers = require "catga.lazy".module "catga.process.serializer"
 
 local M = {}
 
@@ -85,10 +87,25 @@ local function write_large(p, kind, flags, head, field, value, tail, unit)
   return true, (M.json.decode(text))
 end
 
+local write
+
+-- Stores a value that JSON cannot hold.
+local function write_packed(p, kind, flags, head, field, value, tail, unit)
+  local text, as = serializers.pack(p.class.serializer, value, field)
+  if not text then return false, as end
+  local ok, result = write(p, kind, flags, head .. serializers.member(as, field), field, text, tail,
+    unit)
+  if not ok then return false, result end
+  return true, serializers.unpack(as, text)
+end
+
 -- Appends one record and parks until it is durable; adds the staged records of a unit before it.
-local function write(p, ...)
+function write(p, ...)
   local ok, result = write_once(p, ...)
   if ok then return true, result end
+  if p.class.serializer and serializers.is_needed(result, (select(5, ...))) then
+    return write_packed(p, ...)
+  end
   if blobs.is_too_large(p.app, result) then
     ok, result = write_large(p, ...)
     if ok then return true, result end
@@ -162,19 +179,31 @@ function M.storable(p, e)
   return stored
 end
 
+-- Arguments as a list without gaps, and the places of nil in it.
+local function places_of(...)
+  local count, values, nils = select("#", ...), { ... }, {}
+  for i = 1, count do
+    if values[i] == nil then values[i], nils[#nils + 1] = M.json.null, i end
+  end
+  return { args = M.json.array(values), nils = M.json.array(nils) }
+end
+
 --- JSON of the arguments that an undo will need.
 ---@param p catga.Instance
 ---@return string tail
 function M.arguments(p, _, ...)
   local json, err = p.app.store:encode_args(...)
   if json and #json <= p.app.settings.blob_size then return ',"args":' .. json end
-  if not json and not blobs.is_too_large(p.app, err) then error(err, 0) end
-  local count, values, nils = select("#", ...), { ... }, {}
-  for i = 1, count do
-    if values[i] == nil then values[i], nils[#nils + 1] = M.json.null, i end
+  local all = places_of(...)
+  if not json and p.class.serializer and serializers.is_needed(err, all) then
+    all, err = serializers.pack_arguments(p.class.serializer, all)
+    if not all then error(err, 0) end
+    json = M.json.encode(all)
+    if #json <= p.app.settings.blob_size then return ',"args":' .. json end
+  elseif not json and not blobs.is_too_large(p.app, err) then
+    error(err, 0)
   end
-  local reference, fault = blobs.put(p.app, { args = M.json.array(values),
-    nils = M.json.array(nils) }, "the arguments")
+  local reference, fault = blobs.put(p.app, all, "the arguments")
   if not reference then error(fault, 0) end
   return ',"args":{"blob":{' .. reference .. "}}"
 end
@@ -317,6 +346,17 @@ function M.recorded(p, op, kind, name)
   return entry.started and entry or nil
 end
 
+-- Are packed arguments the same? Their bytes may differ in the order of keys.
+local function are_same_packed(p, recorded, json)
+  if not p.class.serializer then return false end
+  local function unpacked(stored)
+    if stored.blob then stored = blobs.get(p.app, stored.blob.hash) end
+    return stored.packed and serializers.unpack(stored.packed, stored.data)
+  end
+  local before, now = unpacked(recorded), unpacked((M.json.decode(json)))
+  return before and now and serializers.is_same(before, now)
+end
+
 --- Stops the process when a step is called with other arguments than are recorded.
 ---@param p catga.Instance
 ---@param op integer
@@ -326,7 +366,7 @@ end
 function M.check_arguments(p, op, step, recorded, _, ...)
   local json = M.arguments(p, nil, ...):sub(#',"args":' + 1)
   local was = M.json.encode(recorded)
-  if json == was then return end
+  if json == was or are_same_packed(p, recorded, json) then return end
   M.diverge(p, key_of(p, op), ("step %s with the arguments %s"):format(step.name,
     M.storable_text(was or "?", 200)), ("it with %s"):format(M.storable_text(json or "?", 200)))
 end

@@ -14,7 +14,7 @@ local SCRIPT_STEP = { timeout = "duration", attempts = "count", backoff = "durat
 local FILE_FLOW = { timeout = "duration", step_timeout = "duration", attempts = "count",
   backoff = "duration", steps = "steps" }
 local OPTIONS = { timeout = "duration", step_timeout = "duration", attempts = "count",
-  backoff = "duration", tags = "tags" }
+  backoff = "duration", tags = "tags", serializer = "serializer" }
 
 -- The registry requires what this module is required by.
 local function registry() return require "catga.registry" end
@@ -39,6 +39,16 @@ end
 
 function CHECK.boolean(where, name, value)
   if type(value) ~= "boolean" then error(("%s: %s is true or false"):format(where, name), 0) end
+end
+
+function CHECK.serializer(where, name, value)
+  local serializers = require "catga.process.serializer"
+  if not serializers.NAMES[value] then
+    error(("%s.%s is one of %s, not %s"):format(where, name,
+      table.concat(registry().sorted_names(serializers.NAMES), ", "), tostring(value)), 0)
+  end
+  local ok, failure = pcall(serializers.check, value)
+  if not ok then error(("%s.%s: %s"):format(where, name, failure.message), 0) end
 end
 
 function CHECK.tags(where, name, value)
@@ -141,6 +151,7 @@ function M.resolve(class, settings)
   for name, value in pairs(given or {}) do options[name] = value end
   options.timeout = file.timeout or options.timeout
   class.options, class.has_options = options, next(options) ~= nil
+  class.serializer = options.serializer ~= "json" and options.serializer or nil
   class.defaults = flow_defaults(file, options, settings.process)
   class.overrides = file.steps or {}
 end

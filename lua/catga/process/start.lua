@@ -8,6 +8,7 @@ local unit_of = require "catga.unit".of
 local journal = require "catga.process.journal"
 local process_id = require "catga.process.id"
 local blobs = require "catga.lazy".module "catga.process.blobs"
+local serializers = require "catga.lazy".module "catga.process.serializer"
 local tags_of = require "catga.lazy".call("catga.process.tags", "of")
 
 local M = {}
@@ -33,10 +34,11 @@ local function started_before(engine, class, id, stream, input)
     return nil, errors.new("damaged", ("the journal of process %s does not begin with its start")
       :format(id))
   end
-  local before = journal.json.encode(first.input)
   local now, fault = journal.json.encode(input)
-  if not now then return nil, fault end
-  if first.name ~= class.name or before ~= now then
+  if not now and not class.serializer then return nil, fault end
+  local is_same = now and journal.json.encode(first.input) == now
+    or not now and serializers.is_same(first.input, input)
+  if first.name ~= class.name or not is_same then
     return nil, errors.new("conflict", ("process %s was started before with %s; the same "
       .. "process id is the same run, so give another id or the same input"):format(id,
       first.name ~= class.name and "another process, " .. tostring(first.name)
@@ -109,21 +111,42 @@ local function launch_committed(engine, class, id)
 end
 
 -- Starts with an input that is stored beside the journal.
-local function journal_large(engine, class, stream, input, tail)
-  local app = engine.app
+local function journal_large(app, stream, head, input, tail)
   local reference, text = blobs.put(app, input, "input")
   if not reference then return false, text end
-  local head = ('%s"blob":{%s,"field":"input"},'):format(start_head(engine, class), reference)
+  head = ('%s"blob":{%s,"field":"input"},'):format(head, reference)
   local ok, failure, time = app.store:journal(stream, "ProcessStarted", flags.OPENS, head, "input",
     nil, tail)
   if not ok then return false, failure end
   return true, (journal.json.decode(text)), time
 end
 
+-- Journals the start, alone: true, the input as the journal has it, and the time.
+local function journal_start(app, class, stream, head, input, tail)
+  local ok, value, time = app.store:journal(stream, "ProcessStarted", flags.OPENS, head, "input",
+    input, tail)
+  if ok then return ok, value, time end
+  if class.serializer and serializers.is_needed(value, input) then
+    local text, as = serializers.pack(class.serializer, input, "input")
+    if not text then return false, as end
+    ok, value, time = journal_start(app, class, stream, head .. serializers.member(as, "input"),
+      text, tail)
+    return ok, ok and serializers.unpack(as, text) or value, time
+  end
+  if not blobs.is_too_large(app, value) then return false, value end
+  return journal_large(app, stream, head, input, tail)
+end
+
 -- The members of a start record that hold the input, stored beside the journal when it is large.
-local function input_members(engine, input)
+local function input_members(engine, class, input)
   if input == nil then return '"nil":true' end
   local json, err = engine.app.store:encode(input, "input")
+  if not json and class.serializer and serializers.is_needed(err, input) then
+    local text, as = serializers.pack(class.serializer, input, "input")
+    if not text then return nil, as end
+    local members, fault = input_members(engine, class, text)
+    return members and serializers.member(as, "input") .. members, fault
+  end
   if json and #json <= engine.app.settings.blob_size then return '"input":' .. json end
   if not json and not blobs.is_too_large(engine.app, err) then return nil, err end
   local reference, fault = blobs.put(engine.app, input, "input")
@@ -133,7 +156,7 @@ end
 
 -- Inside a unit of work the start is one more staged record.
 local function stage_start(engine, task, class, id, stream, input, tail)
-  local members, err = input_members(engine, input)
+  local members, err = input_members(engine, class, input)
   if not members then return nil, err end
   local unit = unit_of(task)
   local data = ("{%s%s%s}"):format(start_head(engine, class), members, tail)
@@ -181,11 +204,7 @@ function M.start(engine, name, input, opts)
   end
 
   local p = engine:new_instance(class, id, stream)
-  local ok, value, time = app.store:journal(stream, "ProcessStarted", flags.OPENS,
-    start_head(engine, class), "input", input, tail)
-  if not ok and blobs.is_too_large(app, value) then
-    ok, value, time = journal_large(engine, class, stream, input, tail)
-  end
+  local ok, value, time = journal_start(app, class, stream, start_head(engine, class), input, tail)
   if not ok then
     engine:forget(p)
     p:settle("failed", nil, value)
@@ -218,7 +237,7 @@ function M.plan(engine, parent, name, input, opts)
     return nil, errors.new("conflict", ("there is a process %s already; give the child another id")
       :format(id))
   end
-  local members, fault = input_members(engine, input)
+  local members, fault = input_members(engine, class, input)
   if not members then return nil, fault end
   local tail
   tail, fault = start_tail(class, input, opts, { ctx = parent.correlation_id

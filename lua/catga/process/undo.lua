@@ -4,6 +4,7 @@ local errors = require "catga.error"
 local journal = require "catga.process.journal"
 local steps = require "catga.process.steps"
 local strands = require "catga.process.strand"
+local serializers = require "catga.lazy".module "catga.process.serializer"
 local blobs = require "catga.lazy".module "catga.process.blobs"
 local state = require "catga.state"
 local tasks = require "catga.task"
@@ -34,6 +35,7 @@ end
 local function unpack_args(app, args)
   if args == nil then return 0, {} end
   if args.blob then args = blobs.get(app, args.blob.hash) end
+  if args.packed then args = serializers.unpack(args.packed, args.data) end
   if args.nils then
     local values, n = {}, #args.args
     for i = 1, n do values[i] = args.args[i] end
