@@ -332,6 +332,23 @@ describe("a declared process", function()
     assert.is_nil((testing.chaos(define, "P", { n = 7 })))
   end)
 
+  it("is tried again from the step that failed, or goes on behind it as somebody says", function()
+    local is_down = true
+    open(function()
+      catga.process("P"):step("a", function() called "a" return 1 end)
+        :step("b", function() if is_down then error(catga.error("down")) end return 2 end)
+        :on_failure(function() called "failed" end)
+    end)
+    assert.equal("failed", select(2, app:run("P", "x")).status)
+    assert.equal("failed", select(2, app:run("P", "y")).status)
+    is_down = false
+    assert.is_true(app:call(catga.processes.retry, "x"))
+    assert.same({ "completed", { a = 1, b = 2 } }, { app:wait("x") })
+    assert.is_true(app:call(catga.processes.skip, "y", 2, 7))
+    assert.same({ "completed", { a = 1, b = 7 } }, { app:wait("y") })
+    assert.same({ "a", "failed", "a", "failed" }, calls)
+  end)
+
   it("diverges at the line of its declaration", function()
     open(function()
       catga.process("P"):step("a", function() return 1 end):sleep("1h")
