@@ -66,6 +66,12 @@ describe("large values of a process", function()
     assert.equal("conflict", select(2, app:start("P", { id = "x", text = LARGE .. "x" })).code)
   end)
 
+  it("are stored in parts that a message may have", function()
+    app = assert(testing.app(define, { settings = { message_size_max = "16KiB" } }))
+    local text = ("\1\"x"):rep(20000)
+    assert.equal(text, app:run("P", { id = "x", text = text }).result)
+  end)
+
   it("over blob_size_max are refused, with their path or size", function()
     app = assert(testing.app(define, { settings = { blob_size_max = "200KiB" } }))
     local _, err = app:start("P", { id = "x", text = LARGE })

@@ -166,7 +166,7 @@ static void add_text(struct cg_buf *data, const char *name, const char *text) {
     cg_document_text(data, name, text, strlen(text));
 }
 
-/* Adds a field that is JSON; `argument` NULL: nothing. False, after a complaint, when it is none. */
+/* Adds a field that is JSON; `argument` NULL: nothing. False, after a complaint: it is none. */
 static bool add_json(struct cg_buf *data, const char *name, const char *argument) {
   if (argument == NULL)
     return true;

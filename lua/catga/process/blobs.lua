@@ -11,22 +11,24 @@ local commits = require "catga.commit"
 local M = {}
 
 local PREFIX = "$blob-"
-local PART_BYTES = 131072 -- Of the text in one record.
+local PART_BYTES = 131072 -- Of the text in one record; less where message_size_max is small.
 local PAGE = 16           -- Parts read at once: up to 2 MiB.
 
 -- The end of a part that begins at a byte: no character is cut in two.
-local function part_end(text, from)
-  local to = math.min(from + PART_BYTES - 1, #text)
+local function part_end(text, from, size)
+  local to = math.min(from + size - 1, #text)
   while to < #text and to > from and text:byte(to + 1) >= 128 and text:byte(to + 1) < 192 do
     to = to - 1
   end
   return to
 end
 
-local function parts_of(text)
+-- A text of quotes and control characters is up to six times as long as a JSON string.
+local function parts_of(app, text)
+  local size = math.max(64, math.min(PART_BYTES, math.floor(app.settings.message_size_max / 8)))
   local parts, from = {}, 1
   while from <= #text do
-    local to = part_end(text, from)
+    local to = part_end(text, from, size)
     parts[#parts + 1] = text:sub(from, to)
     from = to + 1
   end
@@ -70,7 +72,7 @@ function M.put(app, value, name)
   local hash = host.sha256(text)
   local stream_name = PREFIX .. hash
   local stream = app.store:stream(stream_name, true)
-  local parts = parts_of(text)
+  local parts = parts_of(app, text)
   local ok
   ok, err = add_parts(app, stream_name, parts, app.store:count(stream))
   if not ok then return nil, err end
