@@ -161,7 +161,7 @@ fuzz-programs: $(FUZZ_PROGRAMS)
 bench:
 	$(Q)scripts/setup bench
 	$(SUBMAKE) all bench-programs
-	$(Q)BUILD=$(BUILD) ONLY=$(ONLY) RUNS=$(RUNS) scripts/bench
+	$(Q)exec env BUILD=$(BUILD) ONLY=$(ONLY) RUNS=$(RUNS) scripts/bench
 
 bench-programs: $(BENCH_PROGRAMS) $(BUILD)/bench/peer_bench
 
