@@ -1,4 +1,5 @@
---- main.lua - durable 3-step processes a second, so many in flight, start to result.
+--- main.lua - durable 3-step processes a second, so many in flight, start to result; and how long
+--- one takes that is alone.
 ---
 --- Environment: BENCH_STEPS is "plain" (steps are functions) or "command" (each step sends one),
 --- BENCH_PROCESSES how many, BENCH_IN_FLIGHT how many at the same time. BENCH_PROFILE writes
@@ -69,14 +70,23 @@ end
 
 local started = 0
 
-local function run(count, in_flight)
+--- Calls `each` with so many numbers, none of them twice.
+local function run(count, in_flight, each)
   local last = started + count
   catga.map(function()
     if started < last then
       started = started + 1
       return started
     end
-  end, run_one, { max = in_flight })
+  end, each, { max = in_flight })
+end
+
+--- Prints the percentiles of durations in ms.
+local function print_percentiles(what, samples_ms)
+  table.sort(samples_ms)
+  local function at(part) return samples_ms[math.max(1, math.floor(#samples_ms * part))] * 1000 end
+  print(("%s, p50: %.1f us"):format(what, at(0.50)))
+  print(("%s, p99: %.1f us"):format(what, at(0.99)))
 end
 
 catga.main(function()
@@ -84,15 +94,22 @@ catga.main(function()
   local in_flight = tonumber(os.getenv("BENCH_IN_FLIGHT") or 1000)
   local profile = os.getenv("BENCH_PROFILE")
   local clock = clocks.system()
-  run(math.max(in_flight, WARM_UP_PROCESSES), in_flight)
+  local samples_ms = {}
+  local function run_timed(number)
+    local begin = clock:mono()
+    run_one(number)
+    samples_ms[#samples_ms + 1] = clock:mono() - begin
+  end
+  run(math.max(in_flight, WARM_UP_PROCESSES), in_flight, run_one)
   if profile then require("jit.p").start(os.getenv("BENCH_PROFILE_MODE") or "vfi1", profile) end
   local begin, cpu_begin = clock:mono(), os.clock()
-  run(count, in_flight)
+  run(count, in_flight, in_flight == 1 and run_timed or run_one)
   local seconds, cpu_seconds = (clock:mono() - begin) / 1000, os.clock() - cpu_begin
   if profile then require("jit.p").stop() end
   clock:close()
   local what = ("processes %s %d in flight"):format(steps, in_flight)
   print(("%s: %.0f a second"):format(what, count / seconds))
   print(("%s, CPU: %.2f us"):format(what, cpu_seconds / count * 1e6))
+  if in_flight == 1 then print_percentiles(("processes %s alone"):format(steps), samples_ms) end
   catga.exit(0)
 end)
