@@ -15,7 +15,8 @@
 --- $KEPT one that is kept until the end.
 ---@class bench.Command
 ---@field run string
----@field once boolean?   it takes turns inside: one run is enough
+---@field once boolean?   one run is enough: it takes turns inside, or prepares others
+---@field needs string?   a file; without it the command is left out: who makes it has said why
 
 --- One row of the table.
 ---@class bench.Row
@@ -42,22 +43,70 @@ local LEVELS = {
   { 10000, 60000, 100000, 70000 },
 }
 
+local function add(list, item) list[#list + 1] = item end
+
+local function process_command(steps, count, in_flight)
+  return app("processes",
+    ("BENCH_STEPS=%s BENCH_PROCESSES=%d BENCH_IN_FLIGHT=%d"):format(steps, count, in_flight))
+end
+
 local function processes()
   local group = { name = "processes", commands = {}, rows = {} }
-  local function add(list, item) list[#list + 1] = item end
   for _, level in ipairs(LEVELS) do
     local in_flight, count, plain_budget, command_budget = unpack(level, 1, 4)
     add(group.commands, { run = ("$BUILD/bench/floor bench/floor.lua %d %d $KEPT/floor")
       :format(count, in_flight) })
     for _, steps in ipairs { "plain", "command" } do
-      add(group.commands, app("processes",
-        ("BENCH_STEPS=%s BENCH_PROCESSES=%d BENCH_IN_FLIGHT=%d"):format(steps, count, in_flight)))
+      add(group.commands, process_command(steps, count, in_flight))
       local what = ("processes %s %d in flight"):format(steps, in_flight)
       local floor = ("floor %d in flight"):format(in_flight)
       add(group.rows, { what = what, floor = floor, better = "more",
         budget = steps == "plain" and plain_budget or command_budget or nil })
       add(group.rows, { what = what .. ", CPU", floor = floor .. ", CPU", better = "less" })
     end
+  end
+  return group
+end
+
+local FLOW_PEERS = { "restate", "dbos" }
+local FLOWS = "$BUILD/bench/flows/"
+
+-- Our processes and the same flow of each peer, one row a peer; below them what only ours have.
+local function flows()
+  local group = { name = "flows", is_long = true, rows = {}, commands = {
+    { run = "bench/peers/flows/install $BUILD", once = true },
+  } }
+
+  local function add_rows(ours, theirs, title, better)
+    for _, peer in ipairs(FLOW_PEERS) do
+      add(group.rows, { what = ours, floor = peer .. " " .. theirs, title = title .. ", " .. peer,
+        better = better })
+    end
+  end
+
+  for _, steps in ipairs { "plain", "command" } do
+    for _, level in ipairs(LEVELS) do
+      local in_flight, count = unpack(level, 1, 2)
+      add(group.commands, process_command(steps, count, in_flight))
+      for _, peer in ipairs(FLOW_PEERS) do
+        add(group.commands, { needs = FLOWS .. "node",
+          run = ("%snode --disable-warning=DeprecationWarning %s%s.mjs %s %d $DATA")
+            :format(FLOWS, FLOWS, peer, steps, in_flight) })
+      end
+      local title = ("%s %d in flight"):format(steps, in_flight)
+      add_rows("processes " .. title, title, title, "more")
+    end
+    for _, part in ipairs { "p50", "p99" } do
+      local title = ("%s alone, %s"):format(steps, part)
+      add_rows("processes " .. title, title, title, "less")
+    end
+  end
+
+  add(group.commands, app("memory"))
+  add(group.commands, app("steps"))
+  for _, what in ipairs { "waiting process, Lua heap", "step, log in memory",
+    "replayed step, in the body", "replayed step, with reading its record" } do
+    add(group.rows, { what = what, better = "less" })
   end
   return group
 end
@@ -145,6 +194,7 @@ return {
     },
   },
   processes(),
+  flows(),
   {
     name = "memory",
     commands = {

@@ -12,13 +12,22 @@ local function quote(text)
   return "'" .. text:gsub("'", "'\\''") .. "'"
 end
 
+local function expand(text, words)
+  return (text:gsub("%$(%u+)", words))
+end
+
+local function exists(path)
+  local file = io.open(expand(path, { BUILD = build }))
+  if file then file:close() end
+  return file ~= nil
+end
+
 --- Runs one command and adds what its lines say to values[what], a list of numbers.
 local function measure(command, values, units)
   local data, kept = directory .. "/data", directory .. "/kept"
   assert(os.execute(("rm -rf %s && mkdir -p %s %s"):format(quote(data), quote(data),
     quote(kept))) == 0)
-  local text = command:gsub("%$(%u+)", { BUILD = quote(build), DATA = quote(data),
-    KEPT = quote(kept) })
+  local text = expand(command, { BUILD = quote(build), DATA = quote(data), KEPT = quote(kept) })
   local pipe = assert(io.popen(text .. "; echo \"exit code: $? of it\""))
   local code
   for line in pipe:lines() do
@@ -69,7 +78,8 @@ local function ratio_of(ours, floor)
   return (median(ratios))
 end
 
-local function verdict(row, ours)
+local function verdict(row, ours, floor)
+  if ours and row.floor and not floor then return "not measured beside" end
   if not (row.budget and ours) then return "" end
   local is_met = row.better == "more" and ours >= row.budget
     or row.better == "less" and ours <= row.budget
@@ -88,7 +98,7 @@ local function print_group(group, values, units)
     local ratio = ratio_of(values[row.what], row.floor and values[row.floor])
     local title = row.title or row.what
     print(FORMAT:format(title, show(ours), show(floor), show(ratio), show(row.budget),
-      units[row.what] or "not measured", verdict(row, ours)))
+      units[row.what] or "not measured", verdict(row, ours, floor)))
     local fields = { "bench", group.name, title, units[row.what] or "-", ours or "-",
       floor or "-", ratio or "-", row.budget or "-", #(values[row.what] or {}), lowest or "-",
       highest or "-" }
@@ -104,7 +114,8 @@ local function run_group(group)
   local values, units, is_complete = {}, {}, true
   for round = 1, runs do
     for _, command in ipairs(group.commands) do
-      if round == 1 or not command.once then
+      local is_due = round == 1 or not command.once
+      if is_due and (not command.needs or exists(command.needs)) then
         is_complete = measure(command.run, values, units) and is_complete
       end
     end
