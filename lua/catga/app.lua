@@ -85,7 +85,7 @@ local function describe_process(app, stream)
     ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,
     error = engine.STATUS_OF[last.type] and last.data.error or nil, records = count,
     tags = p and p.tags or last.data.tags or first.data.tags,
-    parent = first.data.parent and first.data.parent.id }
+    parent = first.data.parent and first.data.parent.id, forked_from = first.data.forked_from }
 end
 
 --- One process, or nil and an error.

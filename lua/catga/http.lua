@@ -4,8 +4,8 @@
 ---
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   GET /log    GET /livez
----   and those of lua/catga/http/processes.lua, definitions.lua, streams.lua, aggregates.lua,
----   transfer.lua, subscriptions.lua, schedules.lua and personal.lua
+---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
+---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -82,6 +82,7 @@ local function schedule(name) return lazy.call("catga.http.schedules", name) end
 local function process(name) return lazy.call("catga.http.processes", name) end
 local function person(name) return lazy.call("catga.http.personal", name) end
 local function definition(name) return lazy.call("catga.http.definitions", name) end
+local function asking(name) return lazy.call("catga.http.process_queries", name) end
 local export, import = lazy.call("catga.http.transfer", "export"),
   lazy.call("catga.http.transfer", "import")
 
@@ -117,6 +118,11 @@ local ROUTES = {
   log = { GET = { nil, show_log } },
   subjects = { GET = { person "events", person "list" } },
   forget = { POST = { person "forget" } },
+  ["process-queries"] = { POST = { asking "query" } },
+  ["process-updates"] = { POST = { asking "update" } },
+  ["process-forks"] = { POST = { asking "fork" } },
+  ["process-locals"] = { GET = { asking "locals" } },
+  ["process-replays"] = { GET = { asking "replay" } },
   livez = { GET = { nil, live } },
 }
 

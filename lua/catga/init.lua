@@ -414,7 +414,8 @@ end
 -- What others tell a process, and do to it: see lua/catga/process/outside.lua, control.lua.
 for name, module in pairs { signal = "outside", approve = "outside", reject = "outside",
   cancel = "control", kill = "control", pause = "control", resume = "control", retry = "control",
-  skip = "control" } do
+  skip = "control", query = "queries", replay = "inspect",
+  update = "updates", locals = "locals", fork = "fork" } do
   local fn = require("catga.lazy").call("catga.process." .. module, name)
   local instead = name .. " in a step"
   catga.processes[name] = function(...)

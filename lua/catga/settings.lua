@@ -25,6 +25,7 @@ M.KNOWN = {
   process_idle = { "duration", "10s" },       -- a process that waits so long leaves memory
   processes_cached_max = { "count", 10000, 1, 1e8 }, -- that wait and are in memory
   process_retain = { "duration", "0s" },      -- whole journals of ended processes; 0: for ever
+  process_replay_max = { "count", 100000, 1, 1e9 }, -- records of a journal replayed for a look
   outcome_retain = { "duration", "0s" },      -- outcomes under a key; 0: for ever
   scavenge_min = { "count", 10, 0, 100 },     -- percent of a segment that must go for a rewrite
   node = { "count", 0, 0, 1023 },                      -- number of this program in the ids it makes

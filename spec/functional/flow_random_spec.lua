@@ -1,6 +1,6 @@
---- Random flows with steps, timers, failures and nested branches, killed again and again at random
---- records: they end, what is replayed is what was live, nothing completed runs again, and what was
---- done and has an undo is undone exactly once when the flow fails.
+--- Random flows with steps, timers, failures, nested branches and updates, killed again and again
+--- at random records: they end, what is replayed is what was live, nothing completed runs again,
+--- and what was done and has an undo is undone exactly once when the flow fails.
 ---
 --- CATGA_SEEDS is how many flows; a failing one says its seed, CATGA_SEED runs that one alone.
 local testing = require "catga.testing"
@@ -94,10 +94,24 @@ local function define(tree)
   end
   function P:execute()
     local trace = {}
+    self.trace = trace
     local ok, err = pcall(run, self, tree, "", trace)
     self:step("last", function() return true end)
     if not ok then error(err, 0) end
     return trace
+  end
+  function P.updates:change(name)
+    add(self.trace, "begin " .. name)
+    local item = { fails = name:find("1$") and true, waits = name:find("2$") and 2 }
+    local ok = pcall(self.marked, self, name, item)
+    if name:find("3$") then
+      self:all(name, {
+        function() self:sleep("1s") add(self.trace, "slept " .. name) end,
+        function() self:marked(name .. "b", {}) end,
+      })
+    end
+    add(self.trace, "end " .. name .. tostring(ok))
+    return name
   end
   local function count(name) runs[name] = (runs[name] or 0) + 1 end
   function P.marked(_, name, item)
@@ -153,6 +167,28 @@ local function fault_of(records, status)
   end
 end
 
+-- Sends updates at random times to the process of an app.
+local function disturb(random, app, life)
+  for i = 1, random(4) do
+    local ms = random(6000)
+    require("catga.task").spawn(app.app, function()
+      app.clock:sleep(ms)
+      local name = ("u%d.%d"):format(life, i)
+      local value, err = catga.processes.update("x", "change", name)
+      if value ~= name and err.code ~= "ended" and err.code ~= "cancelled" then
+        error(tostring(err))
+      end
+    end)
+  end
+end
+
+-- What a replay that only looks finds wrong.
+local function look(app)
+  local verdict, err = app:call(catga.processes.replay, "x")
+  if verdict and verdict.verdict == "same" then return nil end
+  return "looked at, it diverges: " .. catga.json.encode(verdict or err)
+end
+
 -- Runs the flow of a seed with kills; a description of what is wrong, or nil.
 local function try(seed)
   local random = generator(seed)
@@ -172,7 +208,8 @@ local function try(seed)
     app:call(catga.processes.signal, "x", "s" .. random(12), signals, { id = "s" .. signals })
     if seed % 4 == 0 and random(3) == 1 then app:call(catga.processes.cancel, "x") end
   end
-  for _ = 1, kills do
+  for life = 1, kills do
+    disturb(random, app, life)
     outside()
     local status = app:wait("x")
     if not ENDS[status] then
@@ -184,6 +221,8 @@ local function try(seed)
       end
       return ("it ended %s\n%s"):format(tostring(status), table.concat(app.lines, "\n"))
     end
+    local fault = look(app) -- The result that was live is what a replay gives.
+    if fault then return fault end
     local position = random(app:position() - 2) + 1
     local memory = app:snapshot(position)
     -- What ran behind the kill did not happen; effects outside stay.
@@ -191,6 +230,8 @@ local function try(seed)
     now = now + random(10000)
     app = assert(testing.app(fill, { memory = memory, start = now, settings = settings }))
     if position <= 1 then app:start("P", "x") end
+    fault = look(app) -- While it goes on.
+    if fault then return fault end
   end
   local status, result, err = app:wait("x")
   if not ENDS[status] then
@@ -198,6 +239,8 @@ local function try(seed)
       table.concat(app.lines, "\n"))
   end
   local fault = fault_of(app:journal("x"), status)
+  if fault then return fault end
+  fault = look(app)
   if fault then return fault end
   local again = assert(testing.app(fill,
     { memory = app:snapshot(app:position() - 1), start = now + 1e6, settings = settings }))

@@ -114,7 +114,7 @@ describe("the page on running Catga", function()
     local codes = {}
     local list = assert(io.popen "find lua/catga/process lua/catga/schedule* -name '*.lua'")
     for path in list:lines() do
-      for code in text_of(path):gmatch 'errors%.new%("([%l_]+)"' do codes[code] = path end
+      for code in text_of(path):gmatch 'errors%.new%("([%l_]+%l)"' do codes[code] = path end
     end
     list:close()
     local index = text_of "docs/errors/README.md"

@@ -95,6 +95,15 @@ describe("a child", function()
       assert.equal("child a", select(2, app:wait("mine")))
     end)
 
+  it("that is killed tells its parent", function()
+    open(family())
+    app:start("Parent", { id = "p" })
+    app:settle()
+    assert.is_true(call(catga.processes.kill, "p/3"))
+    app:settle()
+    assert.equal("compensated", status_of "p")
+  end)
+
   it("gives its error to its parent", function()
     open(function()
       local Parent = catga.process "Parent"

@@ -121,6 +121,15 @@ static int bind_task_live(lua_State *L) {
   return 1;
 }
 
+/* thread(task) -> coroutine of a parked task, to be looked at only; nil: it is not parked */
+static int bind_task_thread(lua_State *L) {
+  struct cg_task *task = check_task(L, 1);
+  if (task == NULL || task->state != CG_TASK_PARKED)
+    return 0;
+  cg_ref_push(L, task->co_ref);
+  return 1;
+}
+
 /* counts() -> live tasks, references held by C */
 static int bind_task_counts(lua_State *L) {
   struct cg_runtime *runtime = cg_runtime_of(L);
@@ -131,14 +140,21 @@ static int bind_task_counts(lua_State *L) {
 }
 
 int cg_bind_task(lua_State *L) {
-  static const luaL_Reg functions[] = {
-      {"spawn", bind_task_spawn},       {"park", bind_task_park},
-      {"can_park", bind_task_can_park}, {"forbid_parks", bind_task_forbid_parks},
-      {"wake", bind_task_wake},         {"interrupt", bind_task_interrupt},
-      {"drop", bind_task_drop},         {"abandon", bind_task_abandon},
-      {"settle", bind_task_settle},     {"yield", bind_task_yield},
-      {"busy", bind_task_busy},         {"counts", bind_task_counts},
-      {"live", bind_task_live},         {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"spawn", bind_task_spawn},
+                                       {"park", bind_task_park},
+                                       {"can_park", bind_task_can_park},
+                                       {"forbid_parks", bind_task_forbid_parks},
+                                       {"wake", bind_task_wake},
+                                       {"interrupt", bind_task_interrupt},
+                                       {"drop", bind_task_drop},
+                                       {"abandon", bind_task_abandon},
+                                       {"settle", bind_task_settle},
+                                       {"yield", bind_task_yield},
+                                       {"busy", bind_task_busy},
+                                       {"counts", bind_task_counts},
+                                       {"live", bind_task_live},
+                                       {"thread", bind_task_thread},
+                                       {NULL, NULL}};
   lua_newtable(L);
   luaL_register(L, NULL, functions);
   return 1;

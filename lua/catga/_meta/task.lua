@@ -61,6 +61,11 @@ function M.busy(change) end
 ---@return catga.Task[]
 function M.live() end
 
+--- The coroutine of a parked task, for debug.getinfo and debug.getlocal: nobody may resume it.
+---@param task catga.Task
+---@return thread?  nil: it is not parked
+function M.thread(task) end
+
 --- How much the scheduler holds.
 ---@return integer live        tasks that are ready, running or parked
 ---@return integer references  Lua values held by C, those of tasks included

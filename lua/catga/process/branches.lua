@@ -12,6 +12,7 @@ local steps = require "catga.process.steps"
 local undo = require "catga.process.undo"
 local sandbox = require "catga.sandbox"
 local native_task = require "catga.native.task"
+local shadow = require "catga.lazy".module "catga.process.shadow"
 
 local M = {}
 
@@ -66,6 +67,7 @@ function Group:ended(s)
   local root = s.root
   root.branches[s] = nil
   self.open = self.open - 1
+  if root.shadow then shadow.check(root) end
   if self.open > 0 or not self.waiter then return end
   root.floor.coming = root.floor.coming + 1
   native_task.wake(self.waiter)
@@ -83,8 +85,9 @@ local function take_result(group, s, ok, value, err)
   if group.kind ~= "any" then group.is_over = true end
 end
 
--- Wakes those branches of a group that is over, and theirs, which only wait.
-local function poke_all(root)
+--- Wakes those branches of a group that is over, and theirs, which only wait.
+---@param root catga.Instance
+function M.poke_all(root)
   root.floor:release_late(strands.is_over)
   for _, b in ipairs(strands.branches_of(root)) do
     if b.napping and strands.is_over(b) then strands.poke(b) end
@@ -106,7 +109,7 @@ function run_branch(s)
   take_result(group, s, ok, value, err)
   begin_some(group, 1) -- New branches come before whoever waits for the floor.
   floor:leave(s)
-  if group.is_over then poke_all(s.root) end
+  if group.is_over then M.poke_all(s.root) end
   group:ended(s)
   task.flow = nil
   if floor:is_replaying() then strands.check_stuck(s, "nothing more") end

@@ -101,6 +101,14 @@ local function outcome(s, id)
   return { field = "value", value = result }
 end
 
+-- A fork is not the parent of the children that its process had begun: it is told of their end.
+local function listen(p, id)
+  local waiting = p.app.engine.forks_waiting or {}
+  p.app.engine.forks_waiting = waiting
+  waiting[id] = waiting[id] or {}
+  waiting[id][p] = true
+end
+
 --- Waits for the end of a child: its result; or nil and its error, whose status tells how it ended.
 --- May yield.
 ---@param id string
@@ -111,6 +119,7 @@ local function wait_for(id, opts)
   local root = s.root or s
   local value, err = waits.wait(s, "child:wait", { kind = "child_end", name = id,
     timeout_ms = timeout_ms, look = function() return outcome(s, id) end,
+    began = root.is_fork and function() listen(root, id) end or nil,
     answer = function(_, entry)
       if root.children then root.children[id] = nil end
       if entry.error then

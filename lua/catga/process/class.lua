@@ -56,7 +56,7 @@ Class.__index = Class
 ---@return table face
 function M.define(registry, name)
   local class = setmetatable({ name = name, steps = {}, implicit = {}, implicit_count = 0 }, Class)
-  class.face = setmetatable({}, {
+  class.face = setmetatable({ queries = {}, updates = {}, validators = {} }, {
     class = class,
     __index = function(_, key) return declare.methods[key] end,
     -- The declarative form has a method of that name, so what a script assigns is kept elsewhere.
@@ -190,6 +190,29 @@ local function check_names(class)
   end
 end
 
+-- What a process is asked and told: tables of functions.
+local function check_handlers(class)
+  local face = class.face
+  for _, kind in ipairs { "queries", "updates", "validators" } do
+    local where = ("process %s: %s"):format(class.name, kind)
+    if type(face[kind]) ~= "table" then
+      error(("%s must be a table of functions: function P.%s:name(value) ... end"):format(where,
+        kind), 0)
+    end
+    for name, fn in pairs(face[kind]) do
+      if type(name) ~= "string" or type(fn) ~= "function" then
+        error(("%s.%s must be a function, got %s"):format(where, tostring(name), type(fn)), 0)
+      end
+    end
+  end
+  for name in pairs(face.validators) do
+    if not face.updates[name] then
+      error(("process %s: validators.%s is for an update that does not exist"):format(class.name,
+        name), 0)
+    end
+  end
+end
+
 local function make_self(class)
   local face = class.face
   class.self = setmetatable({}, {
@@ -240,6 +263,7 @@ function Class:finish(app)
   setmetatable(self.face, nil)
   options.resolve(self, app.settings)
   check_compensate(self)
+  check_handlers(self)
   self.registry = app.registry
   self.source_of = app.registry.source_of
   if self.declaration then declare.finish(self) else methods_to_steps(self) end

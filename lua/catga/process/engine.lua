@@ -16,6 +16,7 @@ local Instance = require "catga.process.instance"
 local control = require "catga.lazy".module "catga.process.control"
 local children = require "catga.lazy".module "catga.process.children"
 local mailbox = require "catga.lazy".module "catga.process.mailbox"
+local updates = require "catga.lazy".module "catga.process.updates"
 
 local M = {}
 
@@ -76,11 +77,16 @@ local STATUS_OF = { ProcessCompleted = "completed", ProcessCompensated = "compen
   ProcessCancelled = "cancelled", ProcessKilled = "killed" }
 M.STATUS_OF = STATUS_OF
 
---- A process that may wait for what has happened looks again, if it has not ended.
+--- A process has ended: who waits for it as its parent, or as a fork of that, looks again.
 ---@param id string
-function Engine:tell(id)
-  local p = self:find(id)
-  if p then mailbox.announce(p) end
+---@param parent_id string?
+function Engine:tell_parent(id, parent_id)
+  local parent = parent_id and self:find(parent_id)
+  if parent then mailbox.announce(parent) end
+  local forks = self.forks_waiting and self.forks_waiting[id]
+  if not forks then return end
+  self.forks_waiting[id] = nil
+  for p in raw.pairs(forks) do mailbox.announce(p) end
 end
 
 local function finish(p, kind, field, value)
@@ -88,7 +94,7 @@ local function finish(p, kind, field, value)
   local tail = p.tags_changed and ',"tags":' .. journal.json.encode(p.tags) or nil
   local result = journal.must_write(p, kind, flags.CLOSES, "", field, value, tail)
   p.app.engine:forget(p)
-  if p.parent_id then p.app.engine:tell(p.parent_id) end
+  if p.parent_id then p.app.engine:tell_parent(p.id, p.parent_id) end
   if kind == "ProcessCompleted" then return p:settle("completed", result) end
   p:settle(STATUS_OF[kind], nil, errors.from(result))
 end
@@ -127,6 +133,7 @@ local function run_body(p)
   task.flow = nil
   if p.halt then strands.checkpoint(p) end
   journal.check_end(p, "the end of execute")
+  if p.updates then updates.end_all(p, not ok or result == nil and err ~= nil) end
   p.ending = true
   if not ok and type(result) ~= "table" then result = errors.from(result) end
   if ok and result == nil and err ~= nil then ok, result = false, errors.from(err) end
@@ -261,6 +268,7 @@ end
 ---@param p catga.Instance
 ---@param failure catga.Error
 function Engine:stop_diverged(p, failure)
+  if p.shadow then return p:settle("diverged", nil, failure) end
   local records = journal.records(self.app, p.stream)
   local last = records and records[#records]
   if not (last and last.type == "ProcessDiverged" and last.data.detail.at == p.diverged.at
@@ -286,12 +294,10 @@ end
 ---@param p catga.Instance
 ---@return boolean
 function M.is_waiting(p)
-  local has_branches
-  for b in raw.pairs(p.branches or {}) do
-    has_branches = true
-    if not b.waiting and not (b.group and M.has_children(p, b)) then return false end
+  for _, s in ipairs(M.strands_of(p)) do
+    if not s.waiting and not M.has_children(p, s) then return false end
   end
-  return has_branches or p.waiting or false
+  return true
 end
 
 --- Has a strand branches of its own?
@@ -300,7 +306,7 @@ end
 ---@return boolean
 function M.has_children(p, s)
   for b in raw.pairs(p.branches or {}) do
-    if b.parent == s then return true end
+    if b.parent == s and b.group.kind ~= "update" then return true end
   end
   return false
 end
@@ -332,6 +338,7 @@ local function recover_one(engine, stream, id)
   for field, value in pairs(found.fields) do p[field] = value end
   if found.fields.order and not found.failure then p.floor = floors.new(p, found.fields.order) end
   p.order = nil
+  if p.update_entries then updates.recover(p) end
   if not found.failure then
     engine:launch(p)
     return p

@@ -4,7 +4,8 @@
 --- A strand has the floor from the record that ends an operation of its own to its next operation.
 --- Live, strands take it in the order in which their records became durable, which is that of the
 --- journal; on replay in the order of the recorded ones. A new branch comes before any of them.
---- A process without branches has no floor.
+--- A process without branches and updates has no floor. An update is recorded too: its strand
+--- begins when its turn has come.
 local state = require "catga.state"
 local native_task = require "catga.native.task"
 
@@ -14,7 +15,8 @@ local M = {}
 ---@field owner catga.Instance|false   the strand that runs, or is about to
 ---@field starters catga.Instance[]    new branches, in order
 ---@field queue catga.Instance[]       strands that may go on, in order
----@field order table[]                recorded operations that are done, in the journal's order
+---@field order table[]                recorded operations that are done, in the journal's order;
+---  one with `begin` is an update, for which that function makes the strand
 ---@field next integer                 place in `order` of the one whose turn it is
 ---@field waiting table<table, catga.Instance>  strands by the recorded operation they wait for
 ---@field late catga.Instance[]        strands whose next operation is not recorded
@@ -47,7 +49,7 @@ local function hand_on(self)
   local strand = table.remove(self.starters, 1)
   if not strand and self.next <= #self.order then
     local entry = self.order[self.next]
-    strand = self.waiting[entry]
+    strand = self.waiting[entry] or entry.begin and entry.begin()
     if not strand then return end
     self.waiting[entry] = nil
     self.next = self.next + 1
@@ -140,7 +142,7 @@ function Floor:stuck_at()
   if self.owner or self.starters[1] or self.coming > 0 then return nil end
   if not self:is_replaying() then return nil end
   local entry = self.order[self.next]
-  if not self.waiting[entry] then return entry end
+  if not (self.waiting[entry] or entry.begin) then return entry end
 end
 
 return M

@@ -14,7 +14,7 @@ local READ = {}
 
 local function strand_of(h, key)
   if type(key) == "number" then return h, key end
-  local prefix, op = tostring(key):match("^([%d.]*%.)(%d+)$")
+  local prefix, op = tostring(key):match("^(u?[%d.]*%.)(%d+)$")
   if not prefix then return nil end
   local branch = h.branches[prefix]
   if not branch then
@@ -22,7 +22,7 @@ local function strand_of(h, key)
     h.branches[prefix] = branch
     local group = prefix:match("^(.*)%.%d+%.$")
     h.groups = h.groups or {}
-    h.groups[tonumber(group) or group] = true
+    if group then h.groups[tonumber(group) or group] = true end -- Else it is an update's own.
   end
   return branch, tonumber(op)
 end
@@ -102,6 +102,15 @@ end
 
 -- Records that are no operations.
 local BESIDE = {}
+function BESIDE.ProcessUpdateAccepted(h, data, record)
+  local entry = { kind = "update", name = data.name, op = "u" .. data.update, update = data.update,
+    value = data.value, id = data.id, time = data.at or record.time }
+  h.updates = h.updates or {}
+  h.updates[data.update] = entry
+  h.order[#h.order + 1] = entry
+end
+function BESIDE.ProcessUpdateCompleted(h, data) h.updates[data.update].is_done = true end
+BESIDE.ProcessUpdateFailed = BESIDE.ProcessUpdateCompleted
 function BESIDE.ProcessPaused(h) h.paused = true end
 function BESIDE.ProcessResumed(h) h.paused = nil end
 function BESIDE.ProcessCarried(h, data)
@@ -249,6 +258,14 @@ function M.dropped(records)
   return from, to
 end
 
+--- Is a record one of an update? A retry does not drop them: who sent it has its outcome.
+---@param record table
+---@return boolean
+function M.is_of_update(record)
+  local op = type(record.data) == "table" and record.data.op
+  return type(op) == "string" and op:sub(1, 1) == "u"
+end
+
 --- The history of operations out of a journal's records.
 ---@param records table[]
 ---@return table history  of the body's own strand, by operation number; last: the last one that is
@@ -261,6 +278,7 @@ function M.of(records)
   for i, record in ipairs(records) do
     local read, data = READ[record.type], record.data
     local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
+      and not M.is_of_update(record)
     if read and not is_dropped then
       local strand, op
       if type(data) == "table" then strand, op = strand_of(h, data.op) end
@@ -268,10 +286,10 @@ function M.of(records)
         error(errors.new("damaged", ("record %d of the journal (%s) has no operation number")
           :format(i, record.type)), 0)
       end
-      read(h, strand, op, data, record.time)
+      read(h, strand, op, data, data.at or record.time)
       strand.most = math.max(strand.most, op)
     elseif BESIDE[record.type] then
-      BESIDE[record.type](h, data)
+      BESIDE[record.type](h, data, record)
     elseif not read then
       messages.take_in(h, record)
     end

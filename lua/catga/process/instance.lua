@@ -5,6 +5,7 @@ local tasks = require "catga.task"
 local native_task = require "catga.native.task"
 local bit = require "bit"
 local random = require "catga.process.random"
+local updates = require "catga.lazy".module "catga.process.updates"
 
 --- A process in memory.
 ---@class catga.Instance
@@ -45,10 +46,16 @@ local random = require "catga.process.random"
 ---@field children table<string, string>?  processes that it has started and not waited for, and
 ---  what becomes of them when it ends: "cancel" or "abandon"
 ---@field parent_id string?    the process that started it
+---@field is_fork boolean?     children that it waits for may be those of another process
 ---@field paused boolean?      no operation begins
 ---@field ending boolean?      its body is over
 ---@field place string?        file:line of the link it is at, of a declared process
 ---@field results table?       of a declared one that is undone: by name, out of the journal
+---@field updates catga.Updates?  see updates.lua
+---@field yielding boolean?    its code lets others run before an operation
+---@field vars table?          what the body has set on self
+---@field shadow catga.Shadow? it is a replay that only looks, see shadow.lua
+---@field stopped catga.ShadowStop|true|nil  where a strand of such a replay has stopped
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
 
@@ -66,12 +73,12 @@ local function hash48(text)
 end
 
 --- The process's own random numbers: seeded by the id of its start record, so a replay, and no
---- other process, sees the same.
+--- other process but one forked from it, sees the same.
 function Instance:random()
   local generator = self.generator
   if not generator then
-    local first = self.app.store:read(self.stream, 0, 1)
-    generator = random.new(hash48(first[1].id .. (self.prefix or "")))
+    local first = self.app.store:read(self.stream, 0, 1)[1]
+    generator = random.new(hash48((first.data.seed or first.id) .. (self.prefix or "")))
     self.generator = generator
   end
   return generator()
@@ -93,6 +100,7 @@ function Instance:settle(status, result, failure)
     if waiter[1] then native_task.wake(waiter[1]) end
   end
   if self.future then self.future:set() end
+  if self.updates then updates.let_go(self, failure) end
 end
 
 local function park_as(entry)
@@ -120,6 +128,10 @@ end
 ---@param failure catga.Error|string
 function Instance:crashed(failure)
   failure = errors.from(failure)
+  self = self.root or self
+  self.app.engine:drop_strands(self) -- Their tasks are used for something else from now on.
+  if state[1] == self.task then self.task = false end
+  if self.shadow then return self:settle("stopped", nil, failure) end
   if self.app.is_closed then return self.app.engine:let_go(self, failure) end
   self.app:say("error", ("process %s stopped: %s%s"):format(self.id, tostring(failure),
     failure.traceback or ""))

@@ -1,6 +1,7 @@
 --- The journal of a process: the stream Process-<id>, its records written and read back.
 ---
----   ProcessStarted              name, run, code, engine, input, correlation_id? (opens)
+---   ProcessStarted              name, run, code, engine, input, correlation_id?, forked_from?,
+--- seed?, at? (opens)
 ---   ProcessStepStarted          op, step, args?                             (at_most_once only)
 ---   ProcessStepCompleted        op, step, result, args?
 ---   ProcessStepFailed           op, step, attempt, retry_at | final, in_doubt?, error, args?
@@ -24,6 +25,8 @@
 ---   ProcessTimedOut             in_doubt?, error
 ---   ProcessKilled               error                                       (closes)
 ---   ProcessBranchesJoined       op, kind, name, winner?
+---   ProcessUpdateAccepted       update, name, value, id?
+---   ProcessUpdateCompleted, ...Failed   update, result | error
 ---   ProcessCancelRequested      in_doubt?, error; in_doubt: list of { op, step, args? }
 ---   ProcessCompensationStarted  error, failed_step?                         (for P:compensate)
 ---   ProcessStepCompensated      op, step, result, ops?; ops: what P:compensate has undone as one
@@ -32,6 +35,7 @@
 ---   ProcessCompleted            result                                      (closes)
 ---   ProcessCompensated, ProcessFailed, ProcessCompensationFailed, ProcessCancelled  error (close)
 ---
+--- `at` in a record is when it was recorded first: it was copied by a fork (fork.lua).
 --- op is a number, in a branch text such as "3.2.1": the first operation of branch 2 of operation
 --- 3. A value that is nil is written as "nil": true, so that JSON null stays catga.null.
 --- What JSON cannot hold is base64 in its field, with "packed" beside it: see serializer.lua.
@@ -55,6 +59,7 @@ local HEADS_MAX = 64         -- Operation numbers whose text a step keeps.
 local CLOSED = errors.new("closed", "the app was stopped", { retryable = true })
 
 local function write_once(p, kind, flags, head, field, value, tail, unit)
+  assert(not p.shadow, "a replay that only looks does not write")
   local store = p.app.store
   if unit and unit.keys then
     local ok, err = unit:await_keys()
@@ -290,9 +295,13 @@ end
 
 M.read, M.records, M.find_carrier = history.read, history.records, history.find_carrier
 M.history, M.dropped = history.of, history.dropped
+M.is_of_update = history.is_of_update
 
--- file:line of the innermost function that is not the runtime's own; none in a declared process.
-local function body_place()
+--- file:line of the innermost function that is not the runtime's own; of a body that has come to
+--- its end, that of its beginning; of a declared process, that of the link.
+---@param p catga.Instance
+---@return string
+function M.body_place(p)
   for level = 3, 60 do
     local info = debug.getinfo(level, "Sl")
     if not info then break end
@@ -300,6 +309,9 @@ local function body_place()
       return info.short_src .. ":" .. info.currentline
     end
   end
+  if p.place then return p.place end
+  local info = debug.getinfo(p.class.face.execute, "S")
+  return info.short_src .. ":" .. info.linedefined
 end
 
 --- Stops a process whose script asks for something else than its journal holds. Does not return.
@@ -308,7 +320,7 @@ end
 ---@param recorded string
 ---@param asked string
 function M.diverge(p, op, recorded, asked)
-  local at = body_place() or p.place or "?"
+  local at = M.body_place(p)
   local failure = errors.new("diverged", ("process %s (%s) diverged at %s: operation %s is "
     .. "recorded as %s, the script asks for %s; bring back the script that the process began with, "
     .. "or change the script so that it does what is recorded first"):format(p.id, p.class.name, at,

@@ -34,7 +34,7 @@ end
 local function carried(s, key)
   local root = s.root or s
   if s ~= root or type(key) == "string" then return nil end
-  if root.branches and raw_next(root.branches) then return nil end
+  if root.updates or root.branches and raw_next(root.branches) then return nil end
   mailbox.collect(root, true)
   local records = journal.records(root.app, root.stream)
   if not records then return nil end

@@ -45,13 +45,19 @@ function M.find(engine, id)
   return stream, p
 end
 
+--- Is the body of a process not yet where it was?
+---@param p catga.Instance
+---@return boolean
+function M.is_replaying(p)
+  return (p.history or p.floor and p.floor:is_replaying()) and not p.napping and true or false
+end
+
 --- Waits until a process that was taken up has replayed. May yield.
 ---@param p catga.Instance
 function M.await_rest(p)
   local clock = p.app.clock
   local deadline = clock:mono() + REST_MS_MAX
-  while not p.status and (p.history or p.floor and p.floor:is_replaying())
-    and not p.napping and clock:mono() < deadline do
+  while not p.status and M.is_replaying(p) and clock:mono() < deadline do
     clock:sleep(REST_MS)
   end
 end
@@ -194,7 +200,7 @@ function M.reject(engine, id, name, opts) return answer(engine, id, name, false,
 
 -- The process and the operation of a promise.
 local function promise_of(engine, promise_id)
-  local op, id = tostring(promise_id):match("^([%d.]+)~%x+~(.+)$")
+  local op, id = tostring(promise_id):match("^(u?[%d.]+)~%x+~(.+)$")
   if not op then
     return nil, errors.new("not_found", "there is no promise " .. tostring(promise_id))
   end

@@ -47,14 +47,16 @@ function M.read(app, stream)
   local first = records[1].data
   local history = journal.history(records)
   local failure, is_cancelled, is_compensating = ending_of(records)
-  local fields = { input = first.input, now = records[1].time,
+  local fields = { input = first.input, now = first.at or records[1].time,
     correlation_id = first.correlation_id, special = true, compensating = is_compensating }
+  if first.forked_from then fields.is_fork = true end
   if first.run ~= 1 then fields.run = first.run end
   fields.timeout_at, fields.parent_id = first.timeout_at, first.parent and first.parent.id
   fields.tags, fields.tags_changed = history.tags or first.tags, history.tags and true or nil
   fields.children, fields.paused = history.children, history.paused
   if history.most > 0 then fields.history = history end
-  if history.groups then
+  fields.update_entries = history.updates
+  if history.groups or history.updates then
     fields.branch_histories, fields.groups = history.branches, history.groups
     fields.order = history.order
   end

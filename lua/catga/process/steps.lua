@@ -169,7 +169,7 @@ end
 -- An operation of which the journal may tell something.
 local function replay(p, step, op, key, ...)
   local recorded = journal.recorded(p, op, "step", step.name)
-  if not recorded then return false end
+  if not recorded or p.shadow and not recorded.done then return false end
   if recorded.args ~= nil and step.undo then
     journal.check_arguments(p, op, step, recorded.args, ...)
   end
@@ -178,6 +178,7 @@ local function replay(p, step, op, key, ...)
 end
 
 local function run_live(task, p, step, op, key, fn, ...)
+  if p.shadow then strands.go_live(p, "step " .. step.name, key) end
   local is_doubtful = p.doubt == op
   if p.halt and not is_doubtful then checkpoint(p) end
   local args = arguments(p, step, key, ...)
@@ -247,11 +248,11 @@ function M.run(task, p, step, fn, ...)
       step.heads[op] or journal.head_of(step, op), "result", value)
     if done then
       p.now = time
-      if p.halt then checkpoint(p) end
+      if p.special then strands.arrived(p) end
       return result
     end
   end
-  return conclude(task, p, step, op, ok, value, err, fn, ...)
+  return strands.operate(p, conclude, task, p, step, op, ok, value, err, fn, ...)
 end
 
 --- The method that a script calls as self:name(...).

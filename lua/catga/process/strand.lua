@@ -9,6 +9,7 @@ local journal = require "catga.process.journal"
 local floors = require "catga.process.floor"
 local native_task = require "catga.native.task"
 local sandbox = require "catga.sandbox"
+local shadow = require "catga.lazy".module "catga.process.shadow"
 
 local M = {}
 
@@ -94,7 +95,11 @@ function M.begin(s, what)
   end
   local op = s.op + 1
   s.op = op
-  if op % TURN_OPS == 0 then native_task.yield() end
+  if op % TURN_OPS == 0 then
+    s.yielding = true
+    native_task.yield()
+    s.yielding = nil
+  end
   return op
 end
 
@@ -164,6 +169,7 @@ function M.go_live(s, asked, key)
     if s.group and is_over(s) then settle(s) end
   end
   local root = s.root or s
+  if root.shadow then shadow.stop(s, asked, key) end
   if s == root and floor then M.drop_floor(s) end
   if root.paused then M.nap(s, nil, function() return not root.paused end) end
 end
@@ -182,9 +188,15 @@ end
 ---@return any ...  what fn returns
 function M.operate(s, fn, ...)
   local floor = s.floor
-  if not floor then return fn(...) end
-  floor:leave(s)
+  if floor then floor:leave(s) end
   return entered(s, pcall(fn, ...))
+end
+
+--- The shortest operation, which has not left the floor, is over: there may be one now. May yield.
+---@param s catga.Instance
+function M.arrived(s)
+  if s.halt then M.checkpoint(s) end
+  if s.floor then s.floor:enter(s) end
 end
 
 --- The process has a floor from now on; the strand that runs has it.
@@ -197,6 +209,14 @@ function M.need_floor(s)
   floor = floors.new(s)
   root.floor, root.special = floor, true
   return floor
+end
+
+--- The same from outside of the process, which does not replay: while its body is in an operation,
+--- nobody has the floor.
+---@param p catga.Instance
+function M.open_floor(p)
+  if p.floor then return end
+  p.floor, p.special = floors.new((p.op == 0 or p.yielding) and p or false), true
 end
 
 --- The strand is the only one again.

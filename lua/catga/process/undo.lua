@@ -91,6 +91,7 @@ local function gather(records)
   local dropped_from, dropped_to = journal.dropped(records)
   for i, record in ipairs(records) do
     local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
+      and not journal.is_of_update(record)
     local take = GATHER[record.type]
     if take and not is_dropped then take(g, record.data) end
   end

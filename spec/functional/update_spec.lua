@@ -1,0 +1,465 @@
+--- Updates of a running process: validated, recorded, run as strands of their own, answered once;
+--- with branches, cancel, kill, pause, timeouts, and a kill at every record.
+local testing = require "catga.testing"
+local tasks = require "catga.task"
+local catga = require "catga"
+
+local app
+local calls
+
+local function define_with(fill)
+  return function()
+    local P = catga.process "P"
+    fill(P)
+  end
+end
+
+local function open(fill, opts)
+  calls = {}
+  app = assert(testing.app(define_with(fill), opts))
+  return app
+end
+
+after_each(function()
+  if app then app:stop() end
+  app = nil
+end)
+
+local function called(name) calls[#calls + 1] = name end
+local function update(...) return app:call(catga.processes.update, ...) end
+local function ask(...) return app:call(catga.processes.query, ...) end
+
+-- Sends an update in a task beside the spec: a table that gets its outcome.
+local function sent(one, ...)
+  local out = {}
+  local function take(value, err)
+    out.is_done, out.value, out.code = true, value, err and err.code
+  end
+  tasks.spawn(one.app, function(...) take(catga.processes.update(...)) end, ...)
+  return out
+end
+
+local function begin(...)
+  local out = sent(app, ...)
+  app:settle()
+  return out
+end
+
+local function types(id)
+  local list = {}
+  for i, record in ipairs(app:journal(id)) do list[i] = record.type:gsub("^Process", "") end
+  return list
+end
+
+local function order(P)
+  function P:execute()
+    self.address, self.changes = "old", {}
+    self:step("pack", function() return 1 end)
+    self:receive("go", { timeout = "10h" })
+    self:step("ship", function() return 1 end)
+    return { address = self.address, changes = self.changes }
+  end
+  function P.updates:change_address(value)
+    local fee = self:fee(value)
+    self.address = value
+    self.changes[#self.changes + 1] = fee
+    return { fee = fee, address = self.address }
+  end
+  P.validators.change_address = function(self, value)
+    if self.address == value then return nil, catga.error("same", "it is there already") end
+    return true
+  end
+  function P.fee(_, value)
+    called("fee " .. value)
+    if value == "moon" then error(catga.error("too_far")) end
+    return #value
+  end
+  function P.updates.fails() error("plainly wrong") end
+  function P.updates.nothing() return nil end
+  function P.updates.cannot() return print end
+  function P.updates:slow(value)
+    self:sleep(value)
+    self.changes[#self.changes + 1] = value
+    return value
+  end
+  function P.queries:address() return self.address end
+end
+
+describe("an update", function()
+  it("runs its handler, which may call steps and set fields, and gives its result", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    assert.same({ fee = 4, address = "new!" }, (update("x", "change_address", "new!")))
+    assert.equal("new!", ask("x", "address"))
+    app:call(catga.processes.signal, "x", "go", 1)
+    local _, result = app:wait("x")
+    assert.same({ address = "new!", changes = { 4 } }, result)
+    assert.same({ "Started", "StepCompleted", "WaitStarted", "UpdateAccepted", "StepCompleted",
+      "UpdateCompleted", "Signalled", "WaitCompleted", "StepCompleted", "Completed" }, types("x"))
+    assert.equal("u1.1", app:journal("x")[5].data.op)
+    app = assert(app:crash())
+    assert.equal("new!", ask("x", "address"))
+    assert.equal("same", app:call(catga.processes.replay, "x").verdict)
+    assert.same({ "fee new!" }, calls)
+  end)
+
+  it("is refused by its validator without a record", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local before = app:position()
+    local _, err = update("x", "change_address", "old")
+    assert.same({ "same", "it is there already" }, { err.code, err.message })
+    local code = function(...) return select(2, update(...)).code end
+    assert.equal("unknown_update", code("x", "change_adress", 1))
+    assert.equal("not_found", code("y", "change_address", 1))
+    assert.equal("invalid", code("x", "change_address", "a", { id = "" }))
+    assert.equal("invalid", code("x", "change_address", print))
+    assert.equal(before, app:position())
+  end)
+
+  it("cannot be changed by its validator, nor change anything through it", function()
+    local validator
+    open(function(P)
+      order(P)
+      P.validators.nothing = function(self, value) return validator(self, value) end
+    end)
+    app:start("P", "x")
+    app:settle()
+    local before = app:position()
+    for text, fn in pairs {
+      ["self.address is set in validator nothing"] = function(self) self.address = 1 end,
+      ["self:step in validator nothing"] = function(self) self:step("x", print) end,
+      ["process x refuses update nothing"] = function() return false end,
+      ["catga.now in validator nothing"] = function() return catga.now() end,
+    } do
+      validator = fn
+      local _, err = update("x", "nothing")
+      assert.truthy(err.message:find(text, 1, true), err.message)
+    end
+    assert.equal(before, app:position())
+    validator = function(_, value) value.a = 2 return true end
+    assert.is_nil((update("x", "nothing", { a = 1 })))
+    assert.same({ a = 1 }, app:journal("x")[4].data.value)
+  end)
+
+  it("may fail, and the process goes on", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    assert.equal("too_far", select(2, update("x", "change_address", "moon")).code)
+    assert.equal("error", select(2, update("x", "fails")).code)
+    assert.truthy(table.concat(app.lines, "\n"):find("plainly wrong", 1, true))
+    local value, err = update("x", "cannot")
+    assert.is_nil(value)
+    assert.truthy(err.message:find("a function cannot be stored", 1, true))
+    assert.same({ nil, nil }, { update("x", "nothing") })
+    local status, result = app:wait("x")
+    assert.same({ "completed", "old" }, { status, result.address })
+  end)
+
+  it("with an id is done once, whoever asks again and when", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local expected = { fee = 1, address = "a" }
+    for _ = 1, 2 do assert.same(expected, (update("x", "change_address", "a", { id = "1" }))) end
+    local first = begin("x", "slow", "1h", { id = "2" })
+    local second = begin("x", "slow", "1h", { id = "2" })
+    assert.equal("conflict", select(2, update("x", "fails", 1, { id = "2" })).code)
+    update("x", "fails", 1, { id = "3" })
+    app = assert(app:crash())
+    assert.is_nil(first.is_done)
+    assert.is_nil(second.is_done)
+    assert.same(expected, (update("x", "change_address", "a", { id = "1" })))
+    assert.equal("error", select(2, update("x", "fails", 1, { id = "3" })).code)
+    assert.equal("1h", (update("x", "slow", "1h", { id = "2" })))
+    app:wait("x")
+    assert.same(expected, (update("x", "change_address", "a", { id = "1" })))
+    assert.equal("ended", select(2, update("x", "change_address", "b", { id = "4" })).code)
+    app = assert(app:crash())
+    assert.same(expected, (update("x", "change_address", "a", { id = "1" })))
+    assert.same({ "fee a" }, calls)
+  end)
+
+  it("answers all who wait for the same one, each with a value of its own", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local first = begin("x", "change_address", "a", { id = "1" })
+    local second = begin("x", "change_address", "a", { id = "1" })
+    assert.same(first.value, second.value)
+    assert.are_not.equal(first.value, second.value)
+  end)
+
+  it("that runs when the body ends is waited for; one behind that is refused", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local slow = begin("x", "slow", "5h")
+    app:call(catga.processes.signal, "x", "go", 1)
+    app:settle()
+    assert.equal("ended", select(2, update("x", "nothing")).code)
+    local start = app.clock:now()
+    local _, result = app:wait("x")
+    assert.equal(start + 5 * 3600000, app.clock:now())
+    assert.equal("5h", slow.value)
+    assert.same({ "5h" }, result.changes)
+  end)
+
+  it("ends at its next operation when the body fails, and is undone with it", function()
+    open(function(P)
+      function P:execute()
+        self:receive("go")
+        error(catga.error("broken"))
+      end
+      function P.updates:long()
+        self:mark("before")
+        self:sleep("9h")
+        self:mark("after")
+      end
+      function P.mark(_, name) called(name) end
+      function P.compensate_mark(_, _, name) called("undo " .. name) end
+    end)
+    app:start("P", "x")
+    app:settle()
+    local long = begin("x", "long")
+    app:call(catga.processes.signal, "x", "go", 1)
+    app:settle()
+    assert.equal("ended", long.code)
+    assert.equal("compensated", (app:wait("x")))
+    assert.same({ "before", "undo before" }, calls)
+  end)
+
+  it("ends with a process that is cancelled, killed or out of time", function()
+    for what, fn in pairs {
+      cancelled = function() app:call(catga.processes.cancel, "x") end,
+      killed = function() app:call(catga.processes.kill, "x") end,
+      compensated = function() app:advance("2h") end,
+      failed = function() app:advance("2h") end,
+    } do
+      open(function(P)
+        order(P)
+        P.options = { timeout = "1h" }
+        if what == "compensated" or what == "cancelled" then
+          function P.compensate_fee() called "undo" end
+        end
+      end)
+      app:start("P", "x")
+      app:settle()
+      local slow = begin("x", "slow", "5h")
+      update("x", "change_address", "a")
+      fn()
+      app:settle()
+      assert.equal("ended", slow.code)
+      assert.equal(what, (app:wait("x")))
+      assert.equal(what == "compensated" or what == "cancelled", calls[#calls] == "undo")
+      app:stop()
+    end
+    app = nil
+  end)
+
+  it("holds while the process is paused", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    app:call(catga.processes.pause, "x")
+    local held = begin("x", "change_address", "a")
+    app:advance("1h")
+    assert.is_nil(held.is_done)
+    assert.same({}, calls)
+    app:call(catga.processes.resume, "x")
+    app:settle()
+    assert.equal("a", held.value.address)
+  end)
+
+  it("comes to a process whose body runs one step after the other", function()
+    open(function(P)
+      function P:execute()
+        self.seen, self.n = {}, 0
+        for i = 1, 300 do
+          self:step("s", function() return i end)
+          self.seen[i] = self.n
+        end
+        return self.seen
+      end
+      function P.updates:count()
+        self.n = self.n + 1
+        local before = self:step("u", function() return true end)
+        return before and self.n
+      end
+    end)
+    app:start("P", "x")
+    local list = {}
+    for i = 1, 40 do
+      for _ = 1, i % 7 do require("catga.native.task").yield() end
+      list[i] = sent(app, "x", "count")
+    end
+    local _, result = app:wait("x")
+    for i = 1, 40 do assert.is_true(list[i].is_done) end
+    for i = 1, 5 do -- The replay from anywhere sees what was seen live.
+      local position = math.floor(app:position() * i / 6)
+      local again = assert(testing.app(app.source, { memory = app:snapshot(position) }))
+      again:wait("x")
+      local all = app:journal("x")
+      for k, record in ipairs(again:journal("x")) do
+        if record.position >= position then break end
+        assert.equal(all[k].id, record.id)
+      end
+      again:stop()
+    end
+    app = assert(app:crash(app:position() - 1))
+    assert.same(result, (select(2, app:wait("x"))))
+    assert.equal("same", app:call(catga.processes.replay, "x").verdict)
+  end)
+
+  it("counts a step of its handler that was under way at a kill as in doubt", function()
+    open(function(P)
+      local attempts = {}
+      function P:execute()
+        self:receive("go")
+        error(catga.error("broken"))
+      end
+      function P.updates:work() return pcall(function() self:mark("x") end) end
+      function P.mark(self)
+        self:send("Do", {})
+        attempts[#attempts + 1] = true
+        if #attempts > 1 then error(catga.error("refused")) end
+        catga.sleep("10s")
+      end
+      function P.compensate_mark(_, result) called("undo " .. tostring(result)) end
+      catga.command("Do", function(_, ctx) called("attempt " .. ctx.attempt .. " " .. ctx.key) end)
+    end)
+    app:start("P", "x")
+    app:settle()
+    begin("x", "work")
+    app = assert(app:crash())
+    app:settle()
+    app:call(catga.processes.signal, "x", "go", 1)
+    assert.equal("compensated", (app:wait("x")))
+    assert.same({ "attempt 1 x/1/u1.1/1", "attempt 2 x/1/u1.1/1", "undo nil" }, calls)
+  end)
+
+  it("diverges when its handler is gone, or does something else", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    update("x", "change_address", "a")
+    local function without(P)
+      order(P)
+      P.updates.change_address, P.validators.change_address = nil, nil
+    end
+    local function other(P)
+      order(P)
+      function P.updates:change_address() return self:step("other", function() return 1 end) end
+    end
+    local function less(P)
+      order(P)
+      function P.updates.change_address() return 1 end
+    end
+    for fill, at in pairs { [without] = "u1", [other] = "u1.1", [less] = "u1.1" } do
+      app = assert(app:crash(nil, define_with(fill)))
+      app:settle()
+      local found = app:call(catga.processes.replay, "x")
+      assert.same({ "diverged", at }, { found.verdict, found.op })
+      assert.equal("diverged", (app:wait("x")))
+    end
+    app = assert(app:crash(nil, define_with(order)))
+    assert.equal("completed", (app:wait("x")))
+  end)
+end)
+
+describe("updates after a kill at every record", function()
+  -- Sends updates one by one, or all at once, and looks at what they gave.
+  local function chaos(fill, list, more)
+    local outcomes = {}
+    local opts = { drive = function(one)
+      local outs = {}
+      for i, item in ipairs(list) do
+        if item[1] then outs[i] = sent(one, "x", item[1], item[2], { id = "u" .. i }) end
+        if item.signal then
+          one:call(catga.processes.signal, "x", item.signal, i, { id = "s" .. i })
+        end
+        if not (more and more.at_once) then one:settle() end
+      end
+      one:settle()
+      for i, out in pairs(outs) do
+        if out.is_done and out.code ~= "ended" then
+          local text = catga.json.encode { out.value, out.code }
+          assert(not outcomes[i] or outcomes[i] == text,
+            ("update %d gave %s, then %s"):format(i, tostring(outcomes[i]), text))
+          outcomes[i] = text
+        end
+      end
+    end }
+    for key, value in pairs(more or {}) do
+      if key ~= "at_once" then opts[key] = value end
+    end
+    calls = {}
+    local fault, kills = testing.chaos(define_with(fill), "P", "x", opts)
+    assert.is_nil(fault)
+    return kills
+  end
+
+  it("come to the same end and outcomes", function()
+    assert.is_true(chaos(order, { { "change_address", "a" }, { "change_address", "moon" },
+      { "slow", "1h" }, { "change_address", "b", signal = "go" } }, { same = false }) > 12)
+    assert.is_true(chaos(order, { { "change_address", "a" }, { "change_address", "moon" },
+      { "change_address", "b" }, { signal = "go" } }) > 9)
+  end)
+
+  local function busy(P)
+    function P:execute()
+      self.log = {}
+      local function add(what) self.log[#self.log + 1] = what end
+      self:all("both", {
+        function()
+          for i = 1, 3 do self:step("a", function() return i end) add("a" .. i) end
+        end,
+        function()
+          add(self:receive("go", { timeout = "1h" }) and "went" or "late")
+          self:any("inner", {
+            function() self:sleep("1s") return 1 end,
+            function() self:step("loses", function() return 1 end) self:sleep("1h") end,
+          })
+          add "b"
+        end,
+      })
+      self:step("last", function() return 1 end)
+      return self.log
+    end
+    function P.updates:add(value)
+      self.log[#self.log + 1] = "begin " .. value
+      local parts = self:all("parts", {
+        function() return self:step("one", function() return value .. 1 end) end,
+        function() self:sleep("2s") return value .. 2 end,
+      })
+      self.log[#self.log + 1] = "end " .. value
+      return { parts, random = math.random(1000) }
+    end
+  end
+
+  it("also with branches, in the body and in the updates", function()
+    local list = { { "add", "x" }, { "add", "y", signal = "go" }, { "add", "z" } }
+    assert.is_true(chaos(busy, list, { same = false }) > 15)
+    assert.is_true(chaos(busy, list, { same = false, at_once = true }) > 15)
+  end)
+
+  it("replay what was live", function()
+    open(busy)
+    app:start("P", "x")
+    for _, name in ipairs { "x", "y", "z" } do sent(app, "x", "add", name) end
+    app:settle()
+    app:call(catga.processes.signal, "x", "go", 1)
+    local _, result = app:wait("x")
+    for position = 3, app:position() - 1 do
+      local again = assert(testing.app(define_with(busy), { memory = app:snapshot(position) }))
+      assert.equal("same", again:call(catga.processes.replay, "x").verdict)
+      if position == app:position() - 1 then
+        assert.same(result, (select(2, again:wait("x"))))
+      end
+      again:stop()
+    end
+  end)
+end)
