@@ -230,6 +230,7 @@ end
 --- A copy of the records below a position, for `memory` of another app.
 ---@param position integer?
 ---@return userdata
+---@return integer position  behind its last record: a commit is there as a whole, or not
 function TestApp:snapshot(position)
   return self.app.store:snapshot(position or self:position())
 end

@@ -239,6 +239,11 @@ local function try(seed)
       table.concat(app.lines, "\n"))
   end
   local fault = fault_of(app:journal("x"), status)
+  if fault and os.getenv("CATGA_SEED") then
+    for _, record in ipairs(app:journal("x")) do
+      print(record.position, record.type, catga.json.encode(record.data))
+    end
+  end
   if fault then return fault end
   fault = look(app)
   if fault then return fault end

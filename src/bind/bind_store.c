@@ -265,7 +265,8 @@ static int bind_store_abandon(lua_State *L) {
   return 0;
 }
 
-/* snapshot(until) -> memory log with the records below position `until`; for open{memory=}. */
+/* snapshot(until) -> memory log with the commits wholly below position `until`; for open{memory=};
+ * and the position behind its last record */
 static int bind_store_snapshot(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_store(L, 1);
   uint64_t until = (uint64_t)luaL_checknumber(L, 2);
@@ -274,7 +275,8 @@ static int bind_store_snapshot(lua_State *L) {
   luaL_getmetatable(L, CG_BIND_LOG_TYPE);
   lua_setmetatable(L, -2);
   *box = cg_log_memory_snapshot(cg_store_log(store->store), until);
-  return 1;
+  lua_pushnumber(L, (lua_Number)cg_log_next_position(*box));
+  return 2;
 }
 
 static int bind_store_gc(lua_State *L) {

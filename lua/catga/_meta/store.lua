@@ -291,9 +291,10 @@ function Store:stats() end
 ---@return boolean did_any
 function Store:turn() end
 
---- The records below a position, for `memory`.
+--- The commits that lie wholly below a position, for `memory`.
 ---@param until_position integer
 ---@return catga.MemoryLog
+---@return integer position  behind the last record
 function Store:snapshot(until_position) end
 
 --- Writes what is pending and closes; tasks that wait for it are woken.

@@ -10,6 +10,8 @@ local journal = require "catga.process.journal"
 local strands = require "catga.process.strand"
 local steps = require "catga.process.steps"
 local undo = require "catga.process.undo"
+local mailbox = require "catga.process.mailbox"
+local messages = require "catga.process.messages"
 local sandbox = require "catga.sandbox"
 local native_task = require "catga.native.task"
 local shadow = require "catga.lazy".module "catga.process.shadow"
@@ -173,6 +175,13 @@ local function outcome(group)
   return group.results
 end
 
+-- Signals that the losers have taken are there for whoever waits for them.
+local function give_back(s, group)
+  local root = strands.root_of(s)
+  local kept = group.winner and ("%s.%d."):format(group.key, group.winner)
+  if messages.give_back(root, group.key, kept) then mailbox.announce(root) end
+end
+
 -- The branches have all ended: journals it, or finds it in the journal.
 local function join(s, op, group, asked)
   local recorded = s.history and journal.recorded(s, op, group.kind, group.name)
@@ -184,7 +193,9 @@ local function join(s, op, group, asked)
     type(group.key) == "string" and '"' .. group.key .. '"' or group.key, group.kind,
     journal.json.encode(group.name))
   journal.must_write(s, "ProcessBranchesJoined", 0, head, "winner",
-    group.winner and tostring(group.keys[group.winner]) or nil)
+    group.winner and tostring(group.keys[group.winner]) or nil,
+    group.winner and (',"branch":%d'):format(group.winner) or nil)
+  if group.kind == "any" then give_back(s, group) end
   if s.halt then strands.checkpoint(s) end
 end
 

@@ -59,6 +59,9 @@ function READ.ProcessTimerFired(h, strand, op, data, time)
   done(h, strand, op, strand[op])
 end
 function READ.ProcessBranchesJoined(h, strand, op, data, time)
+  if data.kind == "any" then
+    messages.give_back(h, data.op, data.branch and ("%s.%d."):format(data.op, data.branch))
+  end
   strand[op] = { kind = data.kind, name = data.name, op = data.op, time = time }
   done(h, strand, op, strand[op])
 end

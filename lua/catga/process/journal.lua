@@ -24,7 +24,7 @@
 --- longer counts
 ---   ProcessTimedOut             in_doubt?, error
 ---   ProcessKilled               error                                       (closes)
----   ProcessBranchesJoined       op, kind, name, winner?
+---   ProcessBranchesJoined       op, kind, name, winner?, branch?: its number
 ---   ProcessUpdateAccepted       update, name, value, id?
 ---   ProcessUpdateCompleted, ...Failed   update, result | error
 ---   ProcessCancelRequested      in_doubt?, error; in_doubt: list of { op, step, args? }

@@ -61,6 +61,7 @@ function M.read(app, stream)
     fields.order = history.order
   end
   fields.mail, fields.mail_ids, fields.read_mail = history.mail, history.mail_ids, history.read_mail
+  fields.taken = history.taken
   fields.promises, fields.scanned = history.promises, records[#records].version + 1
   if not history.is_asleep then fields.doubt = history.last + 1 end
   return { class = class, fields = fields, failure = failure, is_cancelled = is_cancelled }

@@ -149,6 +149,7 @@ M.check_stuck = check_stuck
 function M.take_turn(s, entry, asked)
   local floor = s.floor
   if not floor then return end
+  if not floor:is_replaying() then return floor:enter(s) end -- It was made for this operation.
   floor.waiting[entry] = s
   check_stuck(s, asked)
   floor:turn(s, entry)

@@ -52,11 +52,11 @@ function GATHER.ProcessStepCompensated(g, data)
   for _, op in ipairs(data.ops or {}) do g.undone[op] = true end
 end
 function GATHER.ProcessStepCompleted(g, data)
-  g.open[data.op] = nil
+  g.open[data.op], g.settled[data.op] = nil, true
   g.list[#g.list + 1] = data
 end
 function GATHER.ProcessStepFailed(g, data)
-  if data.final then g.open[data.op] = nil end
+  if data.final then g.open[data.op], g.settled[data.op] = nil, true end
   if not data.in_doubt then return end
   if data.final then g.list[#g.list + 1] = data else g.open[data.op] = data end
 end
@@ -66,7 +66,8 @@ function GATHER.ProcessCancelRequested(g, data)
   if not data.in_doubt then return end
   -- Engine version 1 wrote one object; there is a list of them where there are branches.
   for _, one in ipairs(data.in_doubt.op and { data.in_doubt } or data.in_doubt) do
-    g.open[one.op] = one
+    -- A strand may have been ended while its record was on its way.
+    if not g.settled[one.op] then g.open[one.op] = one end
   end
 end
 GATHER.ProcessTimedOut = GATHER.ProcessCancelRequested
@@ -87,7 +88,7 @@ end
 
 -- What the journal holds of each operation that may have to be undone, in the order of completion.
 local function gather(records)
-  local g = { list = {}, undone = {}, open = {} }
+  local g = { list = {}, undone = {}, open = {}, settled = {} }
   local dropped_from, dropped_to = journal.dropped(records)
   for i, record in ipairs(records) do
     local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.

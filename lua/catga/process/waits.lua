@@ -12,6 +12,7 @@ local journal = require "catga.process.journal"
 local strands = require "catga.process.strand"
 local steps = require "catga.process.steps"
 local mailbox = require "catga.process.mailbox"
+local messages = require "catga.process.messages"
 local dormant = require "catga.process.dormant"
 local plain_random = require "catga.sandbox".raw.random
 
@@ -69,6 +70,10 @@ local function finish(s, wait, key, found)
   if found then
     local value = journal.must_write(s, "ProcessWaitCompleted", 0, head, found.field, found.value)
     entry.record = found.field == "record" and found.value or nil
+    if s.group and wait.kind == "signal" then
+      messages.took(s.root, key, "signal " .. wait.name, { version = found.value,
+        type = "ProcessSignalled", data = found.data })
+    end
     entry.result = found.field == "value" and value or nil
     entry.error = found.field == "error" and value or nil
   else

@@ -52,10 +52,11 @@ end
 
 -- What goes wrong after a kill below `position`; nil: nothing.
 local function kill_at(open, source, whole, id, position, expected, opts)
-  local before = below(whole:journal(id), position)
+  local memory, behind = whole:snapshot(position) -- A commit is there as a whole, or not.
+  local before = below(whole:journal(id), behind)
   if #before == 0 then return nil end
   if opts.reset then opts.reset() end
-  local app = assert(open(source, opts, { memory = whole:snapshot(position),
+  local app = assert(open(source, opts, { memory = memory,
     start = whole.clock:now() + LATER_MS }))
   drive(opts, app, id)
   local status, result, err = app:wait(id)
