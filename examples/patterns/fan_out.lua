@@ -22,8 +22,8 @@ local Region = catga.process "Region"
 
 function Region:execute(region)
   self:rent(region.name)
-  self:sleep("1h")
   if region.name == "nowhere" then error(catga.error("no_people")) end
+  self:sleep("1h")
   return #region.name
 end
 

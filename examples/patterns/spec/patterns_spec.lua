@@ -16,7 +16,7 @@ end
 local function files()
   local list = {}
   for _, folder in ipairs { "", "spec/later/" } do
-    for _, entry in ipairs(assert(host.list(patterns.dir .. "/" .. folder))) do
+    for _, entry in ipairs(host.list(patterns.dir .. "/" .. folder) or {}) do
       local name = entry.name:match("^(.*)%.lua$")
       if name and not name:find("_spec$") then
         list[#list + 1] = { name = name, path = folder .. entry.name,

@@ -45,18 +45,56 @@ local function outcome(source, process, input, opts)
   return app, id, status, result
 end
 
---- Asserts that a process of a pattern ends so, and comes to the same end after a kill at every
---- record.
+-- The types of all events but those of journals, by stream; sorted: branches may change places.
+local function facts(app)
+  local by_stream = {}
+  app:call(function()
+    for _, event in ipairs(catga.events.read_all { max = 1000 }) do
+      local types = by_stream[event.stream] or {}
+      by_stream[event.stream] = types
+      types[#types + 1] = event.type
+    end
+  end)
+  for _, types in pairs(by_stream) do table.sort(types) end
+  return by_stream
+end
+
+-- Asserts that what a process has appended is there once, wherever it was killed.
+local function check_facts(source, id, opts, whole)
+  local expected = facts(whole)
+  if not next(expected) then return end
+  for position = 2, whole:position() - 1 do
+    if opts.reset then opts.reset() end
+    local app = assert(testing.app(source, { stubs = opts.stubs,
+      memory = whole:snapshot(position), start = whole.clock:now() }))
+    app:settle()
+    local has_begun = app:journal(id)[1]
+    if has_begun and opts.drive then opts.drive(app, id) end
+    if has_begun then app:wait(id) end
+    local found = facts(app)
+    app:stop()
+    if has_begun then assert.same(expected, found, "killed at record " .. position) end
+  end
+end
+
+--- Asserts that a process of a pattern ends so, comes to the same end after a kill at every record,
+--- and has appended what it appends once.
 ---@param pattern string|fun()  name of the file, or what defines it
 ---@param process string
 ---@param input any
----@param opts table?  as of testing.chaos; ends: the status, default "completed"
+---@param opts table?  as of testing.chaos; ends: the status, default "completed"; facts = false:
+---  what it appends depends on who was first
 function M.survives(pattern, process, input, opts)
   opts = opts or {}
-  local app, _, status = outcome(source_of(pattern), process, input, opts)
+  local source = source_of(pattern)
+  local app, id, status = outcome(source, process, input, opts)
+  local is_checked = opts.same ~= false and opts.facts ~= false
+  local ok, failure = true, nil
+  if is_checked then ok, failure = pcall(check_facts, source, id, opts, app) end
   app:stop()
+  if not ok then error(failure, 0) end
   assert.equal(opts.ends or "completed", status)
-  local fault, kills = testing.chaos(source_of(pattern), process, input, opts)
+  local fault, kills = testing.chaos(source, process, input, opts)
   assert.is_nil(fault)
   assert.is_true(kills > 0)
 end

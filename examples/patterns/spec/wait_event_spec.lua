@@ -4,7 +4,7 @@ local patterns = dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "suppor
 
 local function pay(app, id)
   app:call(catga.events.append, "Invoice-" .. id, {
-    { type = "InvoicePaid", data = { order = id, cents = 500 } } })
+    { type = "InvoicePaid", data = { order = id, cents = 500 } } }, { expect = "none" })
 end
 
 describe("wait for an event", function()
