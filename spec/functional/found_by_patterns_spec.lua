@@ -65,6 +65,55 @@ local function a_branch_that_loses_takes_its_signal_along()
   assert.same({ first = "a", other = "signal b" }, result)
 end
 
+-- An approval in a branch that has lost, and another one of the same name behind it.
+local function a_name_of_an_approval_is_free_when_its_branch_has_ended()
+  local app = assert(testing.app(define_with(function(P)
+    function P:execute()
+      self:any("either", {
+        asks = function() return self:approval("budget") end,
+        gives_up = function() self:sleep("1m") return true end,
+      })
+      local _, err = self:approval("budget", { timeout = "1h" })
+      return err.code
+    end
+  end)))
+  local result, err = app:run("P", "x")
+  app:stop()
+  assert.equal("timeout", result, tostring(err)) -- It is that after a restart.
+end
+
+local function a_child_of_a_branch_that_loses_is_cancelled()
+  local app = assert(testing.app(define_with(function(P)
+    function P:execute()
+      self:any("either", {
+        child = function() return self:run("Slow", {}, { id = "slow" }) end,
+        timer = function() self:sleep("1m") return true end,
+      })
+      self:sleep("1h")
+    end
+    local Slow = catga.process "Slow"
+    function Slow:execute() self:sleep("1d") end
+  end)))
+  app:start("P", "x")
+  app:advance("10m")
+  local status = app:call(function() return catga.processes.get("slow").status end)
+  app:stop()
+  assert.equal("cancelled", status)
+end
+
+local function nothing_is_left_of_a_wait_for_an_event_when_its_process_was_cancelled()
+  local app = assert(testing.app(define_with(function(P)
+    function P:execute() self:wait_event("Never") end
+  end)))
+  app:start("P", "x")
+  app:settle()
+  app:call(catga.processes.cancel, "x")
+  local reader = (app.app.engine.event_readers or {}).Never
+  local waiters = reader and #reader.waiters or 0
+  app:stop()
+  assert.equal(0, waiters)
+end
+
 -- A signal from a step of another process, which is one commit with the completion of that step.
 local function chaos_cuts_a_commit_in_two()
   local fault = testing.chaos(define_with(function(P)
@@ -79,9 +128,40 @@ local function chaos_cuts_a_commit_in_two()
   assert.is_nil(fault)
 end
 
+-- A process that has had branches and is not in memory is ended, while it is read back.
+local function one_that_has_left_memory_can_be_cancelled()
+  local app = assert(testing.app(define_with(function(P)
+    function P:execute()
+      self:all("first", { function() return self:task "a" end })
+      self:receive "go"
+    end
+  end)))
+  app:start("P", "x")
+  app:advance("30s")
+  local ok, done = pcall(app.call, app, catga.processes.cancel, "x")
+  if ok then app:stop() else app:kill() end
+  assert.is_true(ok and done, "cancel waits for ever")
+end
+
+-- A fault as a spec: it is run when CATGA_FOUND is set.
+local function found(name, body)
+  it(name, function()
+    if not os.getenv "CATGA_FOUND" then return pending(name) end
+    body()
+  end)
+end
+
 describe("found by the patterns:", function()
   it("branches without any operation are replayed", no_branch_has_an_operation)
   it("self:map over no items is replayed", no_item)
   it("a branch that loses gives its signal back", a_branch_that_loses_takes_its_signal_along)
   it("testing.chaos takes commits of several records whole", chaos_cuts_a_commit_in_two)
+  found("the name of an approval is free when its branch has ended",
+    a_name_of_an_approval_is_free_when_its_branch_has_ended)
+  found("a child of a branch that loses is cancelled",
+    a_child_of_a_branch_that_loses_is_cancelled)
+  found("nothing is left of a wait for an event when its process was cancelled",
+    nothing_is_left_of_a_wait_for_an_event_when_its_process_was_cancelled)
+  found("one that had branches and has left memory can be cancelled",
+    one_that_has_left_memory_can_be_cancelled)
 end)
