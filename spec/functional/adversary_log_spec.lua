@@ -232,7 +232,7 @@ describe("values that are too large", function()
         return large
       end
       function P:compensate_a() undone = undone + 1 end
-    end, { settings = { message_size_max = "1KB" } })
+    end, { settings = { message_size_max = "1KB", blob_size_max = "0B" } })
     local _, err = app:run("P", "x")
     assert.equal("compensated", err.status)
     assert.equal(1, undone)

@@ -143,25 +143,17 @@ local function one_that_has_left_memory_can_be_cancelled()
   assert.is_true(ok and done, "cancel waits for ever")
 end
 
--- A fault as a spec: it is run when CATGA_FOUND is set.
-local function found(name, body)
-  it(name, function()
-    if not os.getenv "CATGA_FOUND" then return pending(name) end
-    body()
-  end)
-end
-
 describe("found by the patterns:", function()
   it("branches without any operation are replayed", no_branch_has_an_operation)
   it("self:map over no items is replayed", no_item)
   it("a branch that loses gives its signal back", a_branch_that_loses_takes_its_signal_along)
   it("testing.chaos takes commits of several records whole", chaos_cuts_a_commit_in_two)
-  found("the name of an approval is free when its branch has ended",
+  it("the name of an approval is free when its branch has ended",
     a_name_of_an_approval_is_free_when_its_branch_has_ended)
-  found("a child of a branch that loses is cancelled",
+  it("a child of a branch that loses is cancelled",
     a_child_of_a_branch_that_loses_is_cancelled)
-  found("nothing is left of a wait for an event when its process was cancelled",
+  it("nothing is left of a wait for an event when its process was cancelled",
     nothing_is_left_of_a_wait_for_an_event_when_its_process_was_cancelled)
-  found("one that had branches and has left memory can be cancelled",
+  it("one that had branches and has left memory can be cancelled",
     one_that_has_left_memory_can_be_cancelled)
 end)

@@ -12,6 +12,7 @@ local steps = require "catga.process.steps"
 local undo = require "catga.process.undo"
 local mailbox = require "catga.process.mailbox"
 local messages = require "catga.process.messages"
+local children = require "catga.lazy".module "catga.process.children"
 local sandbox = require "catga.sandbox"
 local native_task = require "catga.native.task"
 local shadow = require "catga.lazy".module "catga.process.shadow"
@@ -106,7 +107,7 @@ function run_branch(s)
   end
   local fn, first, second = group.make(s.index)
   local ok, value, err = xpcall(fn, errors.catch, first, second)
-  if s.halt then strands.checkpoint(s) end
+  if s.halt and not floor:is_replaying() then strands.checkpoint(s) end
   journal.check_end(s, "the end of branch " .. s.prefix:sub(1, -2))
   take_result(group, s, ok, value, err)
   begin_some(group, 1) -- New branches come before whoever waits for the floor.
@@ -134,10 +135,13 @@ local function undo_losers(s, group)
   if not records then error(err, 0) end
   local own = ("%s."):format(group.key)
   local kept = group.winner and own .. group.winner .. "."
-  local list = undo.list(s.class, records, function(op)
+  local function is_losers(op)
     op = tostring(op)
     return op:sub(1, #own) == own and not (kept and op:sub(1, #kept) == kept)
-  end)
+  end
+  local root = strands.root_of(s)
+  if root.children then children.end_some(root, records, is_losers) end
+  local list = undo.list(s.class, records, is_losers)
   if #list == 0 then return end
   local path, attempt = s.path, s.attempt
   local ok, fault = undo.run(s, list, nil, group.key)

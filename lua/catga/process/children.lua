@@ -175,16 +175,39 @@ function M.unfinished(app, stream, p)
   return list
 end
 
---- Cancels the children of a process that ends, and waits until they have ended. May yield.
----@param p catga.Instance
-function M.end_all(p)
-  local list = M.unfinished(p.app, p.stream, p)
+-- Cancels children and waits until they have ended.
+local function cancel_all(p, list)
   for _, id in ipairs(list) do
     local ok, err = p.app.engine:cancel(id)
     if not ok and err.code ~= "ended" then
       p.app:say("warn", ("child %s of process %s goes on: %s"):format(id, p.id, tostring(err)))
     end
   end
+end
+
+--- Cancels the children that some operations have started, unless they are to be abandoned. May
+--- yield.
+---@param p catga.Instance
+---@param records table[]  of its journal
+---@param takes fun(op: integer|string): boolean
+function M.end_some(p, records, takes)
+  local list = {}
+  for _, id in ipairs(M.unfinished(p.app, p.stream, p)) do
+    for _, record in ipairs(records) do
+      if record.type == "ProcessChildStarted" and record.data.child == id
+        and takes(record.data.op) then
+        list[#list + 1] = id
+      end
+    end
+  end
+  cancel_all(p, list)
+  for _, id in ipairs(list) do p.children[id] = nil end
+end
+
+--- Cancels the children of a process that ends, and waits until they have ended. May yield.
+---@param p catga.Instance
+function M.end_all(p)
+  cancel_all(p, M.unfinished(p.app, p.stream, p))
   p.children = nil
 end
 

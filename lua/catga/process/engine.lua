@@ -315,6 +315,7 @@ end
 ---@param p catga.Instance
 function Engine.drop_strands(_, p)
   for _, s in ipairs(M.strands_of(p)) do
+    strands.release(s)
     if s.task and s.task ~= state[1] then native_task.drop(s.task) end
   end
   p.branches = nil
@@ -324,6 +325,7 @@ end
 ---@param p catga.Instance
 ---@param s catga.Instance
 function Engine.strand_left(_, p, s)
+  strands.release(s)
   if s == p then p.is_gone = true elseif p.branches then p.branches[s] = nil end
   if s.in_doubt then
     p.doubts = p.doubts or {}

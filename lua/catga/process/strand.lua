@@ -79,8 +79,27 @@ end
 ---@param s catga.Instance
 function M.checkpoint(s)
   local root = s.root or s
-  if root.cancelled then root.app.engine:strand_left(root, s) end
+  while root.cancelled and s do
+    root.app.engine:strand_left(root, s)
+    local group = s.group -- Who waits for the last of its branches leaves with it.
+    s = nil
+    if group then
+      group.open = group.open - 1
+      if group.open == 0 and group.waiter and native_task.drop(group.waiter) then
+        s = group.parent
+      end
+    end
+  end
   native_task.abandon()
+end
+
+--- A strand goes on no more: nothing outside is left of what it waits for.
+---@param s catga.Instance
+function M.release(s)
+  local waiter = rawget(s, "waiter_for_event")
+  if not waiter then return end
+  s.waiter_for_event = false
+  require("catga.process.events").remove(s.app, waiter)
 end
 
 --- An operation has to wait for its record, and where that is not possible it must not begin: below
@@ -115,6 +134,7 @@ M.is_over = is_over
 
 -- Ends the branch: its group is over. What may have had an effect is put down to be undone.
 local function settle(s)
+  M.release(s)
   local in_doubt = s.in_doubt
   s.in_doubt = false
   if in_doubt then journal.abandoned(s, in_doubt) end

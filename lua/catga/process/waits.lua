@@ -296,7 +296,7 @@ function M.approval(_, name, opts)
   local quorum, names = check_approvers(opts)
   local is_valid = opts.form and schema.compile("approval " .. name, opts.form)
   local key = "approval " .. name
-  local asked = { approvers = names, quorum = quorum, is_valid = is_valid }
+  local asked = { approvers = names, quorum = quorum, is_valid = is_valid, strand = s }
   local value, err = M.wait(s, "self:approval", { kind = "approval", name = name,
     timeout_ms = timeout_ms, starts = true,
     note = function()
@@ -305,7 +305,8 @@ function M.approval(_, name, opts)
     end,
     began = function(_, recorded)
       p.approvals = p.approvals or {}
-      if p.approvals[name] then
+      local other = p.approvals[name] and p.approvals[name].strand
+      if other and (other == p or p.branches and p.branches[other]) then
         error(errors.new("invalid", ("approval %s is asked for by another branch already")
           :format(name)), 0)
       end
@@ -344,6 +345,7 @@ function M.wait_event(_, name, match, opts)
     end,
     began = function(_, recorded)
       waiter = events.add(s, name, match, recorded and recorded.after)
+      s.waiter_for_event = waiter
     end,
     look = function()
       if waiter.failure then error(waiter.failure, 0) end
@@ -351,7 +353,7 @@ function M.wait_event(_, name, match, opts)
     end,
     answer = function(_, entry) return entry.result end })
   root.stays = root.stays > 1 and root.stays - 1 or nil
-  if waiter then events.remove(s.app, waiter) end
+  strands.release(s)
   return value, err
 end
 
