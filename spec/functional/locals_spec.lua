@@ -111,6 +111,22 @@ describe("the locals of a process", function()
       found.strands[2].frames[1].locals.own })
   end)
 
+  it("tell where a strand has begun that has left its frame by a tail call", function()
+    open(function(P)
+      function P:execute()
+        return self:all("both", {
+          function() return self:receive("go") end,
+        })
+      end
+    end)
+    app:start("P", "x")
+    app:settle()
+    local frame = look("x").strands[2].frames[1]
+    local line = debug.getinfo(1, "l").currentline
+    assert.truthy(line - frame.line < 20 and frame.locals)
+    assert.equal(frame.at, app:call(catga.processes.replay, "x").strands[1].at)
+  end)
+
   it("are bounded, whatever the body holds, and survive any value", function()
     open(function(P)
       function P:execute()

@@ -314,6 +314,104 @@ describe("an update", function()
     assert.equal("same", app:call(catga.processes.replay, "x").verdict)
   end)
 
+  it("may wait for all that a body may wait for", function()
+    local function fill(P)
+      function P:execute()
+        self:receive("end")
+        return self.got
+      end
+      function P.updates:ask()
+        local promise = self:promise()
+        self.told = promise.id
+        local child = self:run("Child", {})
+        self.got = { promise:wait(), self:approval("fine").approved, child,
+          (self:wait_event("Paid").data), self:receive("more") }
+        self:tag { asked = true }
+        return self.got
+      end
+      function P.queries:told() return self.told end
+      local Child = catga.process "Child"
+      function Child:execute() self:sleep("1s") return self.id end
+    end
+    open(fill)
+    app:start("P", "x")
+    app:settle()
+    local out = begin("x", "ask", nil, { id = "1" })
+    app:advance("2s")
+    local id = ask("x", "told")
+    assert.truthy(id:find("^u1%.1~%x+~x$"))
+    assert.is_true(app:call(catga.promises.resolve, id, "kept"))
+    app = assert(app:crash())
+    out = begin("x", "ask", nil, { id = "1" })
+    assert.is_true(app:call(catga.processes.approve, "x", "fine"))
+    app:settle()
+    app:publish("Paid", { n = 1 })
+    app:settle()
+    app = assert(app:crash())
+    out = begin("x", "ask", nil, { id = "1" })
+    app:call(catga.processes.signal, "x", "more", 5)
+    app:settle()
+    local expected = { "kept", true, "x/u1.2", { n = 1 }, 5 }
+    assert.same(expected, out.value)
+    assert.same({ asked = true }, app:call(catga.processes.get, "x").tags)
+    app:call(catga.processes.signal, "x", "end", 1)
+    assert.same(expected, (select(2, app:wait("x"))))
+    assert.equal("same", app:call(catga.processes.replay, "x").verdict)
+  end)
+
+  it("that waits when the app stops is told so, and goes on after the next start", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local slow = begin("x", "slow", "5h", { id = "1" })
+    local memory = app:snapshot()
+    local source = app.source
+    app:stop()
+    assert.is_true(slow.is_done)
+    assert.is_nil(slow.value)
+    assert.equal("closed", slow.code)
+    app = assert(testing.app(source, { memory = memory }))
+    assert.equal("5h", (update("x", "slow", "5h", { id = "1" })))
+  end)
+
+  it("sees no difference between a process that is taken up for it and one in memory", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local p = app.app.engine.active.x
+    app.app.engine:let_go(p, catga.error("test")) -- As when its log could not take a record.
+    require("catga.native.task").drop(p.task)
+    assert.equal("a", update("x", "change_address", "a").address)
+    assert.equal("a", ask("x", "address"))
+  end)
+
+  it("may be sent by a handler and by a step, also of the process itself", function()
+    open(function(P)
+      order(P)
+      function P:execute()
+        self.changes = {}
+        self.address = self:step("tell", function()
+          return assert(catga.processes.update("x", "change_address", "mine", { id = "1" }))
+        end).address
+        return self.address
+      end
+      catga.command("Move", function(cmd)
+        return catga.processes.update(cmd.id, "change_address", cmd.to)
+      end)
+    end)
+    assert.equal("mine", (app:run("P", "x")))
+    app:start("P", "y")
+    app:settle()
+    local _, err = app:send("Move", { id = "x", to = "z" })
+    assert.equal("ended", err.code)
+    app:stop()
+    open(function(P)
+      function P.execute() return catga.processes.update("x", "a", 1) end
+    end)
+    _, err = app:run("P", "x")
+    assert.truthy(err.message:find("update in a step", 1, true), err.message)
+  end)
+
   it("counts a step of its handler that was under way at a kill as in doubt", function()
     open(function(P)
       local attempts = {}

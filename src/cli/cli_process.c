@@ -42,8 +42,9 @@ static const char list_usage[] =
     "Example: catga process list --status failed\n";
 
 static const char show_usage[] =
-    "Usage: catga process show ID [-o json] [--data D]\n"
+    "Usage: catga process show ID [--locals] [-o json] [--data D]\n"
     "Shows one process.\n"
+    "  --locals   where it stands instead: file, line and local variables of each strand\n"
     "  -o json    as JSON\n"
     "  --data D   data directory of the instance (default $CATGA_DATA, else .catga)\n"
     "Exit code: 0 shown, 3 there is none, or nothing runs there.\n"
@@ -228,14 +229,26 @@ static void print_process(const struct cg_buf *answer, const struct cg_remote_op
 }
 
 static int process_show(const struct cg_cli_verb *verb, int argc, char **argv) {
+  static const struct option options[] = {{"data", required_argument, NULL, 'd'},
+                                          {"locals", no_argument, NULL, 'l'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
   struct cg_remote_options remote;
-  int code = cg_remote_parse(verb, argc, argv, &remote);
-  if (code >= 0)
-    return code;
+  cg_remote_init(&remote);
+  bool wants_locals = false;
+  int option;
+  while ((option = cg_cli_option(verb, argc, argv, options)) != -1) {
+    if (option == 'l')
+      wants_locals = true;
+    else if (!cg_remote_option(verb, &remote, option))
+      return cg_cli_option_exit(option);
+  }
   if (argc - optind != 1)
     return cg_cli_wrong(verb, "give one process id");
   if (!cg_remote_name(verb, argv[optind]))
     return CG_CLI_USAGE;
+  if (wants_locals)
+    return cg_cli_process_locals(&remote, argv[optind]);
   return call(&remote, "GET", target_of("/processes/", argv[optind]), NULL, print_process, false);
 }
 
@@ -260,6 +273,10 @@ int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv) {
       {"skip", "give a step its result", cg_cli_process_skip_usage, cg_cli_process_skip},
       {"definition", "show what a process is made of, or list all", cg_cli_process_definition_usage,
        cg_cli_process_definition},
+      {"query", "ask a process", cg_cli_process_query_usage, cg_cli_process_query},
+      {"update", "change a running process", cg_cli_process_update_usage, cg_cli_process_update},
+      {"replay", "do scripts still fit?", cg_cli_process_replay_usage, cg_cli_process_replay},
+      {"fork", "a new one with its outcomes", cg_cli_process_fork_usage, cg_cli_process_fork},
       {NULL, NULL, NULL, NULL}};
   return cg_cli_group(verb, verbs, argc, argv);
 }

@@ -6,6 +6,7 @@
 #define CG_CLI_PROCESS_H
 
 #include "cli/cli.h"
+#include "cli/remote.h"
 
 /* Verbs of cli_process_control.c; the usage of each is beside it. */
 extern const char cg_cli_process_history_usage[], cg_cli_process_signal_usage[],
@@ -24,5 +25,19 @@ int cg_cli_process_approvals(const struct cg_cli_verb *verb, int argc, char **ar
 int cg_cli_process_control(const struct cg_cli_verb *verb, int argc, char **argv);
 /* catga process skip ID OP [JSON] */
 int cg_cli_process_skip(const struct cg_cli_verb *verb, int argc, char **argv);
+
+/* Verbs of cli_process_query.c. */
+int cg_cli_process_query(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_process_update(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_process_replay(const struct cg_cli_verb *verb, int argc, char **argv);
+int cg_cli_process_fork(const struct cg_cli_verb *verb, int argc, char **argv);
+/* `show ID --locals`: prints where the process stands; returns the exit code. */
+int cg_cli_process_locals(const struct cg_remote_options *remote, const char *id);
+
+/* Their usage texts. */
+extern const char cg_cli_process_query_usage[];
+extern const char cg_cli_process_update_usage[];
+extern const char cg_cli_process_replay_usage[];
+extern const char cg_cli_process_fork_usage[];
 
 #endif

@@ -15,13 +15,10 @@ end
 -- The files of patterns, as the table names them.
 local function files()
   local list = {}
-  for _, folder in ipairs { "", "spec/later/" } do
-    for _, entry in ipairs(host.list(patterns.dir .. "/" .. folder) or {}) do
-      local name = entry.name:match("^(.*)%.lua$")
-      if name and not name:find("_spec$") then
-        list[#list + 1] = { name = name, path = folder .. entry.name,
-          spec = (folder == "" and "spec/" or folder) .. name .. "_spec.lua" }
-      end
+  for _, entry in ipairs(host.list(patterns.dir)) do
+    local name = entry.name:match("^(.*)%.lua$")
+    if name then
+      list[#list + 1] = { name = name, path = entry.name, spec = "spec/" .. name .. "_spec.lua" }
     end
   end
   return list

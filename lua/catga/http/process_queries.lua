@@ -3,7 +3,7 @@
 ---   POST /process-queries/{id}    {"name","args"?}
 ---   POST /process-updates/{id}    {"name","value"?,"id"?}    waits for what comes of it
 ---   POST /process-forks/{id}    {"op","id"?,"input"?}
----   GET /process-replays/{id}    GET /process-locals/{id}
+---   GET /process-replays/{id}    GET /process-locals/{id}[?text=1]
 local errors = require "catga.error"
 local answers = require "catga.http.answer"
 local lazy = require "catga.lazy"
@@ -61,10 +61,12 @@ function M.fork(app, id, request)
   return answers.answer(201, { id = new_id }, "Location", "/processes/" .. answers.escape(new_id))
 end
 
---- Where a process stands in its script, with local variables.
-function M.locals(app, id)
+--- Where a process stands in its script, with local variables; or as text for people.
+function M.locals(app, id, request)
   local found, err = answers.waiting(app, locals.locals, app.engine, id)
   if not found then return answers.refuse(err) end
+  if answers.is_set(request.query.text) then return 200, "text/plain; charset=utf-8", found.text end
+  found.text = nil
   return answers.answer(200, found)
 end
 

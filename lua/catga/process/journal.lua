@@ -297,8 +297,19 @@ M.read, M.records, M.find_carrier = history.read, history.records, history.find_
 M.history, M.dropped = history.of, history.dropped
 M.is_of_update = history.is_of_update
 
---- file:line of the innermost function that is not the runtime's own; of a body that has come to
---- its end, that of its beginning; of a declared process, that of the link.
+--- The function that a strand runs: execute, that of a branch, the handler of an update.
+---@param s catga.Instance
+---@return function
+function M.function_of(s)
+  local group, face = s.group, s.class.face
+  if not group then return face.execute end
+  if s.update then return face.updates[s.update.name] or face.execute end
+  return (group.make(s.index))
+end
+
+--- file:line of the innermost function that is not the runtime's own; of a strand that has come to
+--- its end, or is left by a tail call, that of its beginning; of a declared process, that of the
+--- link.
 ---@param p catga.Instance
 ---@return string
 function M.body_place(p)
@@ -310,7 +321,7 @@ function M.body_place(p)
     end
   end
   if p.place then return p.place end
-  local info = debug.getinfo(p.class.face.execute, "S")
+  local info = debug.getinfo(M.function_of(p), "S")
   return info.short_src .. ":" .. info.linedefined
 end
 

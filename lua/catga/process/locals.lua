@@ -136,6 +136,11 @@ local function describe(p, s)
   local co = s.task and native_task.thread(s.task)
   local frames = {}
   if co then add_frames(p, co, frames, {}) end
+  if co and #frames == 0 then -- A tail call, `return self:receive("x")`, leaves none.
+    local info = debug.getinfo(journal.function_of(s), "Sf")
+    frames[1] = { at = place_of(info), file = info.short_src, line = info.linedefined,
+      name = name_of(p, info), locals = {} }
+  end
   local stopped = type(s.stopped) == "table" and s.stopped or nil
   local step = s.task and s.task.limit
   local key = s.op > 0 and (s.prefix and s.prefix .. s.op or s.op) or nil

@@ -1,8 +1,8 @@
---- The pattern in query.lua: how far a running process is. Waits for queries of processes.
+--- The pattern in query.lua: how far a running process is.
 local testing = require "catga.testing"
 local catga = require "catga"
 
-local FLOW = debug.getinfo(1, "S").source:match("^@(.*/)") .. "query.lua"
+local FLOW = debug.getinfo(1, "S").source:match("^@(.*/)spec/") .. "query.lua"
 local RECIPE = { id = "soup", steps = { "cut", "boil", "salt" } }
 
 local function define() dofile(FLOW) end
@@ -31,12 +31,10 @@ end
 
 describe("query", function()
   it("tells how far a process is, also after a restart and when it has ended", function()
-    if not catga.processes.query then return pending("queries of processes") end
     answers_while_it_runs()
   end)
 
   it("comes to the same end after a kill at every record", function()
-    if not catga.processes.query then return pending("queries of processes") end
     survives()
   end)
 end)
