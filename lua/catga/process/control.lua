@@ -46,12 +46,19 @@ local function abandon_body(p, failure)
   end
 end
 
+-- What is told of a process that is ended by hand.
+local function text_of_end(id, how, opts)
+  return ("process %s was %s%s"):format(id, how,
+    opts and opts.reason and ": " .. tostring(opts.reason) or "")
+end
+
 --- Cancels a process and waits until it has ended. May yield.
 ---@param engine catga.Engine
 ---@param id string
+---@param opts { reason: string? }?
 ---@return boolean? ok
 ---@return catga.Error? err  "not_found", "ended"
-function M.cancel(engine, id)
+function M.cancel(engine, id, opts)
   local stream, p = outside.find(engine, id)
   if not stream then return nil, p end
   if not p then
@@ -59,7 +66,7 @@ function M.cancel(engine, id)
       .. "when it stopped tells why. `kill` ends it without undoing anything"):format(id))
   end
   if not p.ending and not p.cancelled then
-    abandon_body(p, errors.new("cancelled", "process " .. id .. " was cancelled"))
+    abandon_body(p, errors.new("cancelled", text_of_end(id, "cancelled", opts)))
   end
   p:wait()
   return true
@@ -135,8 +142,7 @@ function M.kill(engine, id, opts)
     return nil, errors.new("ended", ("process %s has ended"):format(id))
   end
   local p = engine.active[id]
-  local failure = errors.new("killed", ("process %s was killed%s"):format(id,
-    opts and opts.reason and ": " .. tostring(opts.reason) or ""))
+  local failure = errors.new("killed", text_of_end(id, "killed", opts))
   local list = children.unfinished(app, stream, p)
   local ok, err = append(app, stream, id, "ProcessKilled", flags.CLOSES,
     { error = errors.stored(failure) })
@@ -230,9 +236,10 @@ end
 --- failed undoes what is left; one that diverged looks again. May yield.
 ---@param engine catga.Engine
 ---@param id string
+---@param opts { reason: string? }?
 ---@return boolean? ok
 ---@return catga.Error? err  "conflict": it has not failed, or was undone
-function M.retry(engine, id)
+function M.retry(engine, id, opts)
   refuse_in_unit("catga.processes.retry")
   local app = engine.app
   local unfinished = app.store:stream(journal.PREFIX .. tostring(id))
@@ -245,10 +252,13 @@ function M.retry(engine, id)
     "only one that failed, or whose undo failed, can be tried again; one that was undone is "
     .. "started again under another id, or forked")
   if not stream then return nil, records end
-  if status == "compensation_failed" then return reopen(engine, stream, id, { undo = true }) end
+  local reason = opts and opts.reason
+  if status == "compensation_failed" then
+    return reopen(engine, stream, id, { undo = true, reason = reason })
+  end
   local failed = last_failure(records)
   return reopen(engine, stream, id, { from = failed and failed.version,
-    op = failed and failed.data.op })
+    op = failed and failed.data.op, reason = reason })
 end
 
 -- The strand of a process whose operation has this number.

@@ -27,7 +27,8 @@ local updates = require "catga.lazy".module "catga.process.updates"
 ---@field doubt integer?       operation that may have been attempted before a crash
 ---@field halt boolean?        no further step begins: cancelled, or the app stops
 ---@field special boolean?     it replays, was recovered, or is to halt: not the usual case
----@field waiting boolean?     its body waits for a time, or for something from outside
+---@field waiting boolean|number|catga.Wait|table|nil  its body waits: for a timer (when it is due),
+---  for something from outside, for another attempt ({ kind, name, due }); true: while it is paused
 ---@field cancelled catga.Error?
 ---@field in_doubt table?      the step that may have been attempted before a crash, as it is undone
 ---@field doubts table[]?      those of strands that a cancel has ended

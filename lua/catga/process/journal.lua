@@ -20,8 +20,8 @@
 ---   ProcessChildStarted         op, child, name, on_end
 ---   ProcessTagged               op, tags
 ---   ProcessPaused, ...Resumed   reason?
----   ProcessRetried              from?, op?, undo?; from: version of the first record that no
---- longer counts
+---   ProcessRetried              from?, op?, undo?, reason?; from: version of the first record that
+--- no longer counts
 ---   ProcessTimedOut             in_doubt?, error
 ---   ProcessKilled               error                                       (closes)
 ---   ProcessBranchesJoined       op, kind, name, winner?, branch?: its number

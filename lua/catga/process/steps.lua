@@ -135,6 +135,14 @@ local function skip(task, p, step, key, args)
   error(value, 0)
 end
 
+-- The pause before another attempt; ends early when somebody gives the step a result.
+local function pause(p, step, due)
+  p.retrying = true
+  strands.nap(p, due, function() return p.skipped end,
+    { kind = "retry", name = step.name, due = due })
+  p.retrying = false
+end
+
 -- Attempts after a failed one, until the step completes or its attempts are used up; raises then.
 local function retry(task, p, step, key, args, failure, timed_out, fn, ...)
   local doubt = timed_out or p.doubt == p.op
@@ -149,9 +157,7 @@ local function retry(task, p, step, key, args, failure, timed_out, fn, ...)
       done_with_doubt(p)
       error(stored, 0)
     end
-    p.retrying = true
-    strands.nap(p, due, function() return p.skipped end)
-    p.retrying = false
+    pause(p, step, due)
     strands.go_live(p, "step " .. step.name)
     p.attempt = failures + 1
     local ok, value
@@ -190,9 +196,8 @@ local function run_live(task, p, step, op, key, fn, ...)
   if step.at_most_once then journal.started(p, step, key, args) end
   if p.due then -- Recovered in the pause before an attempt.
     local due = p.due
-    p.due, p.retrying = false, true
-    strands.nap(p, due, function() return p.skipped end)
-    p.retrying = false
+    p.due = false
+    pause(p, step, due)
     if p.skipped then return skip(task, p, step, key, args) end
   end
   if p.failures or is_doubtful then p.attempt = (p.failures or 0) + (is_doubtful and 2 or 1) end

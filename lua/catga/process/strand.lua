@@ -56,8 +56,7 @@ function M.branch(parent, group, index, prefix)
     index = index, serial = serial, op = 0, nth = 0, attempt = 1, key = false, path = false,
     history = history, doubt = doubt or false, in_doubt = false, failures = false, due = false,
     special = true, now = parent.now, generator = false, floor_task = false, task = false,
-    napping = false, waiting = false, skipped = false, retrying = false,
-    awaits = false }, meta)
+    napping = false, waiting = false, skipped = false, retrying = false }, meta)
   if history and history.is_asleep then b.doubt = false end
   return b
 end
@@ -271,9 +270,11 @@ end
 --- Leaves the body when the process is to halt, the branch when its group is over. May yield.
 ---@param s catga.Instance
 ---@param due number?         Unix ms
----@param look fun(): any     what is waited for: true or a value when it is there
+---@param look (fun(): any)?  what is waited for: true or a value when it is there
+---@param what catga.Wait|{ kind: string, name: string, due: number }|number|nil  the same for who
+---  looks at the process: see describe.lua; of a timer when it is due
 ---@return any found          nil: the time has come
-function M.nap(s, due, look)
+function M.nap(s, due, look, what)
   local task = state[1]
   local clock = s.app.clock
   local is_announced
@@ -284,7 +285,7 @@ function M.nap(s, due, look)
     if found then return found end
     local ms = due and due - clock:now()
     if ms and ms <= 0 then return nil end
-    task.flow, s.waiting = nil, true
+    task.flow, s.waiting = nil, what or true
     if not is_announced and not s.root then s.app.engine:waits(s, due) end
     is_announced = true
     doze(s, ms)

@@ -32,8 +32,7 @@ local function sleep(p, op, ms)
     journal.must_write(p, "ProcessTimerSet", 0, journal.head_of(TIMER, key), "due", due,
       dormant.tail(p, due))
   end
-  p.awaits = { kind = "timer", name = "sleep", due = due }
-  strands.nap(p, due)
+  strands.nap(p, due, nil, due)
   journal.must_write(p, "ProcessTimerFired", 0, journal.head_of(TIMER, key), "fired", true)
   steps.done_with_doubt(p)
   if p.halt then strands.checkpoint(p) end
@@ -52,6 +51,7 @@ end
 ---@field kind string           "signal", "approval", "promise", "event", "child"
 ---@field name string
 ---@field timeout_ms number?
+---@field due number?           Unix ms, while it is waited for
 ---@field note string?          further JSON members of the record of its beginning, with a comma
 ---@field starts boolean?       its beginning is journaled also when it is over at once
 ---@field began (fun(s: catga.Instance, recorded: table?))?  before it looks first
@@ -102,8 +102,8 @@ local function run(s, op, wait)
       "since", s.app.clock:now(), dormant.tail(s, due))
     if s.halt then strands.checkpoint(s) end
   end
-  s.awaits = { kind = wait.kind, name = wait.name, due = due }
-  found = found or strands.nap(s, due, function() return wait.look(s) end)
+  wait.due = due
+  found = found or strands.nap(s, due, function() return wait.look(s) end, wait)
     or wait.look(s, true)
   steps.done_with_doubt(s)
   return finish(s, wait, key, found)
