@@ -17,6 +17,7 @@ local personal = require "catga.personal"
 local projections = require "catga.projection"
 local subscriptions = require "catga.subscription"
 local schedules = require "catga.lazy".module "catga.schedule"
+local describe_further = require "catga.lazy".call("catga.process.describe", "add")
 
 local M = {}
 
@@ -64,8 +65,32 @@ local STATUSES = { running = true, waiting = true, paused = true, compensating =
   diverged = true }
 for _, status in pairs(engine.STATUS_OF) do STATUSES[status] = true end
 
--- The last record of one that waits and is not in memory.
-local WAITS = { ProcessTimerSet = true, ProcessWaitStarted = true }
+-- The last record of one that waits and is not in memory: that the wait has begun, that an attempt
+-- failed, or a message that was not what it waits for.
+local BEGINS = { ProcessTimerSet = true, ProcessWaitStarted = true }
+local WAITS = { ProcessTimerSet = true, ProcessWaitStarted = true, ProcessStepFailed = true,
+  ProcessSignalled = true, ProcessApprovalAnswered = true, ProcessPromiseResolved = true,
+  ProcessPromiseRejected = true }
+
+local TAGS_LOOK_BACK = 64 -- Records in which changed tags are looked for, see below.
+
+-- The tags of a process that is not in memory: the record by which it began to wait has those that
+-- were changed, others may have come behind it; so has the last one.
+local function stored_tags(store, stream, first, last)
+  local record = last
+  local least = math.max(1, last.version - TAGS_LOOK_BACK)
+  while true do
+    local data = type(record.data) == "table" and record.data or {}
+    if data.tags then return data.tags end
+    local is_alone = BEGINS[record.type] and (type(data.op) == "number" or data.alone)
+    if is_alone or engine.STATUS_OF[record.type] or record.version <= least then
+      return first.data.tags
+    end
+    local before = store:read(stream, record.version - 1, 1)
+    record = before and before[1]
+    if not record or record.version >= last.version then return first.data.tags end
+  end
+end
 
 -- The status of a process by its last record.
 local function describe_process(app, stream)
@@ -84,18 +109,18 @@ local function describe_process(app, stream)
   return { id = id, name = first.data.name, status = status, started = first.time,
     ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,
     error = engine.STATUS_OF[last.type] and last.data.error or nil, records = count,
-    tags = p and p.tags or last.data.tags or first.data.tags,
+    tags = p and p.tags or not p and stored_tags(store, stream, first, last) or nil,
     parent = first.data.parent and first.data.parent.id, forked_from = first.data.forked_from }
 end
 
---- One process, or nil and an error.
+--- One process, with what it waits for and which step is attempted; or nil and an error.
 ---@param id string
 function App:process(id)
   local stream = self.store:stream(journal.PREFIX .. id)
   if not stream or self.store:count(stream) == 0 then
     return nil, errors.new("not_found", "there is no process " .. tostring(id))
   end
-  return describe_process(self, stream)
+  return describe_further(self, describe_process(self, stream))
 end
 
 -- A status that no process can have is a slip, not an empty list.
@@ -132,9 +157,17 @@ local function each_process(store, take)
   until #names == 0
 end
 
+-- Texts are also what numbers and booleans look like, so that a command line can ask for them.
+local function is_tag(value, wanted)
+  if type(wanted) ~= "string" or value == nil or type(value) == "string" then
+    return value == wanted
+  end
+  return json.encode(value) == wanted
+end
+
 local function has_tags(process, wanted)
   for name, value in pairs(wanted or {}) do
-    if not process.tags or process.tags[name] ~= value then return false end
+    if not is_tag(process.tags and process.tags[name], value) then return false end
   end
   return true
 end

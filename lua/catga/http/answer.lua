@@ -20,9 +20,8 @@ local STATUS_OF = {
 }
 
 local TITLES = {
-  [400] = "bad request", [403] = "forbidden", [404] = "not found",
-  [405] = "method not allowed", [409] = "conflict",
-  [410] = "gone",
+  [400] = "bad request", [403] = "forbidden", [404] = "not found", [405] = "method not allowed",
+  [409] = "conflict", [410] = "gone",
   [413] = "too large", [422] = "refused", [500] = "failed", [503] = "unavailable",
   [504] = "not done in time", [507] = "no space left",
 }
@@ -78,12 +77,13 @@ end
 --- serializer: what JSON has not is shown as well as it can be.
 ---@param status integer
 ---@param value any
+---@param ... string?  name and value of the header
 ---@return integer status
 ---@return string content_type
 ---@return string body
-function M.answer_shown(status, value)
-  if codec.encode(value) then return M.answer(status, value) end
-  return M.answer(status, require("catga.process.serializer").shown(value))
+function M.answer_shown(status, value, ...)
+  if codec.encode(value) then return M.answer(status, value, ...) end
+  return M.answer(status, require("catga.process.serializer").shown(value), ...)
 end
 
 --- Is a flag of the query set?

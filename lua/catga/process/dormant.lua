@@ -8,6 +8,7 @@ local errors = require "catga.error"
 local native_task = require "catga.native.task"
 local dues = require "catga.native.dues"
 local raw = require "catga.sandbox".raw
+local json = require "catga.native.json"
 
 local M = {}
 
@@ -150,15 +151,18 @@ end
 --- After those of a start were left out.
 function Dormant:ready() arm(self) end
 
---- What a wait of a body alone puts into its record, so that `leave_out` can tell.
+--- What a wait of a body alone puts into its record, so that `leave_out` can tell, and that lists
+--- find the tags that it has by now.
 ---@param s catga.Instance
 ---@param due number?
 ---@return string? tail
 function M.tail(s, due)
   if s.root or s.branches and raw.next(s.branches) then return nil end
   local wake = s.timeout_at and (not due or s.timeout_at < due) and s.timeout_at
-  if not (s.prefix or wake) then return nil end
+  local tags = s.tags_changed and ',"tags":' .. json.encode(s.tags)
+  if not (s.prefix or wake or tags) then return nil end
   return (s.prefix and ',"alone":true' or "") .. (wake and (',"wake":%.0f'):format(wake) or "")
+    .. (tags or "")
 end
 
 --- Ends its timers.
