@@ -30,6 +30,20 @@ local Charge = catga.process "Charge"
 Charge.settings = { charge = { attempts = 1 } }
 function Charge:execute() return self:charge() end
 function Charge.charge() if down then error("the wire is down") end return "charged" end
+local Branches = catga.process "Branches"
+function Branches:execute()
+  return self:all("work", {
+    function() self:step("long", function() catga.sleep("1h") end) end,
+    function() self:step("longer", function() catga.sleep("1h") end) end,
+    function() self:receive("go") end,
+    function() self:run("Order", { customer = "child" }) end,
+  })
+end
+local Rounds = catga.process "Rounds"
+function Rounds:execute()
+  for i = 1, 1200 do self:step("round", function() return i end) end
+  return "done"
+end
 LUA
 start_app
 
@@ -53,7 +67,7 @@ verb "list by tag" 0 '^o1 +Order +waiting' list --tag customer=ann
 verb "list by two tags" 0 '^o1 ' list --tag customer=ann --tag urgent=true
 verb "list by another tag" 0 '^(ID .*)?$' list --tag customer=bob
 verb "show" 0 '^tags +.*ann' show o1
-verb "history" 0 'ProcessStepCompleted +reserve' history o1
+verb "history" 0 '^1 .* 1 +step reserve done$' history o1
 verb "history for programs" 0 '"type":"ProcessStarted"' history o1 -o json
 verb "history of none" 3 'not_found' history o9
 
@@ -84,7 +98,7 @@ is "it waits" until_ok shows o2 '"waits"'
 verb "pause" 0 '^$' pause o2 --reason lunch
 verb "is paused" 0 '^o2 ' list --status paused
 verb "resume" 0 '^$' resume o2
-verb "resume has no reason" 2 'it has no option' resume o2 --reason x
+verb "both are in its history" 0 'paused: lunch' history o2
 verb "signal it" 0 '^$' signal o2 paid
 is "waits for the approval, too" until_ok shows o2 '"kind":"approval"'
 verb "reject" 0 '^$' reject o2 'large order' --by bob --reason no
@@ -95,7 +109,8 @@ is "has ended, too" until_ok shows o2 '"status":"completed"'
 verb "was rejected, and refused" 0 '"approved":false.*"code":"refused"' show o2 -o json
 
 verb "start to cancel" 0 '^o3$' start Order '{}' --id o3
-verb "cancel" 0 '^$' cancel o3
+verb "cancel" 0 '^$' cancel o3 --reason 'no money'
+verb "why" 0 'process o3 was cancelled: no money' show o3
 wait_line 'undone'
 verb "is cancelled" 0 '^o3 ' list --status cancelled
 verb "cancel again" 1 'ended' cancel o3
@@ -113,11 +128,29 @@ verb "retry" 0 '^$' retry c2
 is "goes on" until_ok shows c2 '"result":"charged"'
 verb "retry what did not fail" 1 'conflict' retry c2
 
-http "unknown field" 400 'unknown field nme; there are id, name, value' -X POST \
+# What is seen of branches, children, and of text that looks like a number.
+verb "start one with branches" 0 '^b1$' start Branches '{}' --id b1 --tag batch=007
+verb "list by text" 0 '^b1 .*"batch":"007"' list --tag batch=007
+verb "list by a number" 0 '^ID +NAME +STATUS +STARTED +ENDED +TAGS$' list --tag batch=7
+is "there is none" test -z "$("$program" process list --tag batch=7 -o json)"
+verb "the step that is attempted" 0 '^step +long$' show b1
+verb "its attempt" 0 '^attempt +1$' show b1
+verb "the other one" 0 '^longer +1 +1\.2\.1$' show b1
+verb "the wait" 0 '^signal +go +1\.3\.1 *$' show b1
+is "the child waits" until_ok shows b1/1.4.1 '"waits"'
+verb "children" 0 '^b1/1\.4\.1 +Order' list --parent b1
+verb "its parent" 0 '^parent +b1$' show b1/1.4.1
+verb "kill it" 0 '^$' kill b1
+is "its child is killed" until_ok shows b1/1.4.1 '"status":"killed"'
+verb "start one with a long journal" 0 '^"done"$' start Rounds '{}' --id r1 --wait
+is "its history is whole" test \
+  "$("$program" process history r1 -o json | grep -c ProcessStepCompleted)" = 1200
+
+http "unknown field" 400 'the field nme is not known; did you mean name.; there are id, name, value' -X POST \
   "http://catga/process-signals/o1" -d '{"nme":1}'
-http "unknown action" 400 'action is cancel' -X POST "http://catga/process-control/o1" \
+http "unknown action" 400 'the action stop is not known; did you mean skip.; there are cancel' -X POST "http://catga/process-control/o1" \
   -d '{"action":"stop"}'
-http "approved is needed" 400 'approved is true or false' -X POST \
+http "approved is needed" 400 'the body needs approved' -X POST \
   "http://catga/process-approvals/o1" -d '{"name":"x"}'
 http "ended is a conflict" 409 'ended' -X POST "http://catga/process-signals/o1" -d '{"name":"paid"}'
 http "start with tags" 201 '"id":"h1"' -X POST \

@@ -11,6 +11,8 @@
 
 #define PROCESS_ID_BYTES 4096 /* Of its text, with the zero; a stream's name is shorter. */
 #define TAG_BYTES 1100        /* Of "tag." and a tag's name, with the zero. */
+#define OP_BYTES 8            /* Only whether there is one is looked at. */
+#define COUNT_OF(list) (sizeof(list) / sizeof((list)[0]))
 
 static const char start_usage[] =
     "Usage: catga process start NAME [JSON|-] [--id ID] [--timeout D] [--tag NAME=VALUE]...\n"
@@ -43,7 +45,7 @@ static const char list_usage[] =
 
 static const char show_usage[] =
     "Usage: catga process show ID [--locals] [-o json] [--data D]\n"
-    "Shows one process.\n"
+    "Shows one process: how it stands, what it waits for, the step that is attempted, approvals.\n"
     "  --locals   where it stands instead: file, line and local variables of each strand\n"
     "  -o json    as JSON\n"
     "  --data D   data directory of the instance (default $CATGA_DATA, else .catga)\n"
@@ -53,55 +55,31 @@ static const char show_usage[] =
 const char cg_cli_process_usage[] = "Usage: catga process VERB ... (--help after each)\n"
                                     "Example: catga process list --status running\n";
 
-static const struct cg_print_column LIST_COLUMNS[] = {{"ID", "id", false},
-                                                      {"NAME", "name", false},
-                                                      {"STATUS", "status", false},
-                                                      {"STARTED", "started", true},
-                                                      {"ENDED", "ended", true}};
-
+static const struct cg_print_column LIST_COLUMNS[] = {
+    {"ID", "id", false},          {"NAME", "name", false},  {"STATUS", "status", false},
+    {"STARTED", "started", true}, {"ENDED", "ended", true}, {"TAGS", "tags", false}};
 static const struct cg_print_column SHOW_COLUMNS[] = {
-    {"id", "id", false},           {"name", "name", false},     {"status", "status", false},
-    {"parent", "parent", false},   {"tags", "tags", false},     {"started", "started", true},
-    {"ended", "ended", true},      {"steps", "steps", false},   {"waits", "waits", false},
-    {"records", "records", false}, {"result", "result", false}, {"error", "error", false}};
-
-/* Calls the target and gives the answer to `print`. */
-static int call(const struct cg_remote_options *options, const char *method, struct cg_buf *target,
-                const struct cg_buf *data,
-                void (*print)(const struct cg_buf *answer, const struct cg_remote_options *options,
-                              bool waited),
-                bool waited) {
-  int code = CG_CLI_FAILED;
-  struct cg_client *client = cg_remote_open(options, &code);
-  if (client != NULL) {
-    cg_buf_append(target, "", 1);
-    struct cg_client_request request = {.method = method,
-                                        .target = (const char *)target->data,
-                                        .body = data != NULL ? (const char *)data->data : NULL,
-                                        .body_size = data != NULL ? data->size : 0};
-    const struct cg_buf *answer;
-    code = cg_remote_call(client, &request, &answer);
-    if (code == CG_CLI_FINE)
-      print(answer, options, waited);
-  }
-  cg_client_close(client);
-  cg_buf_unref(target);
-  return code;
-}
-
-static struct cg_buf *target_of(const char *path, const char *name) {
-  struct cg_buf *target = cg_buf_take(NULL, 256);
-  cg_buf_append(target, path, strlen(path));
-  if (name != NULL)
-    cg_client_escape(target, name);
-  return target;
-}
+    {"id", "id", false},           {"name", "name", false},      {"status", "status", false},
+    {"parent", "parent", false},   {"tags", "tags", false},      {"started", "started", true},
+    {"ended", "ended", true},      {"step", "step.name", false}, {"attempt", "step.attempt", false},
+    {"records", "records", false}, {"result", "result", false},  {"error", "error", false}};
+static const struct cg_print_column STEP_COLUMNS[] = {
+    {"STEP", "name", false}, {"ATTEMPT", "attempt", false}, {"OP", "op", false}};
+static const struct cg_print_column WAIT_COLUMNS[] = {{"WAITS FOR", "kind", false},
+                                                      {"NAME", "name", false},
+                                                      {"OP", "op", false},
+                                                      {"DUE", "due", true}};
+static const struct cg_print_column APPROVAL_COLUMNS[] = {{"APPROVAL", "name", false},
+                                                          {"QUORUM", "quorum", false},
+                                                          {"APPROVERS", "approvers", false},
+                                                          {"ANSWERS", "answers", false},
+                                                          {"DUE", "due", true}};
 
 static void print_started(const struct cg_buf *answer, const struct cg_remote_options *options,
-                          bool waited) {
+                          bool is_waiting) {
   if (options->as_json)
     printf("%s\n", (const char *)answer->data);
-  else if (waited)
+  else if (is_waiting)
     cg_print_part(answer, "result");
   else {
     char id[PROCESS_ID_BYTES];
@@ -169,11 +147,16 @@ static int start(const struct cg_cli_verb *verb, int argc, char **argv,
   struct cg_buf *data = cg_remote_data(count == 2 ? argv[optind + 1] : "{}");
   if (data == NULL)
     return CG_CLI_FAILED;
-  struct cg_buf *target = target_of("/processes/", argv[optind]);
+  struct cg_buf *target = cg_remote_target("/processes/", argv[optind]);
   add_query(target, query);
+  struct cg_client *client;
+  const struct cg_buf *answer;
+  int code = cg_remote_send(remote, "POST", target, data, &client, &answer);
   static const char waits[] = "&wait=1";
-  int code = call(remote, "POST", target, data, print_started,
+  if (code == CG_CLI_FINE)
+    print_started(answer, remote,
                   memmem(query->data, query->size, waits, sizeof(waits) - 1) != NULL);
+  cg_client_close(client);
   cg_buf_unref(data);
   return code;
 }
@@ -194,12 +177,6 @@ static int process_start(const struct cg_cli_verb *verb, int argc, char **argv) 
   cg_buf_unref(query);
   return code;
 }
-static void print_processes(const struct cg_buf *answer, const struct cg_remote_options *options,
-                            bool waited) {
-  (void)waited;
-  cg_print_list(answer, LIST_COLUMNS, sizeof(LIST_COLUMNS) / sizeof(LIST_COLUMNS[0]),
-                options->as_json ? CG_PRINT_JSON : CG_PRINT_TABLE);
-}
 
 static int process_list(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct option options[] = {
@@ -213,19 +190,37 @@ static int process_list(const struct cg_cli_verb *verb, int argc, char **argv) {
   if (code < 0 && argc != optind)
     code = cg_cli_wrong(verb, "it takes no argument %s", argv[optind]);
   if (code < 0) {
-    struct cg_buf *target = target_of("/processes", NULL);
+    struct cg_buf *target = cg_remote_target("/processes", NULL);
     add_query(target, query);
-    code = call(&remote, "GET", target, NULL, print_processes, false);
+    struct cg_client *client;
+    const struct cg_buf *answer;
+    code = cg_remote_send(&remote, "GET", target, NULL, &client, &answer);
+    if (code == CG_CLI_FINE)
+      cg_print_list(answer, LIST_COLUMNS, COUNT_OF(LIST_COLUMNS),
+                    remote.as_json ? CG_PRINT_JSON : CG_PRINT_TABLE);
+    cg_client_close(client);
   }
   cg_buf_unref(query);
   return code;
 }
 
-static void print_process(const struct cg_buf *answer, const struct cg_remote_options *options,
-                          bool waited) {
-  (void)waited;
-  cg_print_document(answer, SHOW_COLUMNS, sizeof(SHOW_COLUMNS) / sizeof(SHOW_COLUMNS[0]),
-                    options->as_json);
+/* A table of what a list in the document holds, when it holds anything. */
+static void print_table(const struct cg_buf *answer, const char *list,
+                        const struct cg_print_column *columns, size_t column_count) {
+  char op[OP_BYTES];
+  if (!cg_print_item(answer, list, 0, columns[0].field, op, sizeof(op)))
+    return;
+  putchar('\n');
+  cg_print_list_of(answer, list, columns, column_count, CG_PRINT_TABLE);
+}
+
+static void print_process(const struct cg_buf *answer, bool as_json) {
+  cg_print_document(answer, SHOW_COLUMNS, COUNT_OF(SHOW_COLUMNS), as_json);
+  if (as_json)
+    return;
+  print_table(answer, "steps", STEP_COLUMNS, COUNT_OF(STEP_COLUMNS));
+  print_table(answer, "waits", WAIT_COLUMNS, COUNT_OF(WAIT_COLUMNS));
+  print_table(answer, "approvals", APPROVAL_COLUMNS, COUNT_OF(APPROVAL_COLUMNS));
 }
 
 static int process_show(const struct cg_cli_verb *verb, int argc, char **argv) {
@@ -249,7 +244,14 @@ static int process_show(const struct cg_cli_verb *verb, int argc, char **argv) {
     return CG_CLI_USAGE;
   if (wants_locals)
     return cg_cli_process_locals(&remote, argv[optind]);
-  return call(&remote, "GET", target_of("/processes/", argv[optind]), NULL, print_process, false);
+  struct cg_client *client;
+  const struct cg_buf *answer;
+  code = cg_remote_send(&remote, "GET", cg_remote_target("/processes/", argv[optind]), NULL,
+                        &client, &answer);
+  if (code == CG_CLI_FINE)
+    print_process(answer, remote.as_json);
+  cg_client_close(client);
+  return code;
 }
 
 int cg_cli_process(const struct cg_cli_verb *verb, int argc, char **argv) {

@@ -2,6 +2,7 @@
  * history|signal|approve|reject|approvals|cancel|kill|pause|resume|retry|skip`, `catga promise`.
  *
  * Owns: nothing. Thread: the main thread. */
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/cli_process.h"
@@ -9,13 +10,14 @@
 #include "cli/print.h"
 #include "cli/remote.h"
 
+#define NUMBER_CHARS 32 /* Room for a version as text. */
 #define COUNT_OF(list) (sizeof(list) / sizeof((list)[0]))
 #define DATA "  --data D       data directory of the instance (default $CATGA_DATA, else .catga)\n"
 #define ANSWERS "Exit code: 0 done, 1 refused, 3 there is no such process, or nothing runs there.\n"
 
 const char cg_cli_process_history_usage[] =
     "Usage: catga process history ID [-o json] [--data D]\n"
-    "Lists the records of its journal.\n"
+    "Lists what the records of its journal say.\n"
     "  -o json        one document a line, with all data\n" DATA
     "Exit code: 0 printed, 3 there is no such process, or nothing runs there.\n"
     "Example: catga process history order-42\n";
@@ -43,7 +45,7 @@ const char cg_cli_process_reject_usage[] =
 
 const char cg_cli_process_approvals_usage[] =
     "Usage: catga process approvals [-o json] [--data D]\n"
-    "Lists the approvals that processes in memory wait for.\n"
+    "Lists the approvals that processes wait for.\n"
     "  -o json        one document a line\n" DATA "Exit code: 0 printed, 3 nothing runs there.\n"
     "Example: catga process approvals\n";
 
@@ -63,15 +65,16 @@ const char cg_cli_process_pause_usage[] =
     "  --reason TEXT  why\n" DATA ANSWERS "Example: catga process pause order-42\n";
 
 const char cg_cli_process_resume_usage[] =
-    "Usage: catga process resume ID [--data D]\n"
-    "Lets it go on after a pause.\n" DATA ANSWERS "Example: catga process resume order-42\n";
+    "Usage: catga process resume ID [--reason TEXT] [--data D]\n"
+    "Lets it go on after a pause.\n"
+    "  --reason TEXT  why\n" DATA ANSWERS "Example: catga process resume order-42\n";
 
 const char cg_cli_process_retry_usage[] =
-    "Usage: catga process retry ID [--data D]\n"
+    "Usage: catga process retry ID [--reason TEXT] [--data D]\n"
     "Lets one that failed go on from the step that failed, one whose undo failed undo what is "
     "left,\n"
-    "and one that diverged or stopped look again.\n" DATA ANSWERS
-    "Example: catga process retry order-42\n";
+    "and one that diverged or stopped look again.\n"
+    "  --reason TEXT  why\n" DATA ANSWERS "Example: catga process retry order-42\n";
 
 const char cg_cli_process_skip_usage[] =
     "Usage: catga process skip ID OP [JSON|-] [--data D]\n"
@@ -101,13 +104,10 @@ const char cg_cli_promise_usage[] = "Usage: catga promise VERB ... (--help after
 static const struct cg_print_column HISTORY_COLUMNS[] = {{"VERSION", "version", false},
                                                          {"TIME", "time", true},
                                                          {"OP", "op", false},
-                                                         {"RECORD", "type", false},
                                                          {"WHAT", "what", false}};
-static const struct cg_print_column APPROVAL_COLUMNS[] = {{"PROCESS", "process", false},
-                                                          {"APPROVAL", "name", false},
-                                                          {"QUORUM", "quorum", false},
-                                                          {"APPROVERS", "approvers", false},
-                                                          {"ANSWERED", "answered", false}};
+static const struct cg_print_column APPROVAL_COLUMNS[] = {
+    {"PROCESS", "process", false},     {"APPROVAL", "name", false},   {"QUORUM", "quorum", false},
+    {"APPROVERS", "approvers", false}, {"ANSWERS", "answers", false}, {"DUE", "due", true}};
 
 /* What a command line of these verbs may say. */
 struct given {
@@ -197,8 +197,27 @@ int cg_cli_process_history(const struct cg_cli_verb *verb, int argc, char **argv
   int code = parse(verb, argc, argv, "", 1, 1, "give one process id", &given);
   if (code >= 0)
     return code;
-  return call(&given, "GET", cg_remote_target("/process-history/", argv[optind]), NULL,
-              HISTORY_COLUMNS, COUNT_OF(HISTORY_COLUMNS));
+  struct cg_client *client = cg_remote_open(&given.remote, &code);
+  if (client == NULL)
+    return code;
+  char from[NUMBER_CHARS] = "0";
+  enum cg_print_as as = given.remote.as_json ? CG_PRINT_JSON : CG_PRINT_TABLE;
+  do {
+    struct cg_buf *target = cg_remote_target("/process-history/", argv[optind]);
+    cg_remote_query(target, "from", from);
+    cg_buf_append(target, "", 1);
+    struct cg_client_request request = {.method = "GET", .target = (const char *)target->data};
+    const struct cg_buf *answer;
+    code = cg_remote_call(client, &request, &answer);
+    cg_buf_unref(target);
+    if (code != CG_CLI_FINE)
+      break;
+    cg_print_list(answer, HISTORY_COLUMNS, COUNT_OF(HISTORY_COLUMNS), as);
+    as = given.remote.as_json ? CG_PRINT_JSON : CG_PRINT_ROWS;
+    snprintf(from, sizeof(from), "%s", cg_client_next(client));
+  } while (from[0] != 0);
+  cg_client_close(client);
+  return code;
 }
 
 int cg_cli_process_approvals(const struct cg_cli_verb *verb, int argc, char **argv) {
@@ -246,9 +265,8 @@ int cg_cli_process_answer(const struct cg_cli_verb *verb, int argc, char **argv)
 }
 
 int cg_cli_process_control(const struct cg_cli_verb *verb, int argc, char **argv) {
-  bool has_reason = strcmp(verb->name, "resume") != 0 && strcmp(verb->name, "retry") != 0;
   struct given given;
-  int code = parse(verb, argc, argv, has_reason ? "r" : "", 1, 1, "give one process id", &given);
+  int code = parse(verb, argc, argv, "r", 1, 1, "give one process id", &given);
   if (code >= 0)
     return code;
   struct cg_buf *data = new_document();

@@ -180,6 +180,21 @@ static lua_State *decode(const struct cg_buf *text) {
   return NULL;
 }
 
+/* Pushes the field of the document on top of the stack; nil when it is not there. */
+static void push_field(lua_State *L, const char *field) {
+  const char *dot = strchr(field, '.');
+  if (dot == NULL) {
+    lua_getfield(L, -1, field);
+    return;
+  }
+  lua_pushlstring(L, field, (size_t)(dot - field));
+  lua_gettable(L, -2);
+  if (!lua_istable(L, -1))
+    return;
+  push_field(L, dot + 1);
+  lua_remove(L, -2);
+}
+
 /* Copies text into a cell; what is too long is cut behind a whole character. */
 static void copy_cell(char *cell, size_t size, const char *text, size_t text_size) {
   static const char MARK[] = "...";
@@ -201,7 +216,7 @@ static void format_cell(lua_State *L, const struct cg_print_column *column, char
   cell[0] = 0;
   if (!lua_istable(L, -1))
     return;
-  lua_getfield(L, -1, column->field);
+  push_field(L, column->field);
   if (column->is_time && lua_isnumber(L, -1)) {
     time_t seconds = (time_t)(lua_tonumber(L, -1) / 1000);
     struct tm local;

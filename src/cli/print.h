@@ -12,7 +12,7 @@
 /* One column of a table. */
 struct cg_print_column {
   const char *title; /* In the head line. */
-  const char *field; /* Of the document. */
+  const char *field; /* Of the document; "step.name": of a document in it. */
   bool is_time;      /* Milliseconds since 1970: printed as local date and time. */
 };
 
