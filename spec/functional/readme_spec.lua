@@ -333,3 +333,97 @@ describe("the page that compares flows", function()
     end
   end)
 end)
+
+describe("the page on processes", function()
+  local catga = require "catga"
+  local blocks = blocks_of "docs/processes.md"
+  local dir, app
+  local order = { id = "7", customer = "zoe", items = { "pen", "ink" }, amount = 1200 }
+
+  before_each(function()
+    dir = app_dir.new { ["main.lua"] = blocks[1] }
+    app = assert(testing.app(dir))
+  end)
+
+  after_each(function()
+    app:stop()
+    app_dir.remove_all()
+  end)
+
+  local function call(fn, ...)
+    local ok, err = app:call(fn, ...)
+    assert.is_true(ok, tostring(err))
+    app:settle()
+  end
+
+  it("has an app that works", function()
+    local id = app:start("Order", order)
+    assert.equal("order-7", id)
+    app:settle()
+    call(catga.processes.signal, id, "picked", { shelf = 3 })
+    call(catga.processes.approve, id, "large order", { discount = 100 }, { by = "ann" })
+    app = assert(app:crash())
+    call(catga.processes.approve, id, "large order", nil, { by = "bob" })
+    local shown = app:call(catga.processes.get, id)
+    assert.equal("promise", shown.waits[1].kind)
+    assert.same({ customer = "zoe", stage = "paid" }, shown.tags)
+    assert.equal("paid", app:call(catga.processes.query, id, "stage"))
+    assert.is_nil((app:call(catga.processes.update, id, "change_shelf", "five")))
+    assert.equal(5, app:call(catga.processes.update, id, "change_shelf", 5))
+    assert.equal("same", app:call(catga.processes.replay, id).verdict)
+    call(catga.promises.resolve, shown.waits[1].name, "truck 5")
+    app:publish("Delivered", { order = "7" })
+    local _, result = app:wait(id)
+    assert.same({ reserved = 2, payment = "P-7", shelf = 5, truck = "truck 5", delivered = true },
+      result)
+    local survey = app:call(catga.processes.list, { name = "Survey" })[1]
+    assert.equal(id, survey.parent)
+    call(catga.processes.signal, survey.id, "phone", "well")
+    assert.equal("well", select(2, app:wait(survey.id)))
+  end)
+
+  it("undoes when it is rejected, or refused", function()
+    app:start("Order", order)
+    app:settle()
+    call(catga.processes.reject, "order-7", "large order", { by = "eve" })
+    local status, _, err = app:wait("order-7")
+    assert.same({ "compensated", "not_approved" }, { status, err.code })
+    local _, refused = app:run("Order", { id = "8", customer = "zoe", items = { "pen" },
+      amount = 1000 })
+    assert.same({ "compensated", "not_picked" }, { refused.status, refused.code })
+  end)
+
+  it("names all routes and settings", function()
+    local page = text_of "docs/processes.md"
+    for _, file in ipairs { "processes", "process_queries" } do
+      local text = text_of("lua/catga/http/" .. file .. ".lua")
+      for route in text:gmatch "[GP][EO]S?T (/[%w-]+)" do
+        assert.truthy(page:find(route, 1, true), route)
+      end
+    end
+    for name in pairs(require "catga.process.verbs") do
+      assert.truthy(name == "new_id" or name == "send" or name == "time"
+        or page:find("self:" .. name, 1, true), name)
+    end
+    for _, status in pairs(require "catga.process.engine".STATUS_OF) do
+      assert.truthy(page:find("`" .. status .. "`", 1, true), status)
+    end
+  end)
+
+  it("has a spec that works", function()
+    local ran
+    local chaos = testing.chaos
+    local chunk = assert(loadstring(blocks[2], "@processes.md"))
+    local function it(_, fn)
+      testing.chaos = function(_, ...) return chaos(dir, ...) end
+      local ok, failure = pcall(fn)
+      testing.chaos = chaos
+      assert(ok, failure)
+      ran = true
+    end
+    setfenv(chunk, setmetatable({ assert = assert, describe = function(_, fn) fn() end, it = it },
+      { __index = _G }))
+    chunk()
+    assert.is_true(ran)
+  end)
+end)
