@@ -246,8 +246,8 @@ static int process_show(const struct cg_cli_verb *verb, int argc, char **argv) {
     return cg_cli_process_locals(&remote, argv[optind]);
   struct cg_client *client;
   const struct cg_buf *answer;
-  code = cg_remote_send(&remote, "GET", cg_remote_target("/processes/", argv[optind]), NULL,
-                        &client, &answer);
+  int code = cg_remote_send(&remote, "GET", cg_remote_target("/processes/", argv[optind]), NULL,
+                            &client, &answer);
   if (code == CG_CLI_FINE)
     print_process(answer, remote.as_json);
   cg_client_close(client);
