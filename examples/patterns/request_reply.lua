@@ -22,7 +22,7 @@ local Client = catga.process "Client"
 function Client:execute(client)
   self:open(client.server)
   self:request(client.server, { from = self.id, text = client.text })
-  local answer, err = self:receive("reply", { timeout = "10s" })
+  local answer, err = self:receive("reply", { timeout = "1h" })
   return answer or err.code
 end
 

@@ -3,7 +3,7 @@
 local testing = require "catga.testing"
 local catga = require "catga"
 local flows = dofile "spec/support/flows.lua"
-local run, kill, signals = flows.run, flows.kill, flows.signals
+local run, signals = flows.run, flows.signals
 
 local function minutes(n) return n .. "m" end
 
@@ -300,8 +300,12 @@ describe("multiple instances", function()
         assert(catga.processes.signal(input.of, "next", { done = input.size }))
       end
     end
-    assert.equal(5, kill(define, { drive = signals { { "next", { more = 2 } },
-      { "next", { more = 3 } }, { "next", { more = 40 } } } }))
+    local drive = signals { { "next", { more = 2 } }, { "next", { more = 3 } },
+      { "next", { more = 40 } } }
+    local app = assert(testing.app(define))
+    assert.equal(5, select(2, flows.start_and_wait(app, { drive = drive })))
+    app:stop()
+    assert.is_nil((testing.chaos(define, "P", { id = "x" }, { drive = drive })))
   end)
 end)
 
@@ -374,7 +378,7 @@ describe("state", function()
     assert.equal("completed", (flows.start_and_wait(app, {})))
     app:stop()
     assert.equal(1, most)
-    assert.equal("all", kill(define, {}))
+    assert.is_nil((testing.chaos(define, "P", { id = "x" })))
   end)
 
   it("WCP-40 Interleaved Routing", function()

@@ -81,23 +81,4 @@ function M.run(execute, expected, opts)
   return result
 end
 
---- Kills at every record what processes do to each other: P ends the same way.
----@param define fun()
----@param opts { input: any, drive: function? }
----@return any result
-function M.kill(define, opts)
-  local whole = assert(testing.app(define))
-  local status, result = M.start_and_wait(whole, opts)
-  assert.equal("completed", status)
-  for position = 2, whole:position() - 1 do
-    local app = assert(testing.app(define, { memory = whole:snapshot(position) }))
-    app:settle()
-    if opts.drive then opts.drive(app, "x") end
-    assert.same({ status, result }, { app:wait("x") }, "killed at record " .. position)
-    app:stop()
-  end
-  whole:stop()
-  return result
-end
-
 return M

@@ -43,7 +43,7 @@ describe("mutex", function()
   end)
 
   it("comes to the same end after a kill at every record", function()
-    patterns.survives_with_others(function()
+    patterns.survives(function()
       patterns.define("mutex")()
       catga.command("ReadAccount", function() return 100 end)
       catga.command("WriteAccount", function(cmd) return cmd.cents end)

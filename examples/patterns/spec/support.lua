@@ -41,8 +41,7 @@ local function outcome(source, process, input, opts)
   local id = app:start(process, input)
   app:settle()
   if opts.drive then opts.drive(app, id) end
-  local status, result = app:wait(id)
-  return app, id, status, result
+  return app, id, (app:wait(id))
 end
 
 -- The types of all events but those of journals, by stream; sorted: branches may change places.
@@ -97,19 +96,6 @@ function M.survives(pattern, process, input, opts)
   local fault, kills = testing.chaos(source, process, input, opts)
   assert.is_nil(fault)
   assert.is_true(kills > 0)
-end
-
---- The same for processes to which others send signals.
-function M.survives_with_others(pattern, process, input)
-  local source = source_of(pattern)
-  local whole, id, _, result = outcome(source, process, input, {})
-  for position = 2, whole:position() - 1 do
-    local app = assert(testing.app(source, { memory = whole:snapshot(position) }))
-    local status, same = app:wait(id)
-    app:stop()
-    assert.same({ "completed", result }, { status, same }, "killed at record " .. position)
-  end
-  whole:stop()
 end
 
 --- The types of the events of a stream.
