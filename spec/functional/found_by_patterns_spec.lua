@@ -143,6 +143,32 @@ local function one_that_has_left_memory_can_be_cancelled()
   assert.is_true(ok and done, "cancel waits for ever")
 end
 
+-- The task of a process that has ended is used for something else, which must be left alone.
+local function a_process_that_was_cancelled_does_not_leave_memory_once_more()
+  local app = assert(testing.app(define_with(function(P)
+    function P:execute() self:sleep("1h") end
+  end)))
+  app:start("P", "x")
+  app:settle()
+  app:call(catga.processes.cancel, "x")
+  local ok, count = pcall(app.call, app, function()
+    local others, ended = {}, 0
+    for i = 1, 10 do others[i] = catga.spawn(function() catga.sleep("1m") return 1 end) end
+    for _, other in ipairs(others) do ended = ended + other:wait() end
+    return ended
+  end)
+  if ok then app:stop() else app:kill() end
+  assert.equal(10, ok and count or "a task has been dropped")
+end
+
+-- A fault as a spec: it is run when CATGA_FOUND is set.
+local function found(name, body)
+  it(name, function()
+    if not os.getenv "CATGA_FOUND" then return pending(name) end
+    body()
+  end)
+end
+
 describe("found by the patterns:", function()
   it("branches without any operation are replayed", no_branch_has_an_operation)
   it("self:map over no items is replayed", no_item)
@@ -156,4 +182,6 @@ describe("found by the patterns:", function()
     nothing_is_left_of_a_wait_for_an_event_when_its_process_was_cancelled)
   it("one that had branches and has left memory can be cancelled",
     one_that_has_left_memory_can_be_cancelled)
+  found("a process that was cancelled does not leave memory once more",
+    a_process_that_was_cancelled_does_not_leave_memory_once_more)
 end)
