@@ -161,14 +161,6 @@ local function a_process_that_was_cancelled_does_not_leave_memory_once_more()
   assert.equal(10, ok and count or "a task has been dropped")
 end
 
--- A fault as a spec: it is run when CATGA_FOUND is set.
-local function found(name, body)
-  it(name, function()
-    if not os.getenv "CATGA_FOUND" then return pending(name) end
-    body()
-  end)
-end
-
 describe("found by the patterns:", function()
   it("branches without any operation are replayed", no_branch_has_an_operation)
   it("self:map over no items is replayed", no_item)
@@ -182,6 +174,6 @@ describe("found by the patterns:", function()
     nothing_is_left_of_a_wait_for_an_event_when_its_process_was_cancelled)
   it("one that had branches and has left memory can be cancelled",
     one_that_has_left_memory_can_be_cancelled)
-  found("a process that was cancelled does not leave memory once more",
+  it("a process that was cancelled does not leave memory once more",
     a_process_that_was_cancelled_does_not_leave_memory_once_more)
 end)

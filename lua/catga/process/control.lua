@@ -20,7 +20,7 @@ local function engine_module() return require "catga.process.engine" end
 --- Undoes a process that is being ended, in a task of its own; its body never runs again.
 ---@param p catga.Instance
 function M.undo_cancelled(p)
-  p.floor = nil
+  p.floor, p.napping = nil, false
   p.task = tasks.spawn(p.app, function()
     state[1].process = p
     p.halt, p.ending = nil, true

@@ -74,7 +74,9 @@ end
 
 -- Nothing but a wait of its body keeps the process in memory.
 local function may_leave(p)
-  return p.napping and not (p.waiter or p.future or p.halt or p.floor or p.stays or p.paused)
+  -- The task of one that ends, or has ended, may be somebody else's by now.
+  if p.status or p.ending or p.halt then return false end
+  return p.napping and not (p.waiter or p.future or p.floor or p.stays or p.paused)
     and not (p.branches and raw.next(p.branches))
 end
 
