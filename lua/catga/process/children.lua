@@ -106,7 +106,7 @@ local function listen(p, id)
   local waiting = p.app.engine.forks_waiting or {}
   p.app.engine.forks_waiting = waiting
   waiting[id] = waiting[id] or {}
-  waiting[id][p] = true
+  waiting[id][p.id] = true
 end
 
 --- Waits for the end of a child: its result; or nil and its error, whose status tells how it ended.

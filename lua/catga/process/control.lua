@@ -107,11 +107,6 @@ local function append(app, stream, id, type, flag, data)
   end
   local ok, fault = store:wait(after - 1)
   if not ok then return nil, fault end
-  if flag == flags.CLOSES then
-    local start = store:read(stream, 0, 1)
-    local parent = start and start[1] and start[1].data.parent
-    if parent then app.engine:tell_parent(id, parent.id) end
-  end
   return true
 end
 
@@ -148,6 +143,10 @@ function M.kill(engine, id, opts)
     { error = errors.stored(failure) })
   if not ok then return nil, err end
   if p and not p.status then p:settle("killed", nil, failure) end
+  local first = journal.read(app, stream, 0)
+  local parent = first and type(first.data) == "table" and first.data.parent
+  if parent then engine:tell(parent.id) end
+  engine:tell_forks(id)
   for _, child in ipairs(list) do M.kill(engine, child, opts) end
   return true
 end

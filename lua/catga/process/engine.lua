@@ -77,16 +77,20 @@ local STATUS_OF = { ProcessCompleted = "completed", ProcessCompensated = "compen
   ProcessCancelled = "cancelled", ProcessKilled = "killed" }
 M.STATUS_OF = STATUS_OF
 
---- A process has ended: who waits for it as its parent, or as a fork of that, looks again.
+--- A process that may wait for what has happened looks again, if it has not ended.
 ---@param id string
----@param parent_id string?
-function Engine:tell_parent(id, parent_id)
-  local parent = parent_id and self:find(parent_id)
-  if parent then mailbox.announce(parent) end
+function Engine:tell(id)
+  local p = self:find(id)
+  if p then mailbox.announce(p) end
+end
+
+--- A process has ended: forks of its parent, which may wait for it as well, look again.
+---@param id string
+function Engine:tell_forks(id)
   local forks = self.forks_waiting and self.forks_waiting[id]
   if not forks then return end
   self.forks_waiting[id] = nil
-  for p in raw.pairs(forks) do mailbox.announce(p) end
+  for fork in raw.pairs(forks) do self:tell(fork) end
 end
 
 local function finish(p, kind, field, value)
@@ -94,7 +98,8 @@ local function finish(p, kind, field, value)
   local tail = p.tags_changed and ',"tags":' .. journal.json.encode(p.tags) or nil
   local result = journal.must_write(p, kind, flags.CLOSES, "", field, value, tail)
   p.app.engine:forget(p)
-  if p.parent_id then p.app.engine:tell_parent(p.id, p.parent_id) end
+  if p.parent_id then p.app.engine:tell(p.parent_id) end
+  p.app.engine:tell_forks(p.id)
   if kind == "ProcessCompleted" then return p:settle("completed", result) end
   p:settle(STATUS_OF[kind], nil, errors.from(result))
 end
