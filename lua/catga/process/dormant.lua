@@ -144,7 +144,8 @@ function Dormant:leave_out(stream)
   local data = record and record.data
   if not record or type(data) ~= "table" then return false end
   if record.type ~= "ProcessTimerSet" and record.type ~= "ProcessWaitStarted" then return false end
-  if STAYS[data.kind] or not (type(data.op) == "number" or data.alone) then return false end
+  if STAYS[data.kind] or data.beside then return false end
+  if not (type(data.op) == "number" or data.alone) then return false end
   local due = data.wake or data.due
   if due then self.dues:push(due, stream) end
   return true
@@ -159,7 +160,8 @@ function Dormant:ready() arm(self) end
 ---@param due number?
 ---@return string? tail
 function M.tail(s, due)
-  if s.root or s.branches and raw.next(s.branches) then return nil end
+  if s.root then return nil end
+  if s.branches and raw.next(s.branches) then return ',"beside":true' end -- Updates run.
   local wake = s.timeout_at and (not due or s.timeout_at < due) and s.timeout_at
   local tags = s.tags_changed and ',"tags":' .. json.encode(s.tags)
   if not (s.prefix or wake or tags) then return nil end

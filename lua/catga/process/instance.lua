@@ -50,13 +50,14 @@ local updates = require "catga.lazy".module "catga.process.updates"
 ---@field is_fork boolean?     children that it waits for may be those of another process
 ---@field paused boolean?      no operation begins
 ---@field ending boolean?      its body is over
----@field place string?        file:line of the link it is at, of a declared process
----@field results table?       of a declared one that is undone: by name, out of the journal
 ---@field updates catga.Updates?  see updates.lua
 ---@field yielding boolean?    its code lets others run before an operation
+---@field nap_until number|false|nil  Unix ms until when it waits
 ---@field vars table?          what the body has set on self
 ---@field shadow catga.Shadow? it is a replay that only looks, see shadow.lua
 ---@field stopped catga.ShadowStop|true|nil  where a strand of such a replay has stopped
+---@field place string?        file:line of the link it is at, of a declared process
+---@field results table?       of a declared one that is undone: by name, out of the journal
 local Instance = { run = 1, attempt = 1 } -- What most instances have in common is not in each.
 Instance.__index = Instance
 

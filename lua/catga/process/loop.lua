@@ -15,7 +15,6 @@ local steps = require "catga.process.steps"
 local waits = require "catga.process.waits"
 local mailbox = require "catga.process.mailbox"
 local sandbox = require "catga.sandbox"
-local native_task = require "catga.native.task"
 
 local M = {}
 
@@ -34,7 +33,7 @@ end
 local function carried(s, key)
   local root = s.root or s
   if s ~= root or type(key) == "string" then return nil end
-  if root.updates or root.branches and raw_next(root.branches) then return nil end
+  if root.branches and raw_next(root.branches) then return nil end
   mailbox.collect(root, true)
   local records = journal.records(root.app, root.stream)
   if not records then return nil end
@@ -43,8 +42,9 @@ local function carried(s, key)
   for i = 2, #records do
     local record = records[i]
     local op = type(record.data) == "table" and record.data.op
-    if type(op) == "number" and op < key
-      or type(op) == "string" and tonumber(op:match("^%d+")) < key and op:sub(1, #own) ~= own then
+    local before = type(op) == "string" and tonumber(op:match("^%d+"))
+    if type(op) == "number" and op < key or before and before < key and op:sub(1, #own) ~= own
+      or journal.is_of_update(record) or record.type:find("^ProcessUpdate") then
       kept[#kept + 1] = { type = record.type, data = record.data, time = record.time,
         version = record.version }
     end
@@ -156,7 +156,7 @@ function M.loop(_, state, fn)
     if not ok then strands.operate(s, fail, s, key, round, next_state) end
     if next_state == nil then return strands.operate(s, finish, s, key, round, result) end
     state = strands.operate(s, end_round, s, key, round, next_state)
-    if round % TURN_ROUNDS == 0 then native_task.yield() end
+    if round % TURN_ROUNDS == 0 then strands.let_others(s) end
     round = round + 1
   end
 end

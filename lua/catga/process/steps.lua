@@ -50,7 +50,10 @@ local function complete(task, p, step, op, value, args)
   task.unit = nil
   local ok, result = journal.completed(p, step, op, value, args, unit)
   if ok and unit then unit:committed() end
-  if ok and p.halt then checkpoint(p) end
+  if ok and p.halt then
+    p.in_doubt = false
+    checkpoint(p)
+  end
   return ok, result
 end
 

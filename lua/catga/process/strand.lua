@@ -8,8 +8,8 @@ local tasks = require "catga.task"
 local journal = require "catga.process.journal"
 local floors = require "catga.process.floor"
 local native_task = require "catga.native.task"
-local sandbox = require "catga.sandbox"
 local shadow = require "catga.lazy".module "catga.process.shadow"
+local sandbox = require "catga.sandbox"
 
 local M = {}
 
@@ -56,7 +56,8 @@ function M.branch(parent, group, index, prefix)
     index = index, serial = serial, op = 0, nth = 0, attempt = 1, key = false, path = false,
     history = history, doubt = doubt or false, in_doubt = false, failures = false, due = false,
     special = true, now = parent.now, generator = false, floor_task = false, task = false,
-    napping = false, waiting = false, skipped = false, retrying = false }, meta)
+    napping = false, waiting = false, skipped = false, retrying = false, yielding = false,
+    stopped = false, nap_until = false }, meta)
   if history and history.is_asleep then b.doubt = false end
   return b
 end
@@ -101,6 +102,14 @@ function M.release(s)
   require("catga.process.events").remove(s.app, waiter)
 end
 
+--- Between operations: lets other tasks run, and keeps the floor. May yield.
+---@param s catga.Instance
+function M.let_others(s)
+  s.yielding = true
+  native_task.yield()
+  s.yielding = false
+end
+
 --- An operation has to wait for its record, and where that is not possible it must not begin: below
 --- a C function. It is not counted then, so the body goes on the same way in every run.
 ---@param s catga.Instance
@@ -113,11 +122,7 @@ function M.begin(s, what)
   end
   local op = s.op + 1
   s.op = op
-  if op % TURN_OPS == 0 then
-    s.yielding = true
-    native_task.yield()
-    s.yielding = nil
-  end
+  if op % TURN_OPS == 0 then M.let_others(s) end
   return op
 end
 
@@ -285,7 +290,7 @@ function M.nap(s, due, look, what)
     if found then return found end
     local ms = due and due - clock:now()
     if ms and ms <= 0 then return nil end
-    task.flow, s.waiting = nil, what or true
+    task.flow, s.waiting, s.nap_until = nil, what or true, due or false
     if not is_announced and not s.root then s.app.engine:waits(s, due) end
     is_announced = true
     doze(s, ms)
