@@ -175,9 +175,7 @@ local function disturb(random, app, life)
       app.clock:sleep(ms)
       local name = ("u%d.%d"):format(life, i)
       local value, err = catga.processes.update("x", "change", name)
-      if value ~= name and err.code ~= "ended" and err.code ~= "cancelled" then
-        error(tostring(err))
-      end
+      if value ~= name and err.code ~= "ended" then error(tostring(err)) end
     end)
   end
 end

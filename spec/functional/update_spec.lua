@@ -260,6 +260,35 @@ describe("an update", function()
     app = nil
   end)
 
+  it("ends with a process that is cancelled at its end, when only updates run", function()
+    for _, name in ipairs { "slow", "works" } do
+      open(function(P)
+        order(P)
+        function P.compensate_pack() called "undo" end
+        function P.pack() return 1 end
+        function P:execute()
+          self.changes = {}
+          self:pack()
+          self:receive("go")
+        end
+        function P.updates:works() self:work() end
+        function P.work() catga.sleep("10s") called "worked" end
+      end)
+      app:start("P", "x")
+      app:settle()
+      local out = begin("x", name, "1h")
+      app:call(catga.processes.signal, "x", "go", 1)
+      app:settle()
+      assert.is_nil(out.is_done)
+      assert.is_true(app:call(catga.processes.cancel, "x"))
+      assert.equal("cancelled", (app:wait("x")))
+      assert.equal("ended", out.code)
+      assert.same(name == "works" and { "worked", "undo" } or { "undo" }, calls)
+      app:stop()
+    end
+    app = nil
+  end)
+
   it("holds while the process is paused", function()
     open(order)
     app:start("P", "x")
@@ -412,6 +441,79 @@ describe("an update", function()
     assert.truthy(err.message:find("update in a step", 1, true), err.message)
   end)
 
+  it("keeps its process in memory while it runs, not afterwards", function()
+    open(order)
+    app:start("P", "x")
+    app:settle()
+    local active = app.app.engine.active
+    local slow = begin("x", "slow", "1h")
+    app:advance("30m")
+    assert.truthy(active.x)
+    app:advance("31m")
+    assert.equal("1h", slow.value)
+    app:advance("1m")
+    assert.is_nil(active.x)
+    assert.equal("old", ask("x", "address")) -- Out of a replay, which leaves it where it is.
+    assert.is_nil(active.x)
+    assert.equal("a", update("x", "change_address", "a").address)
+    assert.truthy(active.x)
+    app:advance("1m")
+    assert.is_nil(active.x)
+    assert.equal("a", ask("x", "address"))
+    local status = app:wait("x")
+    assert.equal("completed", status)
+  end)
+
+  it("with a timer of its own is not forgotten when many processes are left out at a start",
+    function()
+      local function fill(P)
+        function P:execute()
+          self:receive("go")
+          self:sleep("9h")
+        end
+        function P.updates:slow(value)
+          self:sleep(value)
+          self:step("done", function() called "done" end)
+        end
+      end
+      local settings = { processes_cached_max = 1 }
+      open(fill, { settings = settings })
+      for _, id in ipairs { "x", "y", "z" } do app:start("P", id) end
+      app:settle()
+      begin("x", "slow", "1h")
+      app:advance("1s") -- It was taken up for it.
+      app:call(catga.processes.signal, "x", "go", 1)
+      app:settle()
+      local records = app:journal("x")
+      assert.equal(2, records[#records].data.op)
+      app = assert(app:crash())
+      app:advance("61m")
+      assert.same({ "done" }, calls)
+    end)
+
+  it("and queries work on a declared process", function()
+    app = assert(testing.app(function()
+      local P = catga.process("P"):step("a", function() return 1 end):sleep("2h")
+        :step("b", function() return 2 end)
+      function P.updates:set(value)
+        self.level = self:step("own", function() return value end)
+        return self.level
+      end
+      function P.queries:level() return self.level end
+    end))
+    app:start("P", "x")
+    app:settle()
+    assert.equal(5, (update("x", "set", 5)))
+    assert.equal(5, (ask("x", "level")))
+    local found = app:call(catga.processes.locals, "x")
+    assert.truthy(found.strands[1].frames[1].at:find("update_spec.lua:%d+"))
+    assert.equal("timer sleep", found.strands[1].waits_for)
+    assert.equal("completed", (app:wait("x")))
+    local verdict = app:call(catga.processes.replay, "x")
+    assert.equal("same", verdict.verdict)
+    assert.equal(5, (ask("x", "level")))
+  end)
+
   it("counts a step of its handler that was under way at a kill as in doubt", function()
     open(function(P)
       local attempts = {}
@@ -465,99 +567,5 @@ describe("an update", function()
     end
     app = assert(app:crash(nil, define_with(order)))
     assert.equal("completed", (app:wait("x")))
-  end)
-end)
-
-describe("updates after a kill at every record", function()
-  -- Sends updates one by one, or all at once, and looks at what they gave.
-  local function chaos(fill, list, more)
-    local outcomes = {}
-    local opts = { drive = function(one)
-      local outs = {}
-      for i, item in ipairs(list) do
-        if item[1] then outs[i] = sent(one, "x", item[1], item[2], { id = "u" .. i }) end
-        if item.signal then
-          one:call(catga.processes.signal, "x", item.signal, i, { id = "s" .. i })
-        end
-        if not (more and more.at_once) then one:settle() end
-      end
-      one:settle()
-      for i, out in pairs(outs) do
-        if out.is_done and out.code ~= "ended" then
-          local text = catga.json.encode { out.value, out.code }
-          assert(not outcomes[i] or outcomes[i] == text,
-            ("update %d gave %s, then %s"):format(i, tostring(outcomes[i]), text))
-          outcomes[i] = text
-        end
-      end
-    end }
-    for key, value in pairs(more or {}) do
-      if key ~= "at_once" then opts[key] = value end
-    end
-    calls = {}
-    local fault, kills = testing.chaos(define_with(fill), "P", "x", opts)
-    assert.is_nil(fault)
-    return kills
-  end
-
-  it("come to the same end and outcomes", function()
-    assert.is_true(chaos(order, { { "change_address", "a" }, { "change_address", "moon" },
-      { "slow", "1h" }, { "change_address", "b", signal = "go" } }, { same = false }) > 12)
-    assert.is_true(chaos(order, { { "change_address", "a" }, { "change_address", "moon" },
-      { "change_address", "b" }, { signal = "go" } }) > 9)
-  end)
-
-  local function busy(P)
-    function P:execute()
-      self.log = {}
-      local function add(what) self.log[#self.log + 1] = what end
-      self:all("both", {
-        function()
-          for i = 1, 3 do self:step("a", function() return i end) add("a" .. i) end
-        end,
-        function()
-          add(self:receive("go", { timeout = "1h" }) and "went" or "late")
-          self:any("inner", {
-            function() self:sleep("1s") return 1 end,
-            function() self:step("loses", function() return 1 end) self:sleep("1h") end,
-          })
-          add "b"
-        end,
-      })
-      self:step("last", function() return 1 end)
-      return self.log
-    end
-    function P.updates:add(value)
-      self.log[#self.log + 1] = "begin " .. value
-      local parts = self:all("parts", {
-        function() return self:step("one", function() return value .. 1 end) end,
-        function() self:sleep("2s") return value .. 2 end,
-      })
-      self.log[#self.log + 1] = "end " .. value
-      return { parts, random = math.random(1000) }
-    end
-  end
-
-  it("also with branches, in the body and in the updates", function()
-    local list = { { "add", "x" }, { "add", "y", signal = "go" }, { "add", "z" } }
-    assert.is_true(chaos(busy, list, { same = false }) > 15)
-    assert.is_true(chaos(busy, list, { same = false, at_once = true }) > 15)
-  end)
-
-  it("replay what was live", function()
-    open(busy)
-    app:start("P", "x")
-    for _, name in ipairs { "x", "y", "z" } do sent(app, "x", "add", name) end
-    app:settle()
-    app:call(catga.processes.signal, "x", "go", 1)
-    local _, result = app:wait("x")
-    for position = 3, app:position() - 1 do
-      local again = assert(testing.app(define_with(busy), { memory = app:snapshot(position) }))
-      assert.equal("same", again:call(catga.processes.replay, "x").verdict)
-      if position == app:position() - 1 then
-        assert.same(result, (select(2, again:wait("x"))))
-      end
-      again:stop()
-    end
   end)
 end)

@@ -46,7 +46,7 @@ function M.update(app, id, request)
   local value, err = answers.waiting(app, updates.update, app.engine, id, data.name,
     given(data.value), { id = given(data.id) })
   if value == nil and err ~= nil then return answers.refuse(errors.from(err)) end
-  return answers.answer(200, value)
+  return answers.answer_shown(200, value)
 end
 
 --- Forks a process: the answer names the new one.

@@ -20,7 +20,7 @@ local raw = require "catga.sandbox".raw
 local M = {}
 
 local OPEN_MAX = 1000 -- Updates of one process that run at the same time.
-local PAGE = 1000
+local TAKE_UP_MAX = 100 -- How often a process is taken up that leaves memory again at once.
 
 --- One update; of a recovered one, its entry in the history.
 ---@class catga.Update
@@ -36,6 +36,7 @@ local PAGE = 1000
 ---@class catga.Updates
 ---@field kind "update"
 ---@field root catga.Instance
+---@field parent catga.Instance  the same, as in other groups
 ---@field count integer     accepted so far
 ---@field open integer      strands that have not ended
 ---@field by_id table<string, catga.Update>
@@ -49,8 +50,8 @@ Updates.__index = Updates
 local function of(p)
   local u = p.updates
   if u then return u end
-  u = setmetatable({ kind = "update", root = p, count = 0, open = 0, by_id = {}, pending = {} },
-    Updates)
+  u = setmetatable({ kind = "update", root = p, parent = p, count = 0, open = 0, by_id = {},
+    pending = {} }, Updates)
   p.updates = u
   return u
 end
@@ -153,7 +154,7 @@ local function run_handler(s, update)
     journal.diverge(s, "u" .. update.update, "update " .. update.name, "no such update")
   end
   local ok, result, err = xpcall(handler, errors.catch, p.class.self, value)
-  if s.halt then strands.checkpoint(s) end
+  if s.halt and not s.floor:is_replaying() then strands.checkpoint(s) end
   journal.check_end(s, ("the end of update %d"):format(update.update))
   if ok and result == nil and err ~= nil then ok, result = false, errors.from(err) end
   return ok, result
@@ -177,7 +178,9 @@ local function run(s, update)
   conclude(s, update, ok, result)
   u:ended(s)
   task.flow = nil
-  if floor:is_replaying() then strands.check_stuck(s, "nothing more") end
+  if floor:is_replaying() then return strands.check_stuck(s, "nothing more") end
+  strands.drop_floor(p)
+  if p.napping and not p.floor then p.app.engine:waits(p, p.nap_until or nil) end -- It may leave.
 end
 
 -- Begins the strand of an update.
@@ -247,21 +250,18 @@ end
 
 -- The outcome of an update by the id that was given to it, out of the journal: found, value, error.
 local function outcome_of(app, id, stream, update_id)
-  local from, count, n, name = 0, app.store:count(stream), nil, nil
-  while from < count do
-    local some, err = app.store:read(stream, from, PAGE)
-    if not some then return true, nil, err end
-    for _, record in ipairs(some) do
-      local data = record.data
-      if record.type == "ProcessUpdateAccepted" and data.id == update_id then
-        n, name = data.update, data.name
-      elseif n and record.type == "ProcessUpdateCompleted" and data.update == n then
-        return true, data.result
-      elseif n and record.type == "ProcessUpdateFailed" and data.update == n then
-        return true, nil, errors.from(data.error)
-      end
+  local records, err = journal.records(app, stream)
+  if not records then return true, nil, err end
+  local n, name
+  for _, record in ipairs(records) do
+    local data = record.data
+    if record.type == "ProcessUpdateAccepted" and data.id == update_id then
+      n, name = data.update, data.name
+    elseif n and record.type == "ProcessUpdateCompleted" and data.update == n then
+      return true, data.result
+    elseif n and record.type == "ProcessUpdateFailed" and data.update == n then
+      return true, nil, errors.from(data.error)
     end
-    from = some[1] and some[#some].version + 1 or count
   end
   if n then return true, nil, ended_before({ id = id }, { name = name }) end
   return false
@@ -288,20 +288,23 @@ local function again(p, update, name)
   end
   value, err = wait_for(p.updates, update)
   if err ~= nil then return nil, err end
-  local _, copy = queries.copy(p.app, value, "result") -- Who sent it first has the other one.
-  return copy
+  local ok, copy = queries.copy(p.app, value, "result") -- Who sent it first has the other one.
+  return ok and copy or value
+end
+
+local function busy(id)
+  return errors.new("busy", ("process %s is still being recovered"):format(id),
+    { retryable = true })
 end
 
 -- Why a process takes no update, or nil.
 local function closed(p)
+  if p.status == "stopped" or p.status == "diverged" then return p.failure end
   if p.status or p.ending or p.cancelled or p.updates and p.updates.is_closed then
-    return p.status and p.failure or errors.new("ended", ("process %s has come to its end and "
-      .. "takes no more updates"):format(p.id))
+    return errors.new("ended", ("process %s has come to its end and takes no more updates")
+      :format(p.id))
   end
-  if outside.is_replaying(p) then
-    return errors.new("busy", ("process %s is still being recovered"):format(p.id),
-      { retryable = true })
-  end
+  if outside.is_replaying(p) then return busy(p.id) end
   if p.updates and p.updates.open >= OPEN_MAX then
     return errors.new("limit", ("%d updates of process %s run already"):format(OPEN_MAX, p.id),
       { retryable = true })
@@ -320,6 +323,16 @@ local function send(p, name, value, id)
   strands.open_floor(p)
   begin(p, update)
   return wait_for(u, update)
+end
+
+-- The process in memory, its body where it was: it may leave again meanwhile, then once more.
+local function take_up(engine, id)
+  for _ = 1, TAKE_UP_MAX do
+    local found, p = outside.find(engine, id)
+    if not found or not p then return found, p end
+    outside.await_rest(p)
+    if p.status or engine.active[id] == p then return found, p end
+  end
 end
 
 --- Sends an update to a process and waits for what comes of it. It is no part of a unit of work:
@@ -342,18 +355,17 @@ function M.update(engine, id, name, value, opts)
   local stream, err = shadow.stream_of(app, id)
   if not stream then return nil, err end
   if app.stopping then return nil, errors.new("closed", "the app is stopping") end
-  local found, p = outside.find(engine, id)
+  local found, p = take_up(engine, id)
   if found and not p then
     return nil, errors.new("stopped", "process " .. id .. " does not run")
   end
-  if found then outside.await_rest(p) end
   local known = update_id and found and p.updates and p.updates.by_id[update_id]
   if known then return again(p, known, name) end
   if update_id and (not found or p.status or p.ending) then
     local is_known, result, failure = outcome_of(app, id, stream, update_id)
     if is_known then return result, failure end
   end
-  if not found then return nil, p end
+  if not found then return nil, p or busy(id) end
   return send(p, name, value, update_id)
 end
 
