@@ -263,6 +263,38 @@ describe("a fork", function()
     assert.equal(5, #app:journal(id))
   end)
 
+  it("takes over loops, large values, and values that JSON cannot hold", function()
+    open(function(P)
+      P.options = { serializer = "binary" }
+      function P:execute(input)
+        local big = self:step("big", function() called "big" return ("x"):rep(3e5) end)
+        local odd = self:step("odd", function() called "odd" return { [3] = "three" } end)
+        local total = self:loop(0, function(n, round)
+          if round == 1200 then return nil, n end
+          if round % 400 == 0 then self:receive("more") end
+          return n + 1
+        end)
+        return { #big, odd[3], total, #input.text, self:step("last", function() return 1 end) }
+      end
+    end)
+    app:start("P", { id = "x", text = ("y"):rep(2e5) })
+    app:settle()
+    for i = 1, 2 do signal("x", "more", i) app:settle() end
+    local _, first = app:wait("x")
+    assert.same({ 300000, "three", 1199, 200000, 1 }, first)
+    for op = 2, 4 do
+      local id = assert(fork("x", op, { id = "f" .. op }))
+      app:settle()
+      if op == 2 then
+        for i = 1, 2 do signal(id, "more", i) app:settle() end
+      end
+      assert.same(first, (select(2, app:wait(id))))
+      app = assert(app:crash())
+      assert.equal("same", app:call(catga.processes.replay, id).verdict)
+    end
+    assert.same({ "big", "odd" }, calls)
+  end)
+
   it("of a fork of a fork is still the same", function()
     open(order)
     begin()
@@ -304,7 +336,7 @@ describe("a fork", function()
       function P:execute()
         for i = 1, 12 do self:step("a", function() return ("x"):rep(1e5) .. i end) end
       end
-    end, { settings = { segment_size = "1MiB" } })
+    end, { settings = { segment_size = "1MiB", blob_size = "900KiB" } })
     app:run("P", "x")
     _, err = fork("x", 12)
     assert.equal("limit", err.code)

@@ -13,15 +13,17 @@ local shadow = require "catga.process.shadow"
 local M = {}
 
 local NONE, ANY = -2, -1 -- Expected versions.
+local PAGE = 1000
 
 -- Records that end an operation; those that only begin one, or fail and are tried again.
 local ENDS = { ProcessStepCompleted = true, ProcessTimerFired = true, ProcessBranchesJoined = true,
   ProcessWaitCompleted = true, ProcessWaitTimedOut = true, ProcessPromiseMade = true,
-  ProcessChildStarted = true, ProcessTagged = true }
+  ProcessChildStarted = true, ProcessTagged = true, ProcessLoopEnded = true }
 local ATTEMPTS = { ProcessStepStarted = true, ProcessStepFailed = true }
 local OTHERS = { ProcessTimerSet = true, ProcessWaitStarted = true, ProcessSignalled = true,
   ProcessApprovalAnswered = true, ProcessPromiseResolved = true, ProcessPromiseRejected = true,
-  ProcessUpdateAccepted = true, ProcessUpdateCompleted = true, ProcessUpdateFailed = true }
+  ProcessUpdateAccepted = true, ProcessUpdateCompleted = true, ProcessUpdateFailed = true,
+  ProcessLoopRound = true }
 
 local function invalid(text, ...) return nil, errors.new("invalid", text:format(...)) end
 
@@ -82,6 +84,7 @@ local function copied(record, new_id, version_of)
   local data = {}
   for name, value in pairs(record.data) do data[name] = value end
   data.at = data.at or record.time
+  data.carried = nil -- It is all there.
   if record.type == "ProcessPromiseMade" then
     data.id = data.id:match("^([^~]*~[^~]*~)") .. new_id
   elseif record.type == "ProcessChildStarted" then
@@ -112,14 +115,14 @@ local function copies(list, cut, new_id)
 end
 
 local function start_data(app, class, first, id, op, input)
-  local data = { name = class.name, run = 1, engine = journal.ENGINE,
-    code = app.registry.hash or "", seed = first.data.seed or first.id,
-    at = first.data.at or first.time,
-    forked_from = { id = id, op = op }, tags = first.data.tags,
-    correlation_id = first.data.correlation_id }
-  data.input = input
-  if data.input == nil then data.input = first.data.input end
-  if data.input == nil then data["nil"] = true end
+  local data = {}
+  for name, value in pairs(first.data) do data[name] = value end
+  data.run, data.engine, data.code = 1, journal.ENGINE, app.registry.hash or ""
+  data.seed, data.at = data.seed or first.id, data.at or first.time
+  data.forked_from, data.parent, data.timeout_at = { id = id, op = op }, nil, nil
+  if input ~= nil then
+    data.input, data["nil"], data.blob, data.packed = input, nil, nil, nil
+  end
   local timeout = class.options.timeout
   if timeout then data.timeout_at = app.clock:now() + duration.ms(timeout) end
   return data
@@ -165,6 +168,24 @@ local function new_stream(app, class, data, given)
   return stream, id
 end
 
+-- The whole journal, with values that are stored beside it, or packed, as they are.
+local function read_raw(app, id, stream)
+  local records, count = {}, app.store:count(stream)
+  while #records < count do
+    local some, err = app.store:read(stream, #records, PAGE)
+    if not some then return nil, err end
+    for _, record in ipairs(some) do
+      if record.version ~= #records then some = {} break end
+      records[#records + 1] = record
+    end
+    if #some == 0 then
+      return nil, errors.new("truncated", ("records of the journal of process %s were scavenged; "
+        .. "it cannot be forked"):format(id))
+    end
+  end
+  return records
+end
+
 local function read(app, id)
   local stream, err = shadow.stream_of(app, id)
   if not stream then return nil, err end
@@ -173,7 +194,7 @@ local function read(app, id)
     return nil, errors.new("limit", ("the journal of process %s is longer than process_replay_max, "
       .. "%d records; it cannot be forked"):format(id, max))
   end
-  local records, fault = journal.records(app, stream)
+  local records, fault = read_raw(app, id, stream)
   if not records then return nil, fault end
   local first = records[1]
   if not first or first.type ~= "ProcessStarted" or type(first.data) ~= "table" then
