@@ -193,7 +193,8 @@ local function install_refusals()
   local plain_print = print
   function _G.print(...)
     local process = in_flow()
-    if not (process and (process.history or process.floor and process.floor:is_replaying())) then
+    if not (process and (process.history or process.shadow
+      or process.floor and process.floor:is_replaying())) then
       return plain_print(...)
     end
   end

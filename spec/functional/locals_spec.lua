@@ -134,7 +134,7 @@ describe("the locals of a process", function()
         for i = 1, 1e5 do wide["k" .. i] = big end
         loop.loop = loop
         local trap = setmetatable({}, { __index = error, __tostring = error, __len = error })
-        local fn, co, null, nan = rawget, coroutine.create(rawget), catga.null, 0 / 0
+        local fn, co, null, nan = math.sin, coroutine.create(print), catga.null, 0 / 0
         self:sleep("1h")
         return big, wide, bad, loop, trap, fn, co, null, nan
       end

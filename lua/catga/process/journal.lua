@@ -294,8 +294,7 @@ function M.abandoned(s, one)
 end
 
 M.read, M.records, M.find_carrier = history.read, history.records, history.find_carrier
-M.history, M.dropped = history.of, history.dropped
-M.is_of_update = history.is_of_update
+M.history, M.dropped, M.is_of_update = history.of, history.dropped, history.is_of_update
 
 --- The function that a strand runs: execute, that of a branch, the handler of an update.
 ---@param s catga.Instance
@@ -310,9 +309,9 @@ end
 --- file:line of the innermost function that is not the runtime's own; of a strand that has come to
 --- its end, or is left by a tail call, that of its beginning; of a declared process, that of the
 --- link.
----@param p catga.Instance
+---@param s catga.Instance
 ---@return string
-function M.body_place(p)
+function M.body_place(s)
   for level = 3, 60 do
     local info = debug.getinfo(level, "Sl")
     if not info then break end
@@ -320,8 +319,9 @@ function M.body_place(p)
       return info.short_src .. ":" .. info.currentline
     end
   end
-  if p.place then return p.place end
-  local info = debug.getinfo(M.function_of(p), "S")
+  if s.place then return s.place end
+  local info = debug.getinfo(M.function_of(s), "S")
+  if info.source:find("^@lua/catga/") then return "?" end
   return info.short_src .. ":" .. info.linedefined
 end
 

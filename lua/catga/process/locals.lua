@@ -127,25 +127,37 @@ local function add_frames(p, co, frames, seen)
 end
 
 local function strand_name(s)
-  if not s.prefix then return "body" end
+  if not s.root then return "body" end
   local n = s.prefix:match("^u(%d+)%.$")
   return n and "update " .. n or "branch " .. s.prefix:sub(1, -2)
+end
+
+-- Of a strand that has none: a tail call, `return self:receive("x")`, leaves none, and the body of
+-- a declared process is not of the script.
+local function only_frame(p, s)
+  local info = debug.getinfo(journal.function_of(s), "Sf")
+  local at = s.place or place_of(info)
+  local file, line = at:match("^(.*):(%d+)$")
+  return { at = at, file = file, line = tonumber(line), name = name_of(p, info), locals = {} }
+end
+
+-- What a strand waits for, as strand.nap was told, in the words of the journal.
+local function wait_text(what)
+  if type(what) == "number" then return "timer sleep" end
+  return type(what) == "table" and what.kind .. " " .. what.name or nil
 end
 
 local function describe(p, s)
   local co = s.task and native_task.thread(s.task)
   local frames = {}
   if co then add_frames(p, co, frames, {}) end
-  if co and #frames == 0 then -- A tail call, `return self:receive("x")`, leaves none.
-    local info = debug.getinfo(journal.function_of(s), "Sf")
-    frames[1] = { at = place_of(info), file = info.short_src, line = info.linedefined,
-      name = name_of(p, info), locals = {} }
-  end
+  if co and #frames == 0 then frames[1] = only_frame(p, s) end
   local stopped = type(s.stopped) == "table" and s.stopped or nil
   local step = s.task and s.task.limit
   local key = s.op > 0 and (s.prefix and s.prefix .. s.op or s.op) or nil
+  local asked = stopped and stopped.asked or s.napping and wait_text(s.waiting) or nil
   return { strand = strand_name(s), op = key, is_waiting = co ~= nil and not step,
-    waits_for = stopped and stopped.asked, step = step and step.name,
+    waits_for = asked, step = step and step.name,
     frames = codec.array(frames) }
 end
 

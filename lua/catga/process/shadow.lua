@@ -75,20 +75,25 @@ local function run(p)
   rest(p)
 end
 
+-- Records that a replay goes through: a loop's journal is read from its last rounds on.
+local function length_of(app, stream, count, max)
+  local carrier = count > max and journal.find_carrier(app, stream, count)
+  return carrier and count - carrier.version or count
+end
+
 -- The instance of a shadow, ready to run; raises what is wrong with the journal.
 local function make(app, id, stream)
-  local count = app.store:count(stream)
-  if count > app.settings.process_replay_max then
+  local count, max = app.store:count(stream), app.settings.process_replay_max
+  if length_of(app, stream, count, max) > max then
     error(errors.new("limit", ("the journal of process %s has %d records; process_replay_max "
-      .. "allows %d for a replay that only looks"):format(id, count,
-      app.settings.process_replay_max)), 0)
+      .. "allows %d for a replay that only looks"):format(id, count, max)), 0)
   end
   local found = recovery.read(app, stream)
   local p = setmetatable({ app = app, class = found.class, id = id, stream = stream, op = 0,
     nth = 0, task = false, waiter = false, status = false }, Instance)
   for field, value in raw.pairs(found.fields) do p[field] = value end
   p.doubt, p.paused, p.timeout_at, p.special = nil, nil, nil, true
-  p.shadow = { count = count, last = app.store:read(stream, count - 1, 1)[1] }
+  p.shadow = { count = count, last = assert(journal.read(app, stream, count - 1)) }
   if found.fields.order then p.floor = floors.new(p, found.fields.order) end
   if p.update_entries then updates.recover(p) end
   return p
