@@ -66,11 +66,12 @@ local STATUSES = { running = true, waiting = true, paused = true, compensating =
 for _, status in pairs(engine.STATUS_OF) do STATUSES[status] = true end
 
 -- The last record of one that waits and is not in memory: that the wait has begun, that an attempt
--- failed, or a message that was not what it waits for.
+-- failed, that it was resumed, or a message or update that was not what it waits for.
 local BEGINS = { ProcessTimerSet = true, ProcessWaitStarted = true }
 local WAITS = { ProcessTimerSet = true, ProcessWaitStarted = true, ProcessStepFailed = true,
   ProcessSignalled = true, ProcessApprovalAnswered = true, ProcessPromiseResolved = true,
-  ProcessPromiseRejected = true }
+  ProcessPromiseRejected = true, ProcessResumed = true, ProcessUpdateCompleted = true,
+  ProcessUpdateFailed = true }
 
 local TAGS_LOOK_BACK = 64 -- Records in which changed tags are looked for, see below.
 
@@ -106,8 +107,11 @@ local function describe_process(app, stream)
       or p and p.compensating and "compensating" or p and p.paused and "paused"
       or (p and engine.is_waiting(p) or not p and WAITS[last.type]) and "waiting" or "running"
   end
+  local result
+  if status == "completed" then result = last.data.result end
   return { id = id, name = first.data.name, status = status, started = first.time,
-    ended = engine.STATUS_OF[last.type] and last.time or nil, result = last.data.result,
+    ended = engine.STATUS_OF[last.type] and last.time or nil,
+    result = result,
     error = engine.STATUS_OF[last.type] and last.data.error or nil, records = count,
     tags = p and p.tags or not p and stored_tags(store, stream, first, last) or nil,
     parent = first.data.parent and first.data.parent.id, forked_from = first.data.forked_from }

@@ -54,6 +54,19 @@ local function define()
   end
   function Undo.note() return 1 end
   function Undo.compensate_note() catga.sleep("1h") end
+  local Two = catga.process "Two"
+  function Two:execute()
+    self:step("first", function() return "first" end)
+    return self:step("second", function() catga.sleep("5s") return false end)
+  end
+  local Rounds = catga.process "Rounds"
+  function Rounds:execute()
+    return self:loop({ n = 1 }, function(state)
+      local answer = self:approval("round " .. state.n)
+      if state.n == 2 then return nil, answer.by end
+      return { n = state.n + 1 }
+    end)
+  end
   local Fail = catga.process "Fail"
   Fail.settings = { try = { attempts = 2, backoff = "10s" } }
   function Fail:execute() return self:try() end
@@ -161,6 +174,35 @@ describe("HTTP for processes", function()
     app:settle()
     assert.equal("x", ok(200, "GET", "/processes/Later").result)
   end)
+
+  it("answers the approval of a round of one that is not in memory", function()
+    app:start("Rounds", "r")
+    for n = 1, 2 do
+      app:advance("30s")
+      assert.is_nil(next(app.app.engine.active))
+      assert.equal("round " .. n, ok(200, "GET", "/approvals")[1].name)
+      ok(200, "POST", "/process-approvals/r", { name = "round " .. n, approved = true, by = "ann" })
+    end
+    app:settle()
+    assert.same({ "ann" }, ok(200, "GET", "/processes/r").result)
+  end)
+
+  it("shows no result of a step as one of the process, and tries none again that only waits",
+    function()
+      app:start("Two", "two")
+      app:start("Wait", "w")
+      app:settle()
+      assert.equal("second", ok(200, "GET", "/processes/two").step.name)
+      assert.is_nil(ok(200, "GET", "/processes/two").result)
+      ok(200, "POST", "/process-control/w", { action = "pause" })
+      ok(200, "POST", "/process-control/w", { action = "resume" })
+      for _ = 1, 2 do
+        refused(409, "conflict", "is not ended", "POST", "/process-control/w",
+          { action = "retry" })
+        app:advance("30s") -- Not in memory, the second time.
+      end
+      assert.is_false(ok(200, "GET", "/processes/two").result)
+    end)
 
   it("shows no wait that is over, and no approval of one that is being undone", function()
     app:start("Later", "l")

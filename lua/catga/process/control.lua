@@ -244,8 +244,11 @@ function M.retry(engine, id, opts)
   local unfinished = app.store:stream(journal.PREFIX .. tostring(id))
   if unfinished and app.store:count(unfinished) > 0 and app.store:is_unfinished(unfinished)
     and not engine.active[id] then
-    if engine:take_up(unfinished) then return true end
-    return nil, errors.new("stopped", ("process %s cannot go on; it said why"):format(id))
+    local does_wait = app:process(id).status == "waiting" -- Then nothing has failed.
+    if not engine:take_up(unfinished) then
+      return nil, errors.new("stopped", ("process %s cannot go on; it said why"):format(id))
+    end
+    if not does_wait then return true end
   end
   local stream, records, status = ended_as(engine, id, RETRYABLE,
     "only one that failed, or whose undo failed, can be tried again; one that was undone is "

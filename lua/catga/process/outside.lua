@@ -52,12 +52,17 @@ function M.is_replaying(p)
   return (p.history or p.floor and p.floor:is_replaying()) and not p.napping and true or false
 end
 
+-- The task of one that was just taken up has not run yet: what it waits for is not known.
+local function has_begun(p)
+  return p.op > 0 or p.napping or p.ending or p.halt or p.cancelled
+end
+
 --- Waits until a process that was taken up has replayed. May yield.
 ---@param p catga.Instance
 function M.await_rest(p)
   local clock = p.app.clock
   local deadline = clock:mono() + REST_MS_MAX
-  while not p.status and M.is_replaying(p) and clock:mono() < deadline do
+  while not p.status and (M.is_replaying(p) or not has_begun(p)) and clock:mono() < deadline do
     clock:sleep(REST_MS)
   end
 end
