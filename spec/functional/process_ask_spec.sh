@@ -45,7 +45,7 @@ verb "the same one" 0 '^\{"now":"new"\}$' update a/1 move '"new"' --id 1
 verb "a refused update" 1 '^catga: update_refused: process a/1 refuses update move$' \
   update a/1 move '"moon"'
 verb "an unknown update" 3 'no update called mov; did you mean move' update a/1 mov
-verb "locals" 0 '^body, operation 2$' show a/1 --locals
+verb "locals" 0 '^body, operation 2: signal go$' show a/1 --locals
 verb "locals, the place" 0 '^  .*main.lua:7 in execute$' show a/1 --locals
 verb "locals, a variable" 0 '^    patience = 5$' show a/1 --locals
 verb "locals, self" 0 '^    self = self \{ address = "new" \}$' show a/1 --locals
