@@ -307,6 +307,49 @@ describe("catga.processes.retry", function()
     assert.same(result, (select(2, app:wait("x"))))
   end)
 
+  it("keeps what other branches have done, also behind the failure and over several retries",
+    function()
+      is_down = true
+      local downs = { a = true, b = true, c = true }
+      open(function()
+        local P = catga.process "P"
+        P.settings = { try = { attempts = 1 } }
+        function P:execute()
+          local r = self:all("x", {
+            a = function() self:sleep("1s") return self:try("a") end,
+            b = function() self:sleep("1s") return self:try("b") end,
+            slow = function() return self:slow() end,
+          })
+          r.c = self:try("c")
+          return r
+        end
+        function P.try(_, name)
+          called(name)
+          if downs[name] then error("down") end
+          return name
+        end
+        function P.slow()
+          catga.sleep("10s")
+          called "slow"
+          return "slow"
+        end
+      end)
+      assert.equal("failed", select(2, app:run("P", "x")).status)
+      downs.a, downs.b = false, false
+      assert.is_true(call(catga.processes.retry, "x"))
+      assert.equal("failed", (app:wait("x")))
+      downs.c = false
+      assert.is_true(call(catga.processes.retry, "x"))
+      assert.same({ a = "a", b = "b", c = "c", slow = "slow" }, (select(2, app:wait("x"))))
+      local count = {}
+      for _, name in ipairs(calls) do count[name] = (count[name] or 0) + 1 end
+      assert.equal(1, count.slow)
+      assert.is_true(count.a <= 2 and count.b <= 2)
+      assert.equal(2, count.c)
+      app = assert(app:crash(app:position() - 1))
+      assert.same({ a = "a", b = "b", c = "c", slow = "slow" }, (select(2, app:wait("x"))))
+    end)
+
   it("undoes what is left when an undo has failed", function()
     is_down = true
     open(function()
@@ -392,4 +435,17 @@ describe("tags of processes", function()
       local _, err = call(catga.start, "P", { id = "3" }, { tags = { x = {} } })
       assert.equal("invalid", err.code)
     end)
+
+  it("that are wrong are the same error on a replay", function()
+    assert.is_nil((testing.chaos(function()
+      local P = catga.process "P"
+      function P:execute()
+        local _, err = pcall(function() self:tag { x = {} } end)
+        local _, second = pcall(function()
+          self:all("two", { function() self:approval("a") end, function() self:approval("a") end })
+        end)
+        return { err.code, second.code, self:step("after", function() return 1 end) }
+      end
+    end, "P", "x")))
+  end)
 end)

@@ -172,16 +172,20 @@ function M.pause(engine, id, opts) return hold(engine, id, "ProcessPaused", true
 --- Lets a process that was paused go on. May yield.
 function M.resume(engine, id, opts) return hold(engine, id, "ProcessResumed", false, opts) end
 
--- The last attempt that failed for good, among records that still count.
+-- The step that failed for good, by the last record of one that still counts; of branches of one
+-- group that have failed, the first.
 local function last_failure(records)
-  local from, to = journal.dropped(records)
+  local is_dropped, found = journal.dropped(records), nil
   for i = #records, 1, -1 do
     local record = records[i]
     if record.type == "ProcessStepFailed" and record.data.final
-      and record.data.error.code ~= "abandoned" and not (i >= from and i < to) then
-      return record
+      and record.data.error.code ~= "abandoned" and not is_dropped(i) then
+      local group = tostring(record.data.op):match("^(%d+%.)")
+      if found and not (group and tostring(found.data.op):sub(1, #group) == group) then break end
+      found = record
     end
   end
+  return found
 end
 
 -- The journal of a process that ended as one of these statuses.

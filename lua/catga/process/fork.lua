@@ -41,12 +41,10 @@ end
 
 -- The records that count: without those that a retry has dropped.
 local function counting(records)
-  local from, to = journal.dropped(records)
+  local is_dropped = journal.dropped(records)
   local list = {}
   for i, record in ipairs(records) do
-    if not (i >= from and i < to) or journal.is_of_update(record) then
-      list[#list + 1] = record
-    end
+    if not is_dropped(i) then list[#list + 1] = record end
   end
   return list
 end

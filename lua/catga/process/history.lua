@@ -98,9 +98,9 @@ function READ.ProcessChildStarted(h, strand, op, data, time)
   h.children[data.child] = data.on_end
 end
 function READ.ProcessTagged(h, strand, op, data, time)
-  strand[op] = { kind = "tag", name = "tags", op = data.op, time = time }
+  strand[op] = { kind = "tag", name = "tags", op = data.op, time = time, error = data.error }
   done(h, strand, op, strand[op])
-  h.tags = data.tags
+  h.tags = data.tags or h.tags
 end
 
 -- Records that are no operations.
@@ -245,28 +245,57 @@ function M.records(app, stream)
   return read_from(app, stream, {}, 0, count)
 end
 
---- The part of a journal that a later retry has dropped: [from, to), places in the list.
----@param records table[]
----@return integer from
----@return integer to
-function M.dropped(records)
-  local from, to = math.huge, 0
-  for i, record in ipairs(records) do
-    if record.type == "ProcessRetried" and record.data.from then
-      for k = 1, i do
-        if records[k].version == record.data.from then from, to = math.min(from, k), i end
-      end
-    end
-  end
-  return from, to
-end
-
 --- Is a record one of an update? A retry does not drop them: who sent it has its outcome.
 ---@param record table
 ---@return boolean
 function M.is_of_update(record)
   local op = type(record.data) == "table" and record.data.op
   return type(op) == "string" and op:sub(1, 1) == "u"
+end
+
+-- Is an operation one of another branch than the one that failed, of a group that this one is in?
+local function is_beside(failed, op)
+  if type(failed) ~= "string" or type(op) ~= "string" then return false end
+  for at in failed:gmatch("()%.") do
+    local group, branch = failed:sub(1, at), failed:match("^%d+%.", at + 1)
+    -- Numbers of operations and of branches take turns: 2.1.4 is in branch 1 of operation 2.
+    local depth = select(2, group:gsub("%.", ""))
+    if branch and depth % 2 == 1 and op:sub(1, #group) == group
+      and op:sub(1, #group + #branch) ~= group .. branch then
+      return true
+    end
+  end
+  return false
+end
+
+-- Does a retry of what failed drop this record, which is behind the failure?
+local function drops(failed, record)
+  local data = record.data
+  local op = type(data) == "table" and data.op
+  if not op or M.is_of_update(record) then return false end
+  if not is_beside(failed, op) then return true end
+  return record.type == "ProcessStepFailed" and data.final == true -- What is done there stays.
+end
+
+--- What of a journal later retries have dropped: they begin again at a failure, and what came
+--- behind it no longer counts, but for what other branches have done meanwhile.
+---@param records table[]
+---@return fun(place: integer): boolean is_dropped  by the place in the list
+function M.dropped(records)
+  local dropped, places
+  for i, record in ipairs(records) do
+    local from = record.type == "ProcessRetried" and record.data.from
+    if from then
+      if not places then
+        places, dropped = {}, {}
+        for k, one in ipairs(records) do places[one.version] = k end
+      end
+      for k = places[from] or i, i - 1 do
+        if drops(record.data.op, records[k]) then dropped[k] = true end
+      end
+    end
+  end
+  return function(place) return dropped ~= nil and dropped[place] == true end
 end
 
 --- The history of operations out of a journal's records.
@@ -277,12 +306,10 @@ end
 ---  order: the entries that are done, in order
 function M.of(records)
   local h = { last = 0, most = 0, branches = {}, order = {} }
-  local dropped_from, dropped_to = M.dropped(records)
+  local is_dropped = M.dropped(records)
   for i, record in ipairs(records) do
     local read, data = READ[record.type], record.data
-    local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
-      and not M.is_of_update(record)
-    if read and not is_dropped then
+    if read and not is_dropped(i) then
       local strand, op
       if type(data) == "table" then strand, op = strand_of(h, data.op) end
       if not strand then

@@ -59,7 +59,11 @@ function M.change(s, changes)
   return strands.operate(s, function()
     local key = strands.key_of(s, op)
     local recorded = s.history and journal.recorded(s, op, "tag", "tags")
-    if recorded then return strands.take_turn(s, recorded, "tag tags") end
+    if recorded then
+      strands.take_turn(s, recorded, "tag tags")
+      if recorded.error then error(errors.from(recorded.error), 0) end
+      return
+    end
     strands.go_live(s, "tag tags", key)
     local tags = {}
     for name, value in pairs(root.tags or {}) do tags[name] = value end
@@ -67,9 +71,12 @@ function M.change(s, changes)
       tags[name] = value ~= journal.json.null and value or nil
     end
     local err = check_tags(tags)
-    if err then error(err, 0) end
-    journal.must_write(s, "ProcessTagged", 0,
-      ('"op":%s,'):format(type(key) == "string" and '"' .. key .. '"' or key), "tags", tags)
+    local head = ('"op":%s,'):format(type(key) == "string" and '"' .. key .. '"' or key)
+    if err then -- Journaled, so that a body that catches it goes on the same way on a replay.
+      error(errors.from(journal.must_write(s, "ProcessTagged", 0, head, "error",
+        journal.storable(s, err))), 0)
+    end
+    journal.must_write(s, "ProcessTagged", 0, head, "tags", tags)
     root.tags, root.tags_changed = tags, true
     if s.halt then strands.checkpoint(s) end
   end)

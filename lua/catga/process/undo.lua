@@ -89,12 +89,10 @@ end
 -- What the journal holds of each operation that may have to be undone, in the order of completion.
 local function gather(records)
   local g = { list = {}, undone = {}, open = {}, settled = {} }
-  local dropped_from, dropped_to = journal.dropped(records)
+  local is_dropped = journal.dropped(records)
   for i, record in ipairs(records) do
-    local is_dropped = i >= dropped_from and i < dropped_to -- It was tried again from there on.
-      and not journal.is_of_update(record)
     local take = GATHER[record.type]
-    if take and not is_dropped then take(g, record.data) end
+    if take and not is_dropped(i) then take(g, record.data) end
   end
   local list, undone, open = g.list, g.undone, g.open
   local keys = {}

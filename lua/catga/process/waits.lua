@@ -56,11 +56,19 @@ end
 ---@field starts boolean?       its beginning is journaled also when it is over at once
 ---@field began (fun(s: catga.Instance, recorded: table?))?  before it looks first
 ---@field look fun(s: catga.Instance, is_sure: boolean?): table?  what has come: { field, value }
+---@field raises boolean?       an error of `began` or `look` is raised, live and on replay
 ---@field answer fun(s: catga.Instance, recorded: table): any, any  the results, from the record
 
 local function head_of(wait, key)
   return ('"op":%s,"kind":"%s","name":%s,'):format(
     type(key) == "string" and '"' .. key .. '"' or key, wait.kind, journal.json.encode(wait.name))
+end
+
+-- What has gone wrong when a wait began or looked: it is what it comes to.
+local function guarded(s, fn, ...)
+  local ok, found = pcall(fn, ...)
+  if ok then return found end
+  return { field = "error", value = journal.storable(s, errors.from(found)) }
 end
 
 -- What a wait came to, as READ makes it of the record.
@@ -94,8 +102,8 @@ local function run(s, op, wait)
   strands.go_live(s, asked, key)
   local due = recorded and recorded.due
     or wait.timeout_ms and s.app.clock:now() + wait.timeout_ms or nil
-  if wait.began then wait.began(s, recorded or nil) end
-  local found = not wait.starts and wait.look(s)
+  local found = wait.began and guarded(s, wait.began, s, recorded or nil)
+    or not wait.starts and wait.look(s)
   if not found and not recorded then
     journal.must_write(s, "ProcessWaitStarted", 0, head_of(wait, key)
       .. (due and ('"due":%.0f,'):format(due) or "") .. (wait.note and wait.note(s) or ""),
@@ -103,8 +111,8 @@ local function run(s, op, wait)
     if s.halt then strands.checkpoint(s) end
   end
   wait.due = due
-  found = found or strands.nap(s, due, function() return wait.look(s) end, wait)
-    or wait.look(s, true)
+  found = found or strands.nap(s, due, function() return guarded(s, wait.look, s) end, wait)
+    or guarded(s, wait.look, s, true)
   steps.done_with_doubt(s)
   return finish(s, wait, key, found)
 end
@@ -125,6 +133,7 @@ function M.wait(s, what, wait)
   local op = strands.begin(s, what)
   local entry = strands.operate(s, run, s, op, wait)
   if entry.timed_out then return nil, timed_out(wait) end
+  if entry.error and wait.raises then error(errors.from(entry.error), 0) end
   return wait.answer(s, entry)
 end
 
@@ -298,7 +307,7 @@ function M.approval(_, name, opts)
   local key = "approval " .. name
   local asked = { approvers = names, quorum = quorum, is_valid = is_valid, strand = s }
   local value, err = M.wait(s, "self:approval", { kind = "approval", name = name,
-    timeout_ms = timeout_ms, starts = true,
+    timeout_ms = timeout_ms, starts = true, raises = true,
     note = function()
       return ('"quorum":%d,'):format(quorum) .. (opts.approvers
         and '"approvers":' .. journal.json.encode(opts.approvers) .. "," or "")
@@ -339,7 +348,7 @@ function M.wait_event(_, name, match, opts)
   local root = s.root or s
   root.stays = (root.stays or 0) + 1 -- The match is a function of its body.
   local value, err = M.wait(s, "self:wait_event", { kind = "event", name = name,
-    timeout_ms = timeout_ms, starts = true,
+    timeout_ms = timeout_ms, starts = true, raises = true,
     note = function()
       return ('"after":%.0f,'):format(waiter.after)
     end,
