@@ -214,9 +214,14 @@ $(BUILD)/libsupport.a: $(call object,$(SUPPORT_SOURCES)) $(BUILD)/support-source
 	$(archive)
 
 # From all objects, not from the archive, and with its symbols visible: scripts reach them by FFI.
+# What debuggers need stands beside it.
 $(BUILD)/catga: $(call object,$(PROGRAM_SOURCES) $(LIB_SOURCES)) $(EMBEDDED_OBJECT) \
 		$(BUILD)/program-sources
 	$(call link,-rdynamic)
+ifeq ($(SANITIZE),)
+	$(Q)objcopy --only-keep-debug $@ $@.debug
+	$(Q)objcopy --strip-debug --add-gnu-debuglink=$@.debug $@
+endif
 
 $(BUILD)/test/%_test: $(BUILD)/obj/spec/c/%_test.o $(SUPPORT_LIBRARY) $(LIBRARY)
 	$(call link,) -lcmocka

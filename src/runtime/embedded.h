@@ -1,4 +1,5 @@
-/* embedded.h - the Lua sources that are part of the program: lua/catga and stdlib, as text.
+/* embedded.h - the Lua modules that are part of the program: lua/catga and stdlib, as LuaJIT's
+ * bytecode and as text.
  *
  * How to use: look a module's name up in cg_embedded_modules, which is sorted by name (strcmp).
  * scripts/embed.lua writes the definitions at build time.
@@ -11,13 +12,17 @@
 /* One Lua module. */
 struct cg_embedded {
   const char *name;   /* What require() takes: "catga.process". */
-  const char *source; /* Its text, zero-terminated. */
+  const char *source; /* Its text without comment lines, zero-terminated. */
   size_t size;        /* Bytes of the text, without the zero. */
+  const char *code;   /* Its bytecode, with line numbers and names. */
+  size_t code_size;   /* Bytes of it. */
   const char *path; /* Where it lies in the source tree, for tracebacks: "lua/catga/process.lua". */
 };
 
 /* All of them. */
 extern const struct cg_embedded cg_embedded_modules[];
+/* What jit.version was when the bytecode was made: another LuaJIT takes the text. */
+extern const char cg_embedded_version[];
 /* How many there are; may be 0. */
 extern const size_t cg_embedded_count;
 

@@ -2,6 +2,7 @@
 #include "runtime/script.h"
 
 #include <lauxlib.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 
 #define CHUNK_NAME_BYTES 256
 
+static bool is_version(lua_State *L);
 static int search_embedded(lua_State *L);
 static int load_text(lua_State *L);
 static int load_function(lua_State *L);
@@ -25,7 +27,8 @@ void cg_script_install(struct cg_runtime *runtime) {
     lua_rawgeti(L, -1, i);
     lua_rawseti(L, -2, i + 1);
   }
-  lua_pushcfunction(L, search_embedded);
+  lua_pushboolean(L, is_version(L));
+  lua_pushcclosure(L, search_embedded, 1);
   lua_rawseti(L, -2, 2);
   lua_pop(L, 2);
   lua_pushcfunction(L, load_text);
@@ -49,6 +52,30 @@ enum cg_code cg_script_run(lua_State *L, const char *text, size_t size, const ch
   return cg_call(L, arg_count, result_count, err);
 }
 
+/* Is this the LuaJIT that made the bytecode of the modules? */
+static bool is_version(lua_State *L) {
+  lua_getglobal(L, "jit");
+  if (!lua_istable(L, -1)) {
+    lua_pop(L, 1);
+    return false;
+  }
+  lua_getfield(L, -1, "version");
+  const char *version = lua_tostring(L, -1);
+  bool is_same = version && strcmp(version, cg_embedded_version) == 0;
+  lua_pop(L, 2);
+  return is_same;
+}
+
+/* The program's own bytecode is the only one that is ever loaded: nobody but the build wrote it. */
+static int load_embedded(lua_State *L, const struct cg_embedded *module, const char *chunk_name) {
+  if (lua_toboolean(L, lua_upvalueindex(1))) {
+    if (luaL_loadbufferx(L, module->code, module->code_size, chunk_name, "b") == 0)
+      return 0;
+    lua_pop(L, 1); /* Built with other options: the text will do. */
+  }
+  return luaL_loadbufferx(L, module->source, module->size, chunk_name, "t");
+}
+
 static int search_embedded(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   for (size_t i = 0; i < cg_embedded_count; i++) {
@@ -57,7 +84,7 @@ static int search_embedded(lua_State *L) {
       continue;
     char chunk_name[CHUNK_NAME_BYTES];
     snprintf(chunk_name, sizeof(chunk_name), "@%s", module->path);
-    if (luaL_loadbufferx(L, module->source, module->size, chunk_name, "t") != 0)
+    if (load_embedded(L, module, chunk_name) != 0)
       return lua_error(L);
     return 1;
   }
