@@ -71,7 +71,8 @@ static int setup(void **state) {
   pthread_cond_init(&world.progressed, NULL);
   if (mkdtemp(world.directory) == NULL)
     return -1;
-  world.options = (struct cg_store_options){.path = world.directory, .streams_cached_max = 50};
+  world.options = (struct cg_store_options){
+      .path = world.directory, .streams_cached_max = 50, .replayed_max = 2};
   world.options.log.segment_bytes = 64 << 10;
   world.options.log.durability = CG_DURABILITY_OS;
   world.options.log.progress = on_progress;

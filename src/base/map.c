@@ -13,6 +13,7 @@
 #include "base/mem.h"
 
 #define SLOTS_MIN 8u
+#define RESERVED_MAX ((size_t)1 << 24)
 #define SLOTS_MAX (UINT32_C(1) << 31) /* The stored hash has 32 bits. */
 #define ARENA_MIN 256u
 #define KEY_MAX UINT32_MAX
@@ -61,6 +62,14 @@ void cg_map_free(struct cg_map *map) {
 
 size_t cg_map_count(const struct cg_map *map) {
   return map->count;
+}
+
+void cg_map_reserve(struct cg_map *map, size_t count) {
+  size_t slot_count = map->slot_count;
+  while (slot_count / 4 * 3 < count && count <= RESERVED_MAX)
+    slot_count *= 2;
+  if (slot_count > map->slot_count)
+    resize(map, slot_count);
 }
 
 /* Both halves of a 128-bit product folded into one: every bit depends on every bit. */

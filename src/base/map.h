@@ -22,6 +22,8 @@ struct cg_map *cg_map_new(uint64_t seed);
 void cg_map_free(struct cg_map *map);
 /* Entries in the map. */
 size_t cg_map_count(const struct cg_map *map);
+/* Makes room for `count` keys, at most 2^24, so that the map need not grow under way. */
+void cg_map_reserve(struct cg_map *map, size_t count);
 /* Finds `key`; returns a pointer to its value, valid until the next put or remove, or NULL. */
 uint64_t *cg_map_find(struct cg_map *map, const void *key, size_t size);
 /* Finds or adds `key` (value 0 when added, *added says which; may be NULL). Copies the key. */

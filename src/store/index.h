@@ -25,6 +25,7 @@ struct cg_index {
   uint32_t table_capacity;     /* Room. */
   uint32_t serial;             /* Of the newest table, counted up. */
   uint64_t hash_seed;          /* Of names in tables. */
+  uint32_t replayed_max;       /* Newest segments without a table that an open does not wait for. */
 };
 
 /* Makes it empty, for the data directory `path`; the log lies in its folder `log`. */
@@ -34,8 +35,8 @@ void cg_index_init(struct cg_index *index, const char *path, const struct cg_fs 
 void cg_index_deinit(struct cg_index *index);
 
 /* A cg_log_resume_fn's work: takes the tables that are there and valid, builds those that are
- * missing, removes all other files. *covered gets how many segments have tables now: the newest one
- * or two, and what cannot be built (which is told), are left to the replay of the log. CG_ECORRUPT:
+ * missing, removes all other files. *covered gets how many segments have tables now: up to
+ * replayed_max of the newest, and what cannot be built (which is told), are left to the replay of the log. CG_ECORRUPT:
  * a table proves that segments are missing. */
 enum cg_code cg_index_resume(struct cg_index *index, const uint8_t log_id[16],
                              const struct cg_log_seal *seals, uint32_t count, uint32_t *covered,

@@ -13,7 +13,6 @@
 
 #define PROGRESS_NS UINT64_C(1000000000)
 #define FILES_MAX 1000000u /* Names looked at in the directory. */
-#define REPLAYED_MAX 2u    /* Newest segments without a table that are not waited for. */
 
 /* A file of the directory. */
 struct file {
@@ -167,9 +166,9 @@ static enum cg_code cover(struct opening *opening, uint64_t segment, struct cg_t
       return code;
     }
   }
-  /* A stop soon after a rotation leaves a segment without a table: replaying it is quicker than
-   * building that now, and the worker will. */
-  if (opening->seal_count - segment <= REPLAYED_MAX)
+  /* A stop under load leaves segments without a table: replaying them is four times as quick as
+   * building tables now, and the worker will. */
+  if (opening->seal_count - segment <= opening->index->replayed_max)
     return CG_END;
   tell_progress(opening, segment);
   struct cg_err why;

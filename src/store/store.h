@@ -40,6 +40,7 @@ typedef uint64_t cg_store_stream;
 #define CG_STORE_NO_STREAM UINT64_MAX
 
 #define CG_STORE_STREAMS_CACHED_DEFAULT 1000000u
+#define CG_STORE_REPLAYED_DEFAULT 6u
 #define CG_STORE_STREAMS_MAX 10000u /* Names of one page. */
 
 /* Expected versions beside an exact one (the version of the stream's last record). */
@@ -64,6 +65,9 @@ struct cg_store_options {
   uint32_t node;               /* Node of the ids, 0..CG_ID_NODE_MAX. */
   uint32_t streams_cached_max; /* Streams in memory above which some are evicted; 0:
                                     CG_STORE_STREAMS_CACHED_DEFAULT. */
+  uint32_t replayed_max;       /* Newest sealed segments that an open reads into memory when their
+                                    index is missing; of others it is built first. 0:
+                                    CG_STORE_REPLAYED_DEFAULT. */
 };
 
 /* One record to add. */

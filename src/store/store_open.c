@@ -116,6 +116,8 @@ static enum cg_code open_log(struct cg_store *store, const struct cg_store_optio
   store->has_index = true;
   const struct cg_fs *fs = log_options.fs != NULL ? log_options.fs : cg_fs_system();
   cg_index_init(&store->index, options->path, fs, store->clock, log_options.say);
+  store->index.replayed_max =
+      options->replayed_max != 0 ? options->replayed_max : CG_STORE_REPLAYED_DEFAULT;
   log_options.resume = on_resume;
   log_options.resume_arg = store;
   /* What looks like a torn tail is not cut when a read model knows that it was durable. The tables

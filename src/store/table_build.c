@@ -15,6 +15,7 @@
 #include "store/table_writer.h"
 
 #define NO_RECORD UINT32_MAX
+#define RESERVED_MAX (UINT32_C(1) << 23) /* Records that room is made for ahead. */
 
 /* One record of the segment. */
 struct collected {
@@ -53,6 +54,7 @@ struct build {
 
 static bool on_record(void *arg, const struct cg_record *record, cg_log_place place);
 static void on_waypoint(void *arg, const struct cg_log_waypoint *waypoint);
+static void reserve(struct build *build, uint64_t record_count);
 static enum cg_code write_table(struct build *build, struct cg_err *err);
 
 enum cg_code cg_table_build(const struct cg_table_place *place, const struct cg_log_seal *seal,
@@ -70,6 +72,7 @@ enum cg_code cg_table_build(const struct cg_table_place *place, const struct cg_
                                    .first_position = seal->first_position,
                                    .end_position = seal->end_position}};
   memcpy(build.header.log_id, place->log_id, sizeof(build.header.log_id));
+  reserve(&build, seal->end_position - seal->first_position);
   struct cg_log_scan scan = {.record = on_record, .waypoint = on_waypoint, .arg = &build};
   enum cg_code code = cg_log_scan(place->log_path, place->fs, seal, &scan, err);
   if (code == CG_ECANCELLED && build.code == CG_ECORRUPT)
@@ -86,6 +89,16 @@ enum cg_code cg_table_build(const struct cg_table_place *place, const struct cg_
 }
 
 /* --- collecting --- */
+
+/* Makes room for what a segment can hold, so that nothing is moved under way. What is not used in
+ * the end costs no memory. */
+static void reserve(struct build *build, uint64_t record_count) {
+  if (record_count == 0 || record_count > RESERVED_MAX)
+    return; /* A scavenged one stands for more positions than it has records. */
+  cg_map_reserve(build->map, record_count);
+  build->record_capacity = (uint32_t)record_count;
+  build->records = cg_alloc(record_count * sizeof(build->records[0]));
+}
 
 /* The stream of a record, which is made when it is new. */
 static struct gathered *stream_of(struct build *build, const struct cg_record *record) {

@@ -22,7 +22,7 @@ struct index_world *index_world_new(uint64_t seed) {
   world->sim = sim_fs_new(seed);
   world->fs = *sim_fs_calls(world->sim);
   world->clock = (struct cg_clock_virtual){.wall_ms = START_MS};
-  world->options = (struct cg_store_options){.path = "/data", .seed = 1};
+  world->options = (struct cg_store_options){.path = "/data", .seed = 1, .replayed_max = 2};
   world->options.log.fs = &world->fs;
   world->options.log.clock = cg_clock_of(&world->clock);
   world->options.log.segment_bytes = 64 << 10;

@@ -23,7 +23,7 @@ struct store_model *store_model_new(uint64_t seed) {
   memset(model, 0, sizeof(*model));
   model->sim = sim_fs_new(seed);
   model->clock = (struct cg_clock_virtual){.wall_ms = START_MS};
-  model->options = (struct cg_store_options){.path = "/data", .seed = seed};
+  model->options = (struct cg_store_options){.path = "/data", .seed = seed, .replayed_max = 2};
   model->options.log.fs = sim_fs_calls(model->sim);
   model->options.log.clock = cg_clock_of(&model->clock);
   model->options.log.segment_bytes = 64 << 10;

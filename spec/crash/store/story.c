@@ -108,6 +108,7 @@ enum cg_code story_open(struct story *story, const char *directory, const struct
   pthread_mutex_init(&story->waker->mutex, NULL);
   pthread_cond_init(&story->waker->wake, NULL);
   struct cg_store_options options = {.path = directory,
+                                     .replayed_max = 2,
                                      .seed = 1,
                                      .log = {.fs = fs,
                                              .segment_bytes = segment_bytes,
