@@ -12,6 +12,9 @@
 ---@field limit catga.Step?    the step whose attempt runs: a unit of work with a time limit
 ---@field timer userdata?      armed for the limit
 ---@field timed_out boolean?   the limit has passed
+---@field ending table<any, function>?  what is done when the task has ended, see catga.task
+---@field at_end function?     does it; the scheduler calls it for a task that was dropped
+---@field projects string?     the projection whose handlers run in the task
 ---@field interrupt catga.Error? raised at the next wait
 
 ---@class catga.State

@@ -3,6 +3,8 @@
 local native = require "catga.native.task"
 local state = require "catga.state"
 local errors = require "catga.error"
+local host = require "catga.native.host"
+local raw_pairs = require "catga.sandbox".raw.pairs
 
 local M = {}
 
@@ -68,6 +70,29 @@ function M.spawn(app, fn, ...)
   local task = native.spawn(fn, ...)
   task.app = app
   return task
+end
+
+local function run_all(list)
+  for _, fn in raw_pairs(list) do
+    local ok, failure = xpcall(fn, errors.catch)
+    if not ok then host.say("error", "at the end of a task: " .. tostring(failure)) end
+  end
+end
+
+--- Lets something be done when a task has ended, however it ends: it returned, failed, or was
+--- dropped. What is done must not wait. Then another task may run it.
+---@param task catga.Task
+---@param key any      of this use: a second one replaces the first
+---@param fn function?  nil: nothing any more
+function M.at_end(task, key, fn)
+  local list = task.ending
+  if not list then
+    if not fn then return end
+    list = {}
+    task.ending = list
+    task.at_end = function() run_all(list) end
+  end
+  list[key] = fn
 end
 
 --- The running task; raises outside of tasks.

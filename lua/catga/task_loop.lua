@@ -12,9 +12,15 @@ local function describe(failure)
 end
 
 -- A table keeps room for every key it was ever given, also for nil: only what is set is cleared.
-local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out", "pure" }
+local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out", "pure",
+  "projects" }
 
 local function clear(task)
+  if task.at_end then
+    local at_end = task.at_end
+    task.at_end, task.ending = nil, nil
+    at_end()
+  end
   task.app, task.process, task.flow = nil, nil, nil
   for i = 1, #FIELDS do
     local field = FIELDS[i]

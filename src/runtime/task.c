@@ -18,6 +18,7 @@ static struct cg_task *take_task(struct cg_runtime *runtime, lua_State *L);
 static struct cg_task *new_task(struct cg_runtime *runtime, lua_State *L);
 static void release_task(struct cg_task *task);
 static void free_task(struct cg_task *task);
+static void spawn_at_end(struct cg_runtime *runtime, lua_State *L);
 static void resume(struct cg_task *task);
 static void after_yield(struct cg_task *task);
 static void push_ready(struct cg_task *task);
@@ -280,10 +281,22 @@ static void free_task(struct cg_task *task) {
   cg_ref_push(L, task->table_ref); /* Whoever still holds the table must not find a dead task. */
   lua_pushnil(L);
   lua_setfield(L, -2, "handle");
-  lua_pop(L, 1);
+  spawn_at_end(task->runtime, L);
   cg_ref_drop(task->runtime, task->co_ref);
   cg_ref_drop(task->runtime, task->table_ref);
   cg_free(task);
+}
+
+/* The table of a task that was dropped is on top and is popped: what it still holds is let go by a
+ * task of its own (see at_end in lua/catga/task.lua). One that has ended did so itself. */
+static void spawn_at_end(struct cg_runtime *runtime, lua_State *L) {
+  lua_getfield(L, -1, "at_end");
+  bool is_needed = lua_isfunction(L, -1) && !runtime->is_stopping;
+  lua_remove(L, -2);
+  if (is_needed)
+    cg_task_spawn(runtime, L, 0);
+  else
+    lua_pop(L, 1);
 }
 
 static void resume(struct cg_task *task) {

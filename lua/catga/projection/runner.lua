@@ -219,6 +219,7 @@ function Runner:start()
   self.documents = documents.new(self.app, self.projections.models, self.name, self.version)
   self.documents.flush = function() commit(self) end
   self.task = tasks.spawn(self.app, run, self)
+  self.task.projects = self.name
 end
 
 --- Ends it where it stands: what is not committed is handled again after the next start.
