@@ -377,6 +377,13 @@ catga.subscriptions = subscription_face.subscriptions
 --- lua/catga/schedule/verbs.lua.
 catga.schedules = lazy.module "catga.schedule.face"
 
+--- Locks by name: with, acquire, list; see lua/catga/lock.lua.
+catga.lock = lazy.module "catga.lock"
+
+--- A cache by its name: get, set, delete, get_or, clear, stats; see lua/catga/cache.lua.
+---@type fun(name: string, opts: table?): catga.Cache
+catga.cache = lazy.call("catga.cache", "of")
+
 --- Processes from outside.
 catga.processes = {}
 
