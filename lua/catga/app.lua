@@ -17,6 +17,7 @@ local personal = require "catga.personal"
 local projections = require "catga.projection"
 local subscriptions = require "catga.subscription"
 local schedules = require "catga.lazy".module "catga.schedule"
+local outboxes = require "catga.lazy".module "catga.outbox"
 local describe_further = require "catga.lazy".call("catga.process.describe", "add")
 
 local M = {}
@@ -32,6 +33,7 @@ local M = {}
 ---@field projections catga.Projections
 ---@field subscriptions catga.Subscriptions
 ---@field schedules catga.Schedules?  nil: none was ever used
+---@field outbox catga.Outbox?  nil: it was never used
 ---@field zones table<string, catga.Zone>?  time zones that were read
 ---@field personal catga.PersonalKeys?  open when scripts declare personal data, or have done so
 ---@field forgotten_keys table<string, true>  keys that are missing, and were to be destroyed
@@ -281,6 +283,7 @@ function App:start()
   if count > 0 then self:say("info", ("recovering %d unfinished processes"):format(count)) end
   self.subscriptions:start()
   self:start_schedules()
+  if self.store:streams("$message-", nil, 1)[1] then outboxes.of(self) end
   if self.registry.main then
     tasks.spawn(self, function()
       local ok, failure = xpcall(self.registry.main, errors.catch)
@@ -356,6 +359,7 @@ end
 
 local function running_attempts(app)
   local count = app.subscriptions:working() + (app.schedules and app.schedules.working or 0)
+    + (app.outbox and app.outbox.working or 0)
   for _, p in pairs(app.engine.active) do
     for _, s in ipairs(engine.strands_of(p)) do
       if s.task and s.task.limit then count = count + 1 end
@@ -381,9 +385,11 @@ function App:stop()
   for _, p in pairs(self.engine.active) do p.halt, p.special = true, true end
   self.subscriptions:halt()
   if self.schedules then self.schedules:halt() end
+  if self.outbox then self.outbox:halt() end
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.subscriptions:stop()
+  if self.outbox then self.outbox:stop() end
   self.projections:stop()
   drop_processes(self)
   self.is_closed = true
@@ -401,6 +407,7 @@ function App:abandon()
   drop_processes(self)
   self.subscriptions:abandon()
   if self.schedules then self.schedules:halt() end
+  if self.outbox then self.outbox:drop() end
   self.projections:abandon()
   if self.data then personal.close(self) end -- In memory they belong to the app that comes after.
   self.store:abandon()

@@ -6,6 +6,7 @@ local errors = require "catga.error"
 local unit_of = require "catga.unit".of
 local state = require "catga.state"
 local INTERNAL = require "catga.flags".INTERNAL
+local inbox = require "catga.lazy".module "catga.inbox"
 
 local M = {}
 
@@ -28,50 +29,35 @@ local function logging(app, entry, inner)
   end
 end
 
--- The outcome that the stream of a key holds, or that the open unit has staged for it; the first
--- result tells whether there is one, else the second what to expect of the stream: an outcome may
--- have been scavenged. May yield.
-local function find_outcome(app, name)
-  local stream = app.store:stream(name)
-  if not stream then return false, "none" end
-  local unit = state[1].unit
-  if unit then unit:refresh() end
-  for i = 1, unit and unit.n or 0 do
-    local op = unit.ops[i]
-    if op.stream == stream then return true, app.json.decode(op.data).value end
-  end
-  local count = app.store:count(stream)
-  if count == 0 then return false, "none" end
-  local events, err = app.store:read(stream, count - 1, 1, true)
-  if not events then return true, nil, err end
-  if not events[1] then return false, count - 1 end
-  local ok, fault = app.store:wait(events[1].position) -- It may not be durable yet.
-  if not ok then return true, nil, fault end
-  return true, events[1].data.value
-end
-
 -- A message whose key was handled already gets the stored outcome; else the outcome is staged with
--- what the handler does, in a stream of its own that must be new.
+-- what the handler does, in a stream of its own that must be as it was found.
 local function idempotency(app, entry, inner)
-  -- A hyphen ends the name.
-  local prefix = "$outcome-" .. entry.name:gsub("[%%-]", { ["%"] = "%25", ["-"] = "%2D" }) .. "-"
+  local prefix
   return function(data, ctx)
     if not (entry.idempotent or ctx.has_key) then return inner(data, ctx) end
+    prefix = prefix or inbox.prefix(entry.name)
     local name = prefix .. ctx.key
-    local is_known, outcome, fault = find_outcome(app, name)
-    if is_known then return outcome, fault end
-    local expect = outcome
+    local hash = ctx.has_key and inbox.hash(data) or nil
+    local found, fault = inbox.find(app, name)
+    if not found then return nil, fault end
+    fault = found.is_known and inbox.differs(found, hash, entry.name, ctx.key)
+    if fault then return nil, fault end
+    if found.is_handled then return found.value end
     local unit = unit_of(state[1])
     local n, after = unit:mark()
     local value, err = inner(data, ctx)
     if value == nil and err ~= nil then return nil, err end
     local version
-    version, fault = unit:append(name, { { type = "CommandHandled", data = { value = value } } },
-      expect, INTERNAL)
+    version, fault = unit:append(name, { { type = "CommandHandled",
+      data = { value = value, hash = hash, id = found.id } } }, found.expect, INTERNAL)
     if version then return value end
     if fault.code ~= "conflict" then return nil, fault end
     unit:take_back(n, after) -- Another one with this key was faster.
-    return select(2, find_outcome(app, name))
+    found, fault = inbox.find(app, name)
+    if not found then return nil, fault end
+    if found.is_handled then return found.value end
+    return nil, errors.new("conflict", ("command %s: another message with the key \"%s\" came "
+      .. "meanwhile"):format(entry.name, ctx.key), { retryable = true })
   end
 end
 

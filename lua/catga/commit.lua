@@ -25,24 +25,25 @@ function M.pause_after(err)
 end
 
 -- Adds one record to the commit that is built: its version, or nil and an error.
-local function add(store, stream_name, type, data)
+local function add(store, stream_name, type, data, flags)
   local json, fault = store:encode(data, type)
   if not json then return nil, fault end
-  return store:add(store:stream(stream_name, true), ANY, type, json, nil, INTERNAL)
+  return store:add(store:stream(stream_name, true), ANY, type, json, nil, flags or INTERNAL)
 end
 
 --- Commits bookkeeping records, whatever unit of work is open, and parks until they are durable.
 --- May yield.
 ---@param app catga.App
----@param fill fun(add: fun(stream: string, type: string, data: table): integer?)  adds the records;
----  may be called again; a record that cannot be added is the error, and nothing is committed
+---@param fill fun(add: fun(stream: string, type: string, data: table, flags: integer?): integer?)
+---  adds the records, INTERNAL unless flags say more; may be called again; a record that cannot be
+---  added is the error, and nothing is committed
 ---@return boolean ok
 ---@return catga.Error? err
 function M.records(app, fill)
   local store = app.store
   local fault
-  local function record(stream_name, type, data)
-    local version, err = add(store, stream_name, type, data)
+  local function record(stream_name, type, data, flags)
+    local version, err = add(store, stream_name, type, data, flags)
     if not version then fault = fault or err end
     return version
   end

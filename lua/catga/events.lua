@@ -313,9 +313,9 @@ function M.delete(stream, opts)
 end
 
 --- Takes out of the sealed files of the log what metadata hides, what was deleted, and what the
---- settings process_retain and outcome_retain let go. The last event of a stream stays, unless it
---- was deleted for good. Files of which less than scavenge_min percent would go are left alone.
---- Positions and versions stay. May yield, for long.
+--- settings process_retain, inbox_window and others let go. The last event of a stream stays,
+--- unless it was deleted for good. Files of which less than scavenge_min percent would go are left
+--- alone. Positions and versions stay. May yield, for long.
 ---@return { segments: integer, rewritten: integer, removed_events: integer,
 ---  removed_bytes: integer, left_events: integer }? summary  left_events: not worth a rewrite yet
 ---@return catga.Error? err  "busy": it is under way

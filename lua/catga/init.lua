@@ -142,6 +142,22 @@ function catga.send(name, data, opts)
   return app.mediator:send("command", name, data, app.mediator.outside(opts))
 end
 
+--- Enqueues a command: it is committed with what the open unit of work does (or alone, durable when
+--- this returns), and delivered afterwards, also when the program ends meanwhile. Its outcome and
+--- what its handler stages are one commit. See docs/messages.md. May yield.
+---@param name string
+---@param data any
+---@param opts { delay: string?, at: number?, key: string?, group: string?,
+---  priority: "high"|"normal"|"low"|nil, attempts: integer?, backoff: string?, timeout: string?,
+---  expires: string|number|nil }?  delay, or at in Unix ms: not before; key: another one with it
+---  within inbox_window is the same message; group: one at a time and in order; expires: not after
+---@return string? id
+---@return catga.Error? err  "unknown_command", "conflict": the key with other data, "limit"
+function catga.enqueue(name, data, opts)
+  return require("catga.outbox.enqueue").enqueue(running("catga.enqueue",
+    "use self:enqueue or a step"), name, data, opts)
+end
+
 --- Asks a query. May yield.
 ---@param name string
 ---@param data any
@@ -383,6 +399,22 @@ catga.lock = lazy.module "catga.lock"
 --- A cache by its name: get, set, delete, get_or, clear, stats; see lua/catga/cache.lua.
 ---@type fun(name: string, opts: table?): catga.Cache
 catga.cache = lazy.call("catga.cache", "of")
+
+--- Messages of the outbox: list, get, cancel, retry, status; see lua/catga/outbox/verbs.lua.
+catga.outbox = lazy.module "catga.outbox.face"
+
+--- Keys of messages that are known: status; see lua/catga/inbox.lua.
+catga.inbox = {}
+
+--- How many keys are known. May yield.
+---@return { count: integer, waiting: integer, oldest: number?, window: number }
+function catga.inbox.status()
+  return require("catga.inbox").status(running("catga.inbox.status", "look in a step"))
+end
+
+--- What failed in the end: list, get, groups, edit, retry, retry_group, purge; see
+--- lua/catga/dead_letters/verbs.lua.
+catga.dead_letters = lazy.module "catga.dead_letters.face"
 
 --- Processes from outside.
 catga.processes = {}

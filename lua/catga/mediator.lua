@@ -9,6 +9,8 @@ local units = require "catga.unit"
 local tasks = require "catga.task"
 local presenter = require "catga.event"
 
+local handlers = require "catga.lazy".module "catga.outbox.handlers"
+
 local M = {}
 
 local unit_of = units.of
@@ -266,10 +268,12 @@ local function deliver(self, op, position)
     local data = app.json.decode(op.plain or op.data) -- Each handler gets its own copy.
     tasks.spawn(app, function()
       local _, err = self:run(entry, data, opts)
-      if err and not err.reported then
+      if not err then return end
+      if not err.reported then
         app:say("error", ("event %s at position %s: handler failed: %s")
           :format(op.type, tostring(position), tostring(err)))
       end
+      if op.name then handlers.failed(app, op, position, entry, entries, cause, err) end
     end)
   end
 end

@@ -4,7 +4,7 @@ local native_task = require "catga.native.task"
 local tasks = require "catga.task"
 local catga = require "catga"
 
-local app, calls
+local app, calls, pauses
 
 local function define()
   catga.command("Pay", function(cmd)
@@ -18,13 +18,20 @@ local function define()
     calls = calls + 1
     return cmd.n
   end }
+  catga.command("Race", function(cmd)
+    calls = calls + 1
+    local mine = calls
+    assert(catga.events.append("Paid", { { type = "Paid", data = cmd } }))
+    if pauses[mine] then catga.sleep(pauses[mine]) end
+    return mine
+  end)
   catga.query("Ask", function()
     calls = calls + 1
     return calls
   end)
   catga.command("Both", function(cmd)
-    local first = catga.send("Pay", { result = cmd.n }, { key = "same" })
-    local second, err = catga.send("Pay", { result = cmd.n + 1 }, { key = "same" })
+    local first = catga.send("Race", { n = cmd.n }, { key = "same" })
+    local second, err = catga.send("Race", { n = cmd.n }, { key = "same" })
     return { first = first, second = second, code = err and err.code }
   end)
 end
@@ -34,7 +41,7 @@ local function paid_count()
 end
 
 before_each(function()
-  calls = 0
+  calls, pauses = 0, {}
   app = assert(testing.app(define))
 end)
 
@@ -62,15 +69,61 @@ describe("a repeated key", function()
   end)
 
   it("may be the message's id", function()
-    app:send("Pay", { result = 1 }, { id = "m1" })
-    assert.equal(1, app:send("Pay", { result = 2 }, { id = "m1" }))
+    assert.equal(1, app:send("Race", { n = 1 }, { id = "m1" }))
+    assert.equal(1, app:send("Race", { n = 1 }, { id = "m1" }))
     assert.equal(1, calls)
+  end)
+
+  it("with other data is a conflict, in whatever order the fields come", function()
+    local data = { a = 1, b = { "x", { c = catga.null, d = {} } }, e = 0.1, f = "1" }
+    assert.equal(1, app:send("Race", data, { key = "k" }))
+    local again = app.app.json.decode('{"f":"1","e":0.1,"b":["x",{"d":{},"c":null}],"a":1}')
+    assert.equal(1, app:send("Race", again, { key = "k" }))
+    for _, change in ipairs {
+      function(d) d.a = 2 end, function(d) d.f = 1 end, function(d) d.b[1] = "y" end,
+      function(d) d.b[2].c = nil end, function(d) d.b[2].d = { 1 } end, function(d) d.g = 1 end,
+      function(d) d.b[3] = catga.null end, function(d) d.e = 0.10000000000000002 end,
+    } do
+      local other = app.app.json.decode(app.app.json.encode(again))
+      change(other)
+      local value, err = app:send("Race", other, { key = "k" })
+      assert.is_nil(value)
+      assert.equal("conflict", err.code)
+      assert.is_false(err.retryable)
+      assert.matches("used before with other data", err.message)
+    end
+    app = assert(app:crash())
+    assert.equal("conflict", select(2, app:send("Race", { a = 2 }, { key = "k" })).code)
+    assert.equal(1, calls)
+  end)
+
+  it("is known within inbox_window", function()
+    app:stop()
+    app = assert(testing.app(define, { settings = { inbox_window = "2h" } }))
+    assert.equal(1, app:send("Race", {}, { key = "k" }))
+    app:advance("119m")
+    assert.equal(1, app:send("Race", {}, { key = "k" }))
+    app:advance("2m")
+    assert.equal(2, app:send("Race", { other = true }, { key = "k" }))
+    assert.equal(2, app:send("Race", { other = true }, { key = "k" }))
+  end)
+
+  it("is counted", function()
+    local began = app.clock:now()
+    app:send("Race", {}, { key = "a" })
+    app:advance("1h")
+    app:send("Race", {}, { key = "b" })
+    app:call(catga.enqueue, "Race", {}, { key = "c", delay = "1h" })
+    assert.same({ count = 3, waiting = 1, oldest = began, window = 7 * 86400000 },
+      app:call(catga.inbox.status))
+    app:advance("167h")
+    assert.equal(2, app:call(catga.inbox.status).count)
   end)
 
   it("is known after a restart", function()
     app:send("Pay", { result = "once" }, { key = "k" })
     app = assert(app:crash())
-    assert.equal("once", app:send("Pay", { result = "twice" }, { key = "k" }))
+    assert.equal("once", app:send("Pay", { result = "once" }, { key = "k" }))
     assert.equal(1, calls)
     assert.equal(1, paid_count())
   end)
@@ -100,16 +153,17 @@ describe("a repeated key", function()
   end)
 
   it("that comes again while the first is handled has one effect", function()
-    for name, pauses in pairs {
+    for name, both in pairs {
       together = { "10ms", "10ms" }, overtaken = { "100ms", "10ms" }, late = { "10ms", "100ms" },
     } do
       local first, second, first_err, second_err
       local before = paid_count()
+      calls, pauses = 0, both
       app:call(function()
         local one = catga.spawn(function()
-          first, first_err = catga.send("Pay", { result = 1, pause = pauses[1] }, { key = name })
+          first, first_err = catga.send("Race", {}, { key = name })
         end)
-        second, second_err = catga.send("Pay", { result = 2, pause = pauses[2] }, { key = name })
+        second, second_err = catga.send("Race", {}, { key = name })
         one:wait()
       end)
       assert.is_nil(first_err)
@@ -121,7 +175,7 @@ describe("a repeated key", function()
   end)
 
   it("in one unit of work has one effect", function()
-    assert.same({ first = 5, second = 5 }, app:send("Both", { n = 5 }))
+    assert.same({ first = 1, second = 1 }, app:send("Both", { n = 5 }))
     assert.equal(1, calls)
     assert.equal(1, paid_count())
   end)
@@ -130,7 +184,7 @@ describe("a repeated key", function()
     local manual = assert(testing.app(define, { manual = true }))
     local answers = {}
     local function send(n)
-      answers[n] = manual.app.mediator:send("command", "Pay", { result = n },
+      answers[n] = manual.app.mediator:send("command", "Race", {},
         manual.app.mediator.outside { key = "k" })
     end
     local handles = {}

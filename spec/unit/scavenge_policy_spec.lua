@@ -1,6 +1,7 @@
 --- What of each stream a scavenge would keep.
 local testing = require "catga.testing"
 local policies = require "catga.events.policy"
+local dead_letters = require "catga.dead_letters"
 local catga = require "catga"
 
 local START = 1767225600000
@@ -123,15 +124,41 @@ describe("of the runtime's streams a scavenge keeps", function()
     assert.is_true(first > 90 and kept >= first)
   end)
 
-  it("outcomes for ever, or as long as it is told", function()
-    open()
+  it("outcomes as long as the inbox knows them", function()
+    open { inbox_window = "0s" }
     app:send("C", {}, { key = "k" })
     assert.is_nil(of "$outcome-C-k")
     app:stop()
-    open { outcome_retain = "2h" }
+    open { inbox_window = "2h" }
     app:send("C", {}, { key = "k" })
     app:advance("3h")
     assert.same({ 0, START + 3600000, -1 }, of "$outcome-C-k")
+    local id = app:call(catga.enqueue, "C", {}, { key = "later", delay = "9h" })
+    app:advance("4h")
+    assert.is_nil(of "$outcome-C-later")
+    assert.is_nil(of("$message-" .. id))
+    app:advance("8h")
+    assert.same({ 0, START + 13 * 3600000, -1 }, of "$outcome-C-later")
+  end)
+
+  it("messages and letters that are open, and closed ones for a time", function()
+    open { outbox_retain = "2h", dead_letter_retain = "2h" }
+    local id = app:call(catga.enqueue, "C", {})
+    local waiting = app:call(catga.enqueue, "C", {}, { delay = "900d" })
+    local letter = app:call(dead_letters.add, app.app, { kind = "route", source = "r",
+      reason = "no", key = "k", data = 1 })
+    local key = app:call(catga.events.streams, { prefix = "$letterkey-" })[1]
+    app:advance("1h")
+    assert.is_nil(of("$message-" .. id))
+    app:advance("30d")
+    assert.same({ 1, 0, 1 }, of("$message-" .. id))
+    assert.is_nil(of("$message-" .. waiting))
+    assert.is_nil(of("$letter-" .. letter))
+    assert.is_nil(of(key))
+    assert(app:call(catga.dead_letters.purge, letter))
+    app:advance("3h")
+    assert.same({ 2, 0, 2 }, of("$letter-" .. letter))
+    assert.is_truthy(of(key))
   end)
 
   it("journals for ever, or the ends of those that ended long ago", function()

@@ -70,15 +70,20 @@ static int bind_store_name(lua_State *L) {
   return 1;
 }
 
-/* unfinished() -> numbers of the streams of unfinished processes, oldest stream first */
+/* unfinished(prefix) -> numbers of the unfinished streams whose names begin with it */
 static int bind_store_unfinished(lua_State *L) {
   struct cg_bind_store *store = cg_bind_check_reading(L);
+  size_t prefix_size, size;
+  const char *prefix = luaL_optlstring(L, 2, "", &prefix_size);
   uint32_t count = cg_store_place_count(store->store);
   lua_newtable(L);
   int pushed = 0;
   for (uint32_t place = 0; place < count; place++) {
     cg_store_stream stream = cg_store_at(store->store, place);
     if (stream == CG_STORE_NO_STREAM || !cg_store_unfinished(store->store, stream))
+      continue;
+    const char *name = cg_store_name(store->store, stream, &size);
+    if (size < prefix_size || memcmp(name, prefix, prefix_size) != 0)
       continue;
     push_stream(L, stream);
     lua_rawseti(L, -2, ++pushed);

@@ -66,9 +66,9 @@ const char cg_cli_stream_metadata_usage[] =
 const char cg_cli_stream_scavenge_usage[] =
     "Usage: catga stream scavenge [-o json] [--data D]\n"
     "Takes out of the sealed files of the log what metadata hides, what was deleted, and what the\n"
-    "settings process_retain and outcome_retain let go. Positions and versions stay. Files of "
-    "which\n"
-    "less than scavenge_min percent would go are left alone (events left: what could go of them).\n"
+    "settings process_retain, inbox_window and others let go. Positions and versions stay.\n"
+    "Files of which less than scavenge_min percent would go are left alone (events left: what\n"
+    "could go of them).\n"
     "The instance goes on serving.\n" COMMON
     "Exit code: 0 done, 1 failed, or one is under way, 3 nothing runs there.\n"
     "Example: catga stream scavenge --data /var/lib/orders\n";

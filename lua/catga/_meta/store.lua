@@ -76,9 +76,11 @@ function Store:count(stream) end
 ---@return boolean
 function Store:is_unfinished(stream) end
 
---- The streams of processes that have not ended, the oldest first.
+--- The streams that are unfinished: processes that have not ended, messages that wait, dead letters
+--- that are open; roughly the oldest first.
+---@param prefix string?  what their names begin with
 ---@return integer[] streams
-function Store:unfinished() end
+function Store:unfinished(prefix) end
 
 --- Reads records of a stream, those included that are not durable yet.
 ---@param stream integer

@@ -6,7 +6,9 @@
 ---   $subscription-     from the records on that the last checkpoint needs
 ---   $schedule-         the last 100 records
 ---   $schedules-        from the beginning of the last list on
----   $outcome-          outcomes not older than outcome_retain; by default all
+---   $outcome-          keys that the inbox still knows (inbox_window)
+---   $message-          those that wait, and closed ones for outbox_retain
+---   $letter-           open ones, and closed ones for dead_letter_retain; $letterkey- as long
 ---   Process-           of one that loops, the first record and those from the last round on that
 ---                      carries what is needed of those before; of a process that ended longer than
 --- process_retain ago, the first and the
@@ -16,6 +18,8 @@ local errors = require "catga.error"
 local metadata = require "catga.events.metadata"
 local find_later = require "catga.events.read".find_later
 local find_carrier = require "catga.lazy".call("catga.process.journal", "find_carrier")
+
+local is_over = require "catga.lazy".call("catga.inbox", "is_over")
 
 local M = {}
 
@@ -60,9 +64,45 @@ local function of_process(self, stream, count)
   return ALL_GONE, 0, count - 1, true
 end
 
-local function of_outcome(self)
-  local retain = self.app.settings.outcome_retain
+local function of_outcome(self, stream, count)
+  local window = self.app.settings.inbox_window
+  if window == 0 then return nil end
+  local list, err = self.app.store:read(stream, count - 1, 1, true)
+  if not list then error(err, 0) end
+  if list[1] and list[1].type == "CommandAccepted"
+    and not is_over(self.app, list[1], self.now - window) then
+    return nil
+  end
+  return 0, self.now - window, NONE
+end
+
+-- What is closed goes after a time. The last record, which closes it, stays as long as the first
+-- one is there, which opens it: else an index that is built anew would take it for open.
+local function of_closed(self, stream, count, retain)
+  if retain == 0 or self.app.store:is_unfinished(stream) then return nil end
+  local closed = last_time(self.app.store, stream, count)
+  if not closed or closed > self.now - retain then return nil end
+  local list, err = self.app.store:read(stream, 0, 1)
+  if not list then error(err, 0) end
+  if list[1] and list[1].version == 0 then return count - 1, 0, count - 1 end
+  return ALL_GONE, 0, NONE
+end
+
+local function of_message(self, stream, count)
+  return of_closed(self, stream, count, self.app.settings.outbox_retain)
+end
+
+local function of_letter(self, stream, count)
+  return of_closed(self, stream, count, self.app.settings.dead_letter_retain)
+end
+
+local function of_letter_key(self, stream)
+  local store, retain = self.app.store, self.app.settings.dead_letter_retain
   if retain == 0 then return nil end
+  local list, err = store:read(stream, 0, 1)
+  if not list then error(err, 0) end
+  local letter = list[1] and store:stream("$letter-" .. list[1].data.id)
+  if letter and store:is_unfinished(letter) then return nil end
   return 0, self.now - retain, NONE
 end
 
@@ -127,6 +167,9 @@ local RUNTIMES = {
   ["$schedules"] = of_schedules,
   ["$subscription"] = of_subscription,
   ["$outcome"] = of_outcome,
+  ["$message"] = of_message,
+  ["$letter"] = of_letter,
+  ["$letterkey"] = of_letter_key,
 }
 
 --- What is kept of a stream; nothing: all of it. Raises an error value when that cannot be read.

@@ -14,6 +14,7 @@ local RESERVED = {
   id = true, all = true, any = true, map = true, receive = true, wait_event = true,
   approval = true, promise = true, loop = true, queries = true, time = true, start = true,
   run = true, tag = true, updates = true, validators = true, options = true,
+  enqueue = true,
 }
 local NOT_STEPS = { execute = true, process_id = true, settings = true }
 local COMPENSATE = "compensate" -- The step's name in records of an undo of the whole process.

@@ -185,7 +185,7 @@ end
 -- Those of processes that are not in memory.
 local function add_stored(app, list)
   local looks = 0
-  for _, stream in ipairs(app.store:unfinished()) do
+  for _, stream in ipairs(app.store:unfinished(journal.PREFIX)) do
     local id = app.store:name(stream):match("^" .. journal.PREFIX:gsub("%-", "%%-") .. "(.*)$")
     if id and not app.engine.active[id] then
       looks = looks + 1

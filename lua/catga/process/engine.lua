@@ -416,7 +416,7 @@ end
 --- for meanwhile is taken up at once. May yield.
 ---@return integer count
 function Engine:recover()
-  local streams = self.app.store:unfinished()
+  local streams = self.app.store:unfinished(journal.PREFIX)
   if #streams <= RECOVERY_AT_ONCE then
     take_up_all(self, streams, 1)
   else

@@ -41,6 +41,32 @@ function verbs.send(_, name, data)
   return run(task, p, step, send, p.class.self, data)
 end
 
+local enqueue = lazy.call("catga.outbox.enqueue", "enqueue")
+
+--- Enqueues a command, see catga.enqueue: committed with the step; in the body an implicit step
+--- named after the command. Raises when it is refused.
+---@return string id
+function verbs.enqueue(_, name, data, opts)
+  local task, p = current("enqueue")
+  if type(name) ~= "string" then error("self:enqueue needs the name of a command", 2) end
+  if not task.flow then
+    local id, err = enqueue(p.app, name, data, opts)
+    if not id then error(err, 0) end
+    return id
+  end
+  local step = p.class:implicit_step("enqueue " .. name)
+  local put = step.put
+  if not put then
+    put = function(_, input, options)
+      local id, err = enqueue(state[1].process.app, name, input, options)
+      if not id then error(err, 0) end
+      return id
+    end
+    step.put = put
+  end
+  return run(task, p, step, put, p.class.self, data, opts)
+end
+
 --- Runs a function as a step of that name; undo by compensate_<name>.
 function verbs.step(_, name, fn)
   local task, p = current("step")
