@@ -105,6 +105,7 @@ describe("an enqueued command", function()
       { { key = "" }, "512 bytes" }, { { group = 1 }, "512 bytes" },
       { { priority = "urgent" }, "high, normal or low" }, { { attempts = 0 }, "whole number" },
       { { backoff = "x" }, "no duration" }, { { timeout = "0s" }, "at least 1ms" },
+      { { group = "g", priority = "low" }, "go in order" },
       { { delay = "2s", expires = "1s" }, "before it is due" },
     } do
       local ok, failure = pcall(enqueue, 1, case[1])

@@ -98,6 +98,9 @@ function M.fields(app, opts)
   if opts and opts.at and opts.delay then
     error("catga.enqueue: give delay or at, not both", 0)
   end
+  if fields.group and fields.priority then
+    error("catga.enqueue: messages of a group go in order, so they have no priority", 0)
+  end
   if fields.expires and fields.expires <= (fields.due or app.clock:now()) then
     error("catga.enqueue: it expires before it is due", 0)
   end
