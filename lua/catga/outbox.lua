@@ -63,6 +63,12 @@ function M.of(app)
   return self
 end
 
+local function complain(self, failure)
+  if self.app.is_closed then return end
+  local traceback = type(failure) == "table" and failure.traceback or ""
+  self.app:say("error", "outbox: " .. tostring(failure) .. traceback)
+end
+
 --- Runs fn after some time, as a task of the app.
 ---@param ms number
 ---@param fn fun()
@@ -71,9 +77,7 @@ function Outbox:after(ms, fn)
   return self.app.clock:after(math.max(0, math.ceil(ms)), function()
     state[1].app = self.app
     local ok, failure = xpcall(fn, errors.catch)
-    if not ok and not self.app.is_closed then
-      self.app:say("error", "outbox: " .. tostring(failure) .. (failure.traceback or ""))
-    end
+    if not ok then complain(self, failure) end
   end)
 end
 
@@ -138,6 +142,16 @@ function Outbox:arrive(id, due, priority)
   receive(self, id, due, RANKS[priority or "normal"])
 end
 
+--- Reads a message; one that cannot be read is said, and waits for the next start.
+---@param stream integer
+---@return catga.Message? message  nil: it is there no more
+function Outbox:read(stream)
+  local message, err = messages.read(self.app, stream)
+  if err then complain(self, ("%s cannot be read: %s"):format(self.app.store:name(stream),
+    tostring(err))) end
+  return message
+end
+
 --- A message may be delivered when its turn comes.
 ---@param stream integer
 ---@param rank integer
@@ -159,8 +173,7 @@ local function pop_due(self, now)
     local streams = self.later:pop(last, most)
     for _, stream in ipairs(streams) do
       if self.app.store:is_unfinished(stream) then
-        local message, err = messages.read(self.app, stream)
-        if err then error(err, 0) end
+        local message = self:read(stream)
         if message then
           list[#list + 1] = { stream = stream, due = message.due, position = message.position,
             rank = message.rank }
@@ -186,6 +199,19 @@ local function enter_due(self)
   end
 end
 
+-- Lets them enter in a task of its own.
+local function start_entering(self)
+  self.is_entering = true
+  local task
+  task = tasks.spawn(self.app, function()
+    local ok, failure = xpcall(enter_due, errors.catch, self)
+    self.workers[task], self.is_entering = nil, nil
+    if not ok then return complain(self, failure) end
+    self:arm()
+  end)
+  self.workers[task] = true
+end
+
 --- Waits for what is due first.
 function Outbox:arm()
   local due = self.later:next()
@@ -194,14 +220,12 @@ function Outbox:arm()
     return
   end
   cancel(self, "timer")
+  local ms = math.min(due - self.app.clock:now(), LOOK_MS)
+  if ms <= 0 then return start_entering(self) end
   self.timer_due = due
-  local ms = math.min(math.max(0, due - self.app.clock:now()), LOOK_MS)
   self.timer = self:after(ms, function()
-    self.timer, self.is_entering = nil, true
-    local ok, failure = xpcall(enter_due, errors.catch, self)
-    self.is_entering = nil
-    self:arm()
-    if not ok then error(failure, 0) end
+    self.timer = nil
+    start_entering(self)
   end)
 end
 
@@ -211,12 +235,9 @@ local function take(self)
   while not self.is_halting do
     local stream = self.ready:pop(ALWAYS, 1)[1]
     if not stream then return nil end
-    local message, err
+    local message
     if self.app.store:is_unfinished(stream) then
-      message, err = messages.read(self.app, stream)
-      if err then
-        self.app:say("error", "outbox: a message cannot be read: " .. tostring(err))
-      end
+      message = self:read(stream)
     end
     if message and self:claim(message) then return message end
     looked = looked + 1
@@ -248,7 +269,7 @@ local function next_of_group(self, name)
   while group and group.waiting do
     local stream = group.waiting:pop(ALWAYS, 1)[1]
     if not stream then break end
-    local message = self.app.store:is_unfinished(stream) and messages.read(self.app, stream)
+    local message = self.app.store:is_unfinished(stream) and self:read(stream)
     if message then
       group.head = stream
       return message
@@ -322,9 +343,7 @@ function Outbox:pump()
       local ok, failure = xpcall(work, errors.catch, self)
       self.workers[task] = nil
       self.working = self.working - 1
-      if not ok and not self.app.is_closed then
-        self.app:say("error", "outbox: " .. tostring(failure) .. (failure.traceback or ""))
-      end
+      if not ok then complain(self, failure) end
     end)
     self.workers[task] = true
   end
@@ -349,10 +368,8 @@ end
 local function recover(self, streams)
   local suspects = {}
   for i, stream in ipairs(streams) do
-    local message, err = messages.read(self.app, stream)
-    if err then
-      self.app:say("error", "outbox: a message cannot be read: " .. tostring(err))
-    elseif message then
+    local message = self:read(stream)
+    if message then
       self.waiting = self.waiting + 1
       if message.crashes > 0 then
         suspects[#suspects + 1] = message
@@ -381,9 +398,7 @@ function Outbox:start()
   task = tasks.spawn(self.app, function()
     local ok, failure = xpcall(recover, errors.catch, self, streams)
     self.workers[task] = nil
-    if not ok and not self.app.is_closed then
-      self.app:say("error", "outbox: " .. tostring(failure) .. (failure.traceback or ""))
-    end
+    if not ok then complain(self, failure) end
     self.is_open = true
     self:arm()
     self:pump()

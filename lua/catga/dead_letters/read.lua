@@ -5,6 +5,8 @@ local native_task = require "catga.native.task"
 local presenter = require "catga.event"
 local dead_letters = require "catga.dead_letters"
 
+local cause = require "catga.dead_letters.cause"
+
 local M = {}
 
 local PAGE = 1000       -- Names looked at before others run.
@@ -88,14 +90,14 @@ end
 
 -- A parked event of a subscription as a letter.
 local function of_parked(name, one)
-  return { id = ("%s@%d"):format(name, one.position), kind = "subscription", source = name,
+  local letter = { id = ("%s@%d"):format(name, one.position), kind = "subscription", source = name,
     type = one.type, status = one.replaying and "retrying" or "open", is_open = true,
     reason = one.error or { code = "parked", message = one.reason }, attempts = one.attempts,
     traceback = one.traceback, causes = one.causes, position = one.position,
     stream = one.stream, version = one.version, correlation_id = one.correlation_id,
-    first_failed = one.first_failed or one.time, last_failed = one.time, retries = 0,
-    group = one.group or ("subscription %s: %s"):format(name,
-      one.error and one.error.code or "parked") }
+    first_failed = one.first_failed or one.time, last_failed = one.time, retries = 0 }
+  letter.group = cause.group(letter)
+  return letter
 end
 
 local function get_parked(app, name, position)

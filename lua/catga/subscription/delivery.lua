@@ -11,6 +11,8 @@ local INTERNAL = require "catga.flags".INTERNAL
 local storable_text = require "catga.process.journal".storable_text
 local journal = require "catga.subscription.journal"
 
+local causes = require "catga.lazy".module "catga.dead_letters.cause"
+
 local M = {}
 
 local REASON_BYTES_MAX = 1000
@@ -151,6 +153,7 @@ local function call(runner, entry)
   local cause = type(event.metadata) == "table" and event.metadata or {}
   task.delivery, task.subscription = entry, runner
   entry.run, entry.time, entry.forgotten = definition.entry.run, event.time, event.forgotten
+  entry.correlation_id = cause.correlation_id
   local value, failure = runner.app.mediator:run(entry_of(definition, runner.app, event.type),
     event.data, { id = event.id, key = event.id .. "/" .. (runner.name or "subscription"),
       attempt = entry.attempts + 1, correlation_id = cause.correlation_id,
@@ -186,7 +189,9 @@ local function park_event(runner, entry, err)
     at = add(journal.PARKED_PREFIX .. runner.name, "EventParked", { position = entry.position,
       stream = entry.stream, version = entry.version, type = entry.type,
       attempts = entry.attempts, reason = err.is_parked and err.message or "failed",
-      error = not err.is_parked and M.storable(err) or nil })
+      error = not err.is_parked and M.storable(err) or nil, first_failed = entry.first_failed,
+      traceback = causes.traceback(err), causes = causes.causes(err),
+      correlation_id = entry.correlation_id })
     add(journal.PREFIX .. runner.name, "SubscriptionParked", { position = entry.position,
       at = at })
   end)
@@ -218,6 +223,7 @@ function M.failed(runner, entry, err)
   local pause = not err.is_decision and commits.pause_after(err)
   if pause then return runner:delay(entry, pause) end -- It says nothing about the event.
   entry.attempts = entry.attempts + 1
+  entry.first_failed = entry.first_failed or runner.app.clock:now()
   if not err.is_decision then runner:note_error(entry, err) end
   if entry.is_replay then runner.attempts[entry.position] = entry.attempts end
   if err.is_parked or not err.retryable or entry.attempts >= runner.definition.attempts then

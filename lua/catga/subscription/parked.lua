@@ -48,8 +48,8 @@ end
 ---@param runner catga.SubscriptionRunner
 ---@param after integer  position
 ---@param max integer
----@return table[] list  { position, stream, version, type, attempts, reason, error?, time,
----  replaying }
+---@return table[] list  { position, stream, version, type, attempts, reason, error?, traceback?,
+---  causes?, correlation_id?, first_failed, time, replaying }
 function M.list(runner, after, max)
   local list = {}
   for _, position in ipairs(positions_of(runner)) do

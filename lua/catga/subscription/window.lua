@@ -17,6 +17,8 @@ local M = {}
 ---@field key any           events with one key go in order; nil: no order
 ---@field state "held"|"ready"|"out"|"delayed"|"done"
 ---@field attempts integer  that have failed
+---@field first_failed number?  Unix ms, of the failures since the start
+---@field correlation_id string?  of its event
 ---@field is_replay boolean? it was parked: it does not count for the position
 ---@field mark table?       of the change under way, see SubscriptionRunner:begin_change
 ---@field saved_to integer?  position that the record of its end has recorded
