@@ -5,7 +5,7 @@
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   GET /log    GET /livez
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
----   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua and personal.lua
+---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, messages.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -79,6 +79,7 @@ local function aggregate(name) return lazy.call("catga.http.aggregates", name) e
 local function stream(name) return lazy.call("catga.http.streams", name) end
 local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
 local function schedule(name) return lazy.call("catga.http.schedules", name) end
+local function message(name) return lazy.call("catga.http.messages", name) end
 local function process(name) return lazy.call("catga.http.processes", name) end
 local function person(name) return lazy.call("catga.http.personal", name) end
 local function definition(name) return lazy.call("catga.http.definitions", name) end
@@ -115,6 +116,13 @@ local ROUTES = {
     POST = { subscription "act" } },
   schedules = { GET = { schedule "show", schedule "list" },
     POST = { schedule "act", schedule "create" }, DELETE = { schedule "delete" } },
+  outbox = { GET = { message "show", message "list" },
+    POST = { message "act", message "enqueue" } },
+  ["outbox-status"] = { GET = { nil, message "status" } },
+  inbox = { GET = { nil, message "inbox" } },
+  ["dead-letters"] = { GET = { message "letter", message "letters" }, PUT = { message "edit" },
+    POST = { message "act_on_letters" } },
+  ["dead-letter-groups"] = { GET = { nil, message "groups" } },
   log = { GET = { nil, show_log } },
   subjects = { GET = { person "events", person "list" } },
   forget = { POST = { person "forget" } },

@@ -24,6 +24,8 @@ static const struct cg_cli_verb VERBS[] = {
     {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
      cg_cli_subscription},
     {"schedule", "start processes at the times of a clock", cg_cli_schedule_usage, cg_cli_schedule},
+    {"outbox", "look at and steer messages that wait", cg_cli_outbox_usage, cg_cli_outbox},
+    {"dlq", "look at, mend and retry what has failed", cg_cli_dlq_usage, cg_cli_dlq},
     {"log", "check, back up, export, import and repair the event log", cg_cli_log_usage,
      cg_cli_log},
     {"personal", "list persons, export and forget their data", cg_cli_personal_usage,
