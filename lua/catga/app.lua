@@ -18,6 +18,7 @@ local projections = require "catga.projection"
 local subscriptions = require "catga.subscription"
 local schedules = require "catga.lazy".module "catga.schedule"
 local outboxes = require "catga.lazy".module "catga.outbox"
+local routes = require "catga.lazy".module "catga.route"
 local describe_further = require "catga.lazy".call("catga.process.describe", "add")
 
 local M = {}
@@ -34,6 +35,7 @@ local M = {}
 ---@field subscriptions catga.Subscriptions
 ---@field schedules catga.Schedules?  nil: none was ever used
 ---@field outbox catga.Outbox?  nil: it was never used
+---@field routes catga.Routes?  nil: no scripts had any
 ---@field zones table<string, catga.Zone>?  time zones that were read
 ---@field personal catga.PersonalKeys?  open when scripts declare personal data, or have done so
 ---@field forgotten_keys table<string, true>  keys that are missing, and were to be destroyed
@@ -282,6 +284,7 @@ function App:start()
   local count = self.engine:recover()
   if count > 0 then self:say("info", ("recovering %d unfinished processes"):format(count)) end
   self.subscriptions:start()
+  self:start_routes()
   self:start_schedules()
   if self.store:streams("$message-", nil, 1)[1] then outboxes.of(self) end
   if self.registry.main then
@@ -301,6 +304,14 @@ function App:start_schedules()
   if not self.registry.schedules and not self.store:stream("$schedules-all") then return end
   local ok, failure = xpcall(schedules.of, errors.catch, self)
   if not ok then self:say("error", "schedules do not run: " .. tostring(failure)) end
+end
+
+--- Starts the routes, or gives them their new rules. May yield.
+function App:start_routes()
+  if self.routes then return self.routes:reloaded() end
+  if not self.registry.routes then return end
+  self.routes = routes.new(self)
+  self.routes:start()
 end
 
 --- Settings are read at the start; says so when catga.lua has changed since, or is wrong.
@@ -333,6 +344,7 @@ function App:reload()
   self.registry = generation
   self.projections:reloaded()
   self.subscriptions:reloaded()
+  self:start_routes()
   self.engine:recover() -- Processes whose script was missing, or did not fit, may go on.
   self:start_schedules()
   self:say("info", "scripts reloaded")
@@ -357,9 +369,22 @@ function App:failed(err)
   if self.on_fatal then self.on_fatal(err) end
 end
 
+-- What an app may have beside, in the order in which it ends.
+local AREAS = { "schedules", "outbox", "routes" }
+
+local function each_area(app, verb)
+  for _, name in ipairs(AREAS) do
+    local area = app[name]
+    if area and area[verb] then area[verb](area) end
+  end
+end
+
 local function running_attempts(app)
-  local count = app.subscriptions:working() + (app.schedules and app.schedules.working or 0)
-    + (app.outbox and app.outbox.working or 0)
+  local count = app.subscriptions:working()
+  for _, name in ipairs(AREAS) do
+    local working = app[name] and app[name].working or 0 -- A count, or a method that counts.
+    count = count + (type(working) == "function" and working(app[name]) or tonumber(working) or 0)
+  end
   for _, p in pairs(app.engine.active) do
     for _, s in ipairs(engine.strands_of(p)) do
       if s.task and s.task.limit then count = count + 1 end
@@ -384,12 +409,11 @@ function App:stop()
   if self.watcher then self.watcher:stop() end
   for _, p in pairs(self.engine.active) do p.halt, p.special = true, true end
   self.subscriptions:halt()
-  if self.schedules then self.schedules:halt() end
-  if self.outbox then self.outbox:halt() end
+  each_area(self, "halt")
   local deadline = self.clock:mono() + self.settings.stop_timeout
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.subscriptions:stop()
-  if self.outbox then self.outbox:stop() end
+  each_area(self, "stop")
   self.projections:stop()
   drop_processes(self)
   self.is_closed = true
@@ -406,8 +430,7 @@ function App:abandon()
   self.stopping, self.is_closed = true, true
   drop_processes(self)
   self.subscriptions:abandon()
-  if self.schedules then self.schedules:halt() end
-  if self.outbox then self.outbox:drop() end
+  each_area(self, "abandon")
   self.projections:abandon()
   if self.data then personal.close(self) end -- In memory they belong to the app that comes after.
   self.store:abandon()

@@ -127,6 +127,17 @@ function catga.schedule(name, cron, process, input, opts)
   require("catga.schedule.definition").define(registry, name, cron, process, input, opts)
 end
 
+--- Begins a rule that sends events of some types to other places; chain to it what it does:
+--- `catga.route("OrderCreated"):when(fn):filter(fn):transform(fn):to("high-value-orders")`. See
+--- docs/routing.md and lua/catga/route/definition.lua.
+---@param types string|string[]  types, or patterns: "orders.*.created", "orders.>", ">" for all
+---@param opts { name: string?, set: string?, priority: number?, inline: boolean?,
+---  attempts: integer?, backoff: string?, on_failure: "dead_letter"|"skip"|nil, policy: any }?
+---@return table route
+function catga.route(types, opts)
+  return require("catga.route.definition").route(loading("catga.route"), types, opts)
+end
+
 --- Sets the function that runs once as a task, after recovery.
 ---@param fn fun()
 function catga.main(fn) loading("catga.main"):set_main(fn) end
@@ -415,6 +426,14 @@ end
 --- What failed in the end: list, get, groups, edit, retry, retry_group, purge; see
 --- lua/catga/dead_letters/verbs.lua.
 catga.dead_letters = lazy.module "catga.dead_letters.face"
+--- Routes: catga.routes { mode = "first" } configures them, catga.routes.table adds rules that are
+--- data; explain and list look from outside. See lua/catga/route/face.lua.
+catga.routes = setmetatable({}, {
+  __index = function(_, name) return require("catga.route.face")[name] end,
+  __call = function(_, opts)
+    return require("catga.route.definition").set(loading("catga.routes"), opts)
+  end,
+})
 
 --- Processes from outside.
 catga.processes = {}

@@ -10,6 +10,7 @@ local tasks = require "catga.task"
 local presenter = require "catga.event"
 
 local handlers = require "catga.lazy".module "catga.outbox.handlers"
+local route_unstored = require "catga.lazy".call("catga.route.unstored", "take")
 
 local M = {}
 
@@ -30,6 +31,7 @@ local KEY_BYTES_MAX = 512
 ---@field stream string?         of an event
 ---@field version integer?       of an event
 ---@field position integer?      of an event
+---@field hops integer?          how many routes the message has gone through
 local Ctx = {}
 local LAZY = {}
 
@@ -56,6 +58,11 @@ function LAZY.causation_id(ctx)
   return parent and parent.id or nil
 end
 
+function LAZY.hops(ctx)
+  local parent = ctx.parent
+  return parent and parent.hops
+end
+
 --- A new id, never given before.
 function Ctx:new_id() return self.app:new_id() end
 --- Milliseconds since the Unix epoch.
@@ -79,7 +86,7 @@ local CTX = {
 
 -- What of an envelope may be given instead of being made.
 local GIVEN = { "id", "key", "has_key", "attempt", "correlation_id", "causation_id", "stream",
-  "version", "position" }
+  "version", "position", "hops" }
 
 local function new_ctx(entry, parent, opts)
   local nth
@@ -264,7 +271,7 @@ local function deliver(self, op, position)
   for i, entry in ipairs(entries) do
     local opts = { id = op.id, key = op.id .. "/" .. i, correlation_id = cause.correlation_id,
       causation_id = cause.causation_id, version = op.version, position = position,
-      stream = op.name }
+      stream = op.name, hops = cause.hops }
     local data = app.json.decode(op.plain or op.data) -- Each handler gets its own copy.
     tasks.spawn(app, function()
       local _, err = self:run(entry, data, opts)
@@ -307,14 +314,15 @@ local function publish_unstored(self, task, name, data)
   local app = self.app
   local json, fault = app.store:encode(data, name)
   if not json then return nil, fault end
-  if not app.registry.events[name] then return true end
+  local routes = app.registry.routes
+  if not (app.registry.events[name] or routes) then return true end
   local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
     schema = units.schema_of(task, { type = name }) }
-  if not (task.in_unit or task.limit) then
+  local function give()
     self:deliver(op)
-  else
-    unit_of(task):on_commit(function() self:deliver(op) end)
+    if routes then route_unstored(app, op) end
   end
+  if not (task.in_unit or task.limit) then give() else unit_of(task):on_commit(give) end
   return true
 end
 

@@ -414,7 +414,7 @@ function Outbox:halt()
 end
 
 --- Ends at once: what runs is let go.
-function Outbox:drop()
+function Outbox:abandon()
   self:halt()
   cancel(self, "sweep")
   for task in pairs(self.workers) do native_task.drop(task) end
@@ -423,7 +423,7 @@ end
 
 --- Ends what still runs, and records that it was ended: it does not count as an attempt. May yield.
 function Outbox:stop()
-  self:drop()
+  self:abandon()
   deliveries.release(self)
 end
 

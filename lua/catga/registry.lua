@@ -28,6 +28,9 @@ local M = {}
 ---@field upcasts catga.Upcasts?               nil: there are none
 ---@field subscriptions table<string, table>
 ---@field schedules table<string, catga.ScheduleDefinition>?  nil: there are none
+---@field routes table?      rules and their sets; nil: there are none
+---@field inline_routes (fun(unit: catga.Unit, staged: catga.Staged[]): boolean?, catga.Error?)?
+---  for rules that run in the unit that publishes; nil: there are none
 ---@field personal table<string, catga.Personal>?  by event type; nil: none is declared
 ---@field places table<string, string>         file:line of what has a name
 ---@field main function?
@@ -262,6 +265,7 @@ function Registry:compose(app)
     local class = self.processes[name]
     at_place(self.places["process " .. name], class.finish, class, app)
   end
+  if self.routes then require("catga.route.compose").finish(self, app) end
   if self.schedules then require("catga.schedule.definition").finish_all(self, app) end
 end
 

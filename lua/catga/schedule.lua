@@ -272,4 +272,6 @@ function Schedules:halt()
   self.tasks = {}
 end
 
+Schedules.abandon = Schedules.halt
+
 return M

@@ -204,7 +204,8 @@ function Unit:append(stream_name, events, expect, flags)
     staged[i] = { stream = stream, name = stream_name, expected = expected, type = event.type,
       data = data, plain = plain, key = key, flags = (flags or 0) + (change and PERSONAL or 0),
       ctx = ctx, schema = schema > 1 and schema or nil,
-      extra = event.id and { event_id = event.id } }
+      extra = event.extra or event.id and { event_id = event.id },
+      is_imported = event.is_imported }
     has_ids = has_ids or event.id ~= nil
     if expected ~= ANY then
       expected = store:count(stream) + self:staged_count(stream) + i - 1
@@ -214,7 +215,13 @@ function Unit:append(stream_name, events, expect, flags)
   self.keys = keys or self.keys -- The last change: they become durable in order.
   for i = 1, #staged do self.ops[self.n + i] = staged[i] end
   self.n = self.n + #staged
-  return store:count(stream) + self:staged_count(stream) - 1
+  local version = store:count(stream) + self:staged_count(stream) - 1
+  local route = not flags and self.app.registry.inline_routes
+  if route and not events[1].is_imported then
+    local routed, failure = route(self, staged)
+    if not routed then return nil, failure end
+  end
+  return version
 end
 
 -- The conditions, checked and in order of the streams' names.
@@ -289,7 +296,8 @@ function M.metadata(task, ctx, schema, extra)
     -- Staged by the step itself.
     ctx = p and { correlation_id = p.correlation_id or p.id, id = p.id } or {}
   end
-  local fields = { correlation_id = ctx.correlation_id, causation_id = ctx.id, schema = schema }
+  local fields = { correlation_id = ctx.correlation_id, causation_id = ctx.id, schema = schema,
+    hops = task.app.registry.routes and ctx.hops }
   if extra then
     for name, value in pairs(extra) do fields[name] = value end
   end

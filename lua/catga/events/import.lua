@@ -99,11 +99,11 @@ end
 -- Stages one event and its marker.
 local function add(unit, event)
   local version, err = unit:append(event.stream,
-    { { type = event.type, data = event.data, schema = 1, [SEALED] = event.is_personal } },
-    "any")
+    { { type = event.type, data = event.data, schema = 1, [SEALED] = event.is_personal,
+      is_imported = true } }, "any")
   if not version then return nil, err end
   local op = unit.ops[unit.n]
-  op.extra, op.schema, op.is_imported = event.metadata, event.metadata.schema, true
+  op.extra, op.schema = event.metadata, event.metadata.schema
   if event.is_personal then op.flags = flags.PERSONAL end
   return unit:append(event.marker, { { type = "EventImported", data = {} } }, "none",
     flags.INTERNAL)

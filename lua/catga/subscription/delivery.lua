@@ -158,7 +158,7 @@ local function call(runner, entry)
     event.data, { id = event.id, key = event.id .. "/" .. (runner.name or "subscription"),
       attempt = entry.attempts + 1, correlation_id = cause.correlation_id,
       causation_id = cause.causation_id, stream = event.stream, version = event.version,
-      position = event.position })
+      position = event.position, hops = cause.hops })
   task.delivery, task.subscription, task.interrupt = nil, nil, nil
   return value, failure
 end
