@@ -5,7 +5,8 @@
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   GET /log    GET /livez
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
----   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, messages.lua and personal.lua
+---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua and
+---   personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -78,6 +79,7 @@ end
 local function aggregate(name) return lazy.call("catga.http.aggregates", name) end
 local function stream(name) return lazy.call("catga.http.streams", name) end
 local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
+local function routing(name) return lazy.call("catga.http.routes", name) end
 local function schedule(name) return lazy.call("catga.http.schedules", name) end
 local function message(name) return lazy.call("catga.http.messages", name) end
 local function process(name) return lazy.call("catga.http.processes", name) end
@@ -123,6 +125,9 @@ local ROUTES = {
   ["dead-letters"] = { GET = { message "letter", message "letters" }, PUT = { message "edit" },
     POST = { message "act_on_letters" } },
   ["dead-letter-groups"] = { GET = { nil, message "groups" } },
+  routes = { GET = { nil, routing "list" } },
+  ["route-sets"] = { GET = { nil, routing "sets" } },
+  ["route-explanations"] = { POST = { nil, routing "explain" } },
   log = { GET = { nil, show_log } },
   subjects = { GET = { person "events", person "list" } },
   forget = { POST = { person "forget" } },

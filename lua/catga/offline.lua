@@ -1,5 +1,6 @@
---- A data directory that no program has open, served to a verb of the command in its own process:
---- the same requests as over HTTP, without scripts, so nothing runs but what is asked for.
+--- A data directory that no program has open, or scripts that nobody runs, served to a verb of the
+--- command in its own process: the same requests as over HTTP, and nothing runs but what is asked
+--- for.
 local state = require "catga.state"
 local errors = require "catga.error"
 local apps = require "catga.app"
@@ -21,21 +22,17 @@ local function split(target)
   return unescape(path), query
 end
 
-local function open(data)
-  local app, err = apps.open { data = data, define = function() end,
-    settings = { message_size_max = SIZE_MAX } }
+local function open(opts)
+  local app, err = apps.open(opts)
   if not app then return nil, err end
   app.handling = 0
   state.app = app
   return app
 end
 
---- Opens the data directory; must run in a task.
----@param data string
----@param opened fun(call: function?, message: string?, code: string?)  call(method, target, body,
----  give) answers with give(status, body, next), in a task; call(nil) closes: give(ok, message)
-function M.open(data, opened)
-  local ok, app, err = xpcall(open, errors.catch, data)
+-- Opens an app that is not started, and answers its requests.
+local function serve(opts, opened)
+  local ok, app, err = xpcall(open, errors.catch, opts)
   if not ok then app, err = nil, app end
   if not app then return opened(nil, err.message, err.code) end
   local handle = http.handler(app)
@@ -50,5 +47,19 @@ function M.open(data, opened)
     end)
   end)
 end
+
+--- Opens the data directory, without scripts; must run in a task.
+---@param data string
+---@param opened fun(call: function?, message: string?, code: string?)  call(method, target, body,
+---  give) answers with give(status, body, next), in a task; call(nil) closes: give(ok, message)
+function M.open(data, opened)
+  serve({ data = data, define = function() end, settings = { message_size_max = SIZE_MAX } },
+    opened)
+end
+
+--- Loads the scripts of a directory, without data; nothing of them runs. Must run in a task.
+---@param dir string
+---@param opened function  as for open
+function M.open_scripts(dir, opened) serve({ dir = dir }, opened) end
 
 return M

@@ -33,8 +33,9 @@ static void push_callback(struct cg_local *local, lua_CFunction fn) {
   lua_pushcclosure(local->runtime->L, fn, 1);
 }
 
-enum cg_code cg_local_open(struct cg_local **out, const char *data, struct cg_err *err) {
-  static const char MODULE[] = "return require 'catga.offline'.open";
+/* Opens by the function that `module`, a chunk, gives. */
+static enum cg_code open_by(struct cg_local **out, const char *module, const char *directory,
+                            struct cg_err *err) {
   struct cg_local *local = cg_alloc(sizeof(*local));
   *local = (struct cg_local){.say = {.fd = 2, .level = CG_SAY_WARN}, .call = CG_NO_REF};
   local->answer = cg_buf_take(NULL, 4096);
@@ -47,9 +48,9 @@ enum cg_code cg_local_open(struct cg_local **out, const char *data, struct cg_er
     return code;
   }
   lua_State *L = local->runtime->L;
-  code = cg_script_run(L, MODULE, sizeof(MODULE) - 1, "=catga", 0, 1, err);
+  code = cg_script_run(L, module, strlen(module), "=catga", 0, 1, err);
   if (code == CG_OK) {
-    lua_pushstring(L, data);
+    lua_pushstring(L, directory);
     push_callback(local, on_opened);
     cg_task_spawn(local->runtime, L, 2);
     code = turn_until_done(local, err);
@@ -62,6 +63,14 @@ enum cg_code cg_local_open(struct cg_local **out, const char *data, struct cg_er
   }
   *out = local;
   return CG_OK;
+}
+
+enum cg_code cg_local_open(struct cg_local **out, const char *data, struct cg_err *err) {
+  return open_by(out, "return require 'catga.offline'.open", data, err);
+}
+
+enum cg_code cg_local_open_scripts(struct cg_local **out, const char *dir, struct cg_err *err) {
+  return open_by(out, "return require 'catga.offline'.open_scripts", dir, err);
 }
 
 enum cg_code cg_local_close(struct cg_local *local, struct cg_err *err) {

@@ -1,6 +1,7 @@
 /* print.c - decodes into a small Lua state, formats the cells as text, pads them. */
 #include "cli/print.h"
 
+#include <assert.h>
 #include <lauxlib.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 #include "bind/bind.h"
 
 #define CELL_BYTES 256 /* A longer cell of a table is cut, and ends in "...". */
-#define COLUMNS_MAX 8
+#define COLUMNS_MAX 12
 #define COUNT_CHARS 64   /* Room for a number as text. */
 #define TITLE_COLUMNS 10 /* Width of the names of fields, unless one is longer. */
 
@@ -50,6 +51,7 @@ static int print_rows(lua_State *L, const struct cg_print_column *columns, size_
                       enum cg_print_as as) {
   int count = (int)lua_objlen(L, -1);
   int widths[COLUMNS_MAX];
+  assert(column_count <= COLUMNS_MAX);
   char cell[CELL_BYTES];
   for (size_t c = 0; c < column_count; c++)
     widths[c] = count_columns(columns[c].title);

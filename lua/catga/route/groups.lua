@@ -258,6 +258,32 @@ function Groups:add(turn, step, message, event, go_on, sink)
   if reason then return self:finish(turn, step, group, reason, go_on, sink) end
 end
 
+--- What would become of a message, without effect.
+---@param self catga.RouteGroups?  nil: nothing was ever gathered
+---@param step catga.RouteStep
+---@param message any
+---@param event table
+---@param call fun(fn: function, ...): any  calls functions of the script
+---@return { text: string, is_complete: boolean, message: any, event: table }? preview
+---@return catga.Error? err
+function M.preview(self, step, message, event, call)
+  local aggregate = step.aggregate
+  local ok, key, text = pcall(call, function() return key_of(step, message, event) end)
+  if not ok then return nil, errors.from(key) end
+  local of = self and self.by_name[aggregate.name]
+  local open = of and of[text]
+  local items = open and copy(open.items) or {}
+  items[#items + 1] = copy(message)
+  local kept = kept_of(event)
+  local group = { key = key, items = items, first = open and open.first or kept, last = kept }
+  local reason = call(is_complete, step, group)
+  local what = ("number %d under %s in %s"):format(#items, text, aggregate.name)
+  if not reason then return { text = "would be " .. what .. ", and wait" } end
+  local made, made_event = call(result_of, step, group, reason)
+  return { text = ("would be %s, which is then %s"):format(what, reason), is_complete = true,
+    message = made, event = made_event or kept }
+end
+
 --- The group whose time is over first, and when; nothing: none has a time. May be over already.
 ---@return number? due
 ---@return catga.RouteGroup? group

@@ -441,11 +441,11 @@ function Router:start()
   self.reader = tasks.spawn(self.app, run_reader, self)
 end
 
---- Takes the rules of another generation, between two turns. May yield.
+--- Takes the rules of another generation: a turn that is under way ends with the old ones.
 ---@param set table
 function Router:replace(set)
   self.set = set
-  alone(self, function()
+  spawn(self, function()
     for _, of in pairs(self.groups.by_name) do -- Their aggregate may be back.
       for _, group in pairs(of) do
         if group.due then self.groups:postpone(group, group.due) end

@@ -18,6 +18,7 @@ local CUT = errors.new("cut", "the event is routed in a unit of its own")
 
 ---@class catga.RouteTurn : catga.RouteSink
 ---@field router catga.Router
+---@field rules table         its set as it was when the turn began: a reload may come meanwhile
 ---@field to integer?         the position when it is committed
 ---@field count_list any[]    rule, field, reason in turn
 ---@field count_size integer
@@ -34,7 +35,8 @@ Turn.__index = Turn
 ---@param entry catga.Entry
 ---@return catga.RouteTurn
 function M.new(router, entry)
-  return setmetatable({ router = router, app = router.app, entry = entry, set = router.name,
+  return setmetatable({ router = router, rules = router.set, app = router.app, entry = entry,
+    set = router.name,
     count_list = {}, count_size = 0, group_list = {}, failures = {}, settled = {},
     event_count = 0 }, Turn)
 end
@@ -126,7 +128,7 @@ end
 
 -- Runs the rules from a place on.
 local function run_rules(self, event, rules, first, attempts)
-  local set, any = self.router.set, false
+  local set, any = self.rules, false
   for i = first, #rules do
     local taken = run_rule(self, rules[i], event, i == first and attempts or 0)
     if taken == nil then return nil end
@@ -145,7 +147,7 @@ end
 
 -- Tries a rule again; in a set where the first one takes a message, those behind it follow.
 local function run_again(self, event, one)
-  local set = self.router.set
+  local set = self.rules
   local rule = one.rule == "otherwise" and set.otherwise and otherwise(set)
     or set.by_name[one.rule]
   if not rule then
@@ -166,7 +168,7 @@ end
 ---@param only table?     the failure that is tried again
 ---@return boolean done   false: it must be the first event of a unit; nothing was done
 function Turn:run(event, only)
-  local set = self.router.set
+  local set = self.rules
   local is_rule = only and only.rule ~= ""
   local rules = not is_rule and set.index:find(event.type, event.data)
   if rules and not rules[1] and not set.otherwise then return true end
@@ -193,7 +195,7 @@ end
 ---@param err catga.Error
 ---@param attempts integer  that have failed before
 function Turn:failed(rule_name, event, err, attempts)
-  local set = self.router.set
+  local set = self.rules
   local rule = set.by_name[rule_name] or set.otherwise_rule and rule_name == "otherwise"
     and set.otherwise_rule or { name = rule_name, attempts = 5, backoff = 1000,
       on_failure = "dead_letter", counter = { reasons = {} } }

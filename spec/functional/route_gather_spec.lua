@@ -1,0 +1,293 @@
+--- Routes that gather, fail, are explained, and change while the app runs.
+local testing = require "catga.testing"
+local app_dir = dofile "spec/support/app_dir.lua"
+local catga = require "catga"
+
+local app
+
+local function open(define, opts) app = assert(testing.app(define, opts)) end
+
+after_each(function()
+  if app then app:stop() end
+  app = nil
+  app_dir.remove_all()
+end)
+
+local function data_of(stream)
+  local list = {}
+  for i, event in ipairs(app:call(catga.events.read, stream, { max = 10000 })) do
+    list[i] = event.data
+  end
+  return list
+end
+
+local function publish(kind, data)
+  assert(app:publish(kind, data))
+  app:settle()
+end
+
+local function rule(name)
+  for _, one in ipairs(app:call(catga.routes.list)) do
+    if one.name == name then return one end
+  end
+end
+
+local function said(text) return table.concat(app.lines, "\n"):find(text, 1, true) ~= nil end
+
+local function numbers_in(list)
+  local numbers = {}
+  for i, one in ipairs(list) do numbers[i] = one.n end
+  return numbers
+end
+
+describe("a splitter", function()
+  it("gives each part its place and what it came from", function()
+    open(function()
+      catga.route("A"):split(function(m) return m.lines end):to("Line")
+    end)
+    publish("A", { lines = { { n = 1 }, { n = 2 } } })
+    local events = app:call(catga.events.read, "$type-Line")
+    local source = app:call(catga.events.read, "$type-A")[1]
+    local id = source.id
+    assert.same({ { id = id, index = 1, total = 2 }, { id = id, index = 2, total = 2 } },
+      { events[1].metadata.split, events[2].metadata.split })
+    assert.equal(source.id, events[1].metadata.causation_id)
+    assert.equal(source.id, events[1].metadata.correlation_id)
+    assert.equal("A", events[1].metadata.route)
+  end)
+
+  it("sends all parts or none", function()
+    open(function()
+      catga.route("A", { attempts = 1, on_failure = "skip" }):split(function(m) return m end)
+        :transform(function(m)
+          if m.n == 2 then error("no two") end
+          return m
+        end):to("Line")
+    end)
+    publish("A", { { n = 1 }, { n = 2 } })
+    publish("A", { { n = 3 }, { n = 4 } })
+    assert.same({ 3, 4 }, numbers_in(data_of "$type-Line"))
+    assert.is_true(said("is skipped after 1 attempts"))
+  end)
+end)
+
+describe("an aggregate", function()
+  it("is complete by count, by a function, and when its time is over", function()
+    open(function()
+      catga.route("A", { name = "pairs" }):aggregate { by = "k", complete = 2,
+        result = function(items, key, reason)
+          return { key = key, numbers = numbers_in(items), reason = reason }
+        end }:to("Pair")
+      catga.route("A", { name = "until" }):aggregate { by = function(m) return m.k end,
+        complete = function(items) return items[#items].n >= 3 end, timeout = "1h" }
+        :transform(function(m) return { n = m.count, reason = m.reason, key = m.key } end)
+        :to("Until")
+    end)
+    for n = 1, 3 do publish("A", { k = "x", n = n }) end
+    publish("A", { k = 7, n = 1 })
+    assert.same({ { key = "x", numbers = { 1, 2 }, reason = "complete" } }, data_of "$type-Pair")
+    assert.same({ { n = 3, reason = "complete", key = "x" } }, data_of "$type-Until")
+    app:advance("59m")
+    assert.equal(1, #data_of "$type-Until")
+    app:advance("2m")
+    assert.same({ n = 1, reason = "timeout", key = 7 }, data_of("$type-Until")[2])
+  end)
+
+  it("keeps its groups and times over a kill, also those that are overdue", function()
+    open(function()
+      catga.route("A", { name = "g" }):aggregate { by = "k", timeout = "1h" }:to("G")
+    end)
+    publish("A", { k = "x", n = 1 })
+    app:advance("50m")
+    app = assert(app:crash())
+    publish("A", { k = "x", n = 2 })
+    publish("A", { k = "y", n = 3 })
+    app:advance("11m")
+    assert.same({ 1, 2 }, numbers_in(data_of("$type-G")[1].items))
+    local memory, source, now = app:snapshot(), app.source, app.clock:now()
+    app:stop()
+    app = assert(testing.app(source, { memory = memory, start = now + 7200000 }))
+    app:advance("1s")
+    assert.same({ 3 }, numbers_in(data_of("$type-G")[2].items))
+    assert.equal(2, #data_of "$type-G")
+  end)
+
+  it("has a bound for one group and for all", function()
+    open(function()
+      catga.route("A", { name = "g", attempts = 2, backoff = "1s" })
+        :aggregate { by = "k", timeout = "1h", items_max = 2 }:to("G")
+    end, { settings = { route_groups_max = 2 } })
+    for n = 1, 3 do publish("A", { k = "x", n = n }) end
+    assert.equal("full", data_of("$type-G")[1].reason)
+    publish("A", { k = "y", n = 4 })
+    publish("A", { k = "z", n = 5 })
+    app:advance("10s")
+    assert.is_true(said("route_groups_max"))
+    assert.equal(1, rule("g").given_up)
+  end)
+
+  it("comes back from a checkpoint", function()
+    open(function()
+      catga.route("A", { name = "g" }):aggregate { by = "k", complete = 3 }:to("G")
+    end)
+    for n = 1, 400 do app:publish("A", { k = n % 150, n = n }) end
+    app:settle()
+    local kinds = {}
+    for _, record in ipairs(app:call(catga.events.read, "$router-routes", { max = 10000 })) do
+      kinds[record.type] = (kinds[record.type] or 0) + 1
+    end
+    assert.is_true(kinds.RouterCheckpoint >= 1)
+    app = assert(app:crash())
+    for n = 401, 450 do app:publish("A", { k = n % 150, n = n }) end
+    app:settle()
+    local seen, count = {}, 0
+    for _, data in ipairs(data_of "$type-G") do
+      for _, item in ipairs(data.items) do
+        assert.is_nil(seen[item.n])
+        seen[item.n], count = true, count + 1
+      end
+    end
+    assert.equal(450, count)
+  end)
+end)
+
+describe("a rule that fails", function()
+  it("is tried again, while the others go on", function()
+    local attempts = 0
+    open(function()
+      catga.route("A", { name = "weak", attempts = 3, backoff = "10s" }):when(function(m)
+        if m.n ~= 1 then return true end
+        attempts = attempts + 1
+        return attempts == 3 or error("not yet")
+      end):to("Weak")
+      catga.route("A"):to("Strong")
+    end)
+    for n = 1, 3 do publish("A", { n = n }) end
+    assert.same({ 1, 2, 3 }, numbers_in(data_of "$type-Strong"))
+    assert.same({ 2, 3 }, numbers_in(data_of "$type-Weak"))
+    assert.equal(1, app:call(catga.routes.status)[1].waiting)
+    app:advance("1m")
+    assert.same({ 2, 3, 1 }, numbers_in(data_of "$type-Weak"))
+    assert.equal(0, app:call(catga.routes.status)[1].waiting)
+    assert.same({ 3, 2 }, { rule("weak").matched, rule("weak").failed })
+  end)
+
+  it("lets the rules behind it have the message when it says no in the end", function()
+    local attempts = 0
+    open(function()
+      catga.routes { mode = "first" }
+      catga.route("A", { priority = 1, backoff = "1s" }):when(function()
+        attempts = attempts + 1
+        return attempts > 1 and false or attempts <= 1 and error("not yet")
+      end):to("One")
+      catga.route("A"):to("Two")
+    end)
+    publish("A", { n = 1 })
+    assert.same({}, data_of "$type-Two")
+    app:advance("1m")
+    assert.same({ 1 }, numbers_in(data_of "$type-Two"))
+    assert.same({}, data_of "$type-One")
+  end)
+
+  it("takes back what its command has done", function()
+    open(function()
+      catga.command("Half", function()
+        assert(catga.events.append("Half", { { type = "Half" } }))
+        return nil, catga.error("refused")
+      end)
+      catga.route("A", { name = "r" }):to("B"):to_command("Half")
+    end)
+    publish("A", {})
+    assert.same({}, data_of "Half")
+    assert.same({}, data_of "$type-B")
+    assert.equal(1, rule("r").given_up)
+    assert.is_true(said("a dead letter after 1 attempts: refused"))
+  end)
+
+  it("makes the reader wait when too much waits already", function()
+    open(function()
+      catga.route("A", { attempts = 2, backoff = "1m", on_failure = "skip" })
+        :transform(function(m) return m.n > 4 and m or error("no") end):to("B")
+    end, { settings = { route_retries_max = 2 } })
+    app:call(function()
+      for n = 1, 6 do
+        assert(catga.events.append("S", { { type = "A", data = { n = n } } }))
+        catga.sleep("1ms")
+      end
+    end)
+    app:settle()
+    assert.is_true(app:call(catga.routes.status)[1].waiting <= 4)
+    app:advance("10m")
+    assert.same({ 5, 6 }, numbers_in(data_of "$type-B"))
+  end)
+end)
+
+local SCRIPT = [[
+local catga = require "catga"
+catga.route("A", { name = "%s" }):aggregate { by = "k", complete = 2 }
+  :transform(function(m) return { by = "%s", n = m.count } end):to("B")
+%s
+]]
+
+describe("a reload", function()
+  local dir
+
+  local function reload(text)
+    app_dir.write(dir, "main.lua", text)
+    local ok, err = app:call(function() return app.app:reload() end)
+    app:settle()
+    return ok, err
+  end
+
+  it("takes the new rules from the next event on, and keeps what was gathered", function()
+    dir = app_dir.new { ["main.lua"] = SCRIPT:format("g", "old", "") }
+    open(dir)
+    publish("A", { k = 1 })
+    assert(reload(SCRIPT:format("g", "new", 'catga.route("C"):to("D")')))
+    publish("A", { k = 1 })
+    publish("C", { n = 1 })
+    assert.same({ { by = "new", n = 2 } }, data_of "$type-B")
+    assert.same({ { n = 1 } }, data_of "$type-D")
+    assert.equal(2, rule("g").gathered)
+  end)
+
+  it("keeps the old rules when the new ones are wrong", function()
+    dir = app_dir.new { ["main.lua"] = SCRIPT:format("g", "old", "") }
+    open(dir)
+    local ok, err = reload(SCRIPT:format("g", "new", 'catga.route("C"):to_command("Nothing")'))
+    assert.is_false(ok)
+    assert.truthy(err.message:find("no command is called Nothing", 1, true))
+    publish("A", { k = 1 })
+    publish("A", { k = 1 })
+    assert.same({ { by = "old", n = 2 } }, data_of "$type-B")
+  end)
+
+  it("keeps the state of rules that are gone until they are back", function()
+    dir = app_dir.new { ["main.lua"] = SCRIPT:format("g", "old", "") }
+    open(dir)
+    publish("A", { k = 1 })
+    assert(reload('local catga = require "catga"'))
+    publish("A", { k = 1 })
+    assert.same({}, data_of "$type-B")
+    assert(reload(SCRIPT:format("g", "back", "")))
+    assert.same({ { by = "back", n = 2 } }, data_of "$type-B")
+  end)
+
+  it("lets what is under way end with the old rules", function()
+    local script = [[
+local catga = require "catga"
+catga.route("A"):to(function(m)
+  catga.sleep("5s")
+  assert(catga.events.append("S", { { type = "Did", data = { by = "%s", n = m.n } } }))
+end)]]
+    dir = app_dir.new { ["main.lua"] = script:format("old") }
+    open(dir)
+    app:call(function() assert(catga.events.append("X", { { type = "A", data = { n = 1 } } })) end)
+    app:settle()
+    assert(reload(script:format("new"))) -- It does not wait for what is under way.
+    app:advance("6s")
+    publish("A", { n = 2 })
+    app:advance("6s")
+    assert.same({ { by = "old", n = 1 }, { by = "new", n = 2 } }, data_of "S")
+  end)
+end)
