@@ -126,14 +126,17 @@ run-fresh:
 
 test:
 	$(Q)scripts/setup test
+	$(Q)scripts/fetch_webhooks $(BUILD)
 	+$(Q)BUILD=$(BUILD) FILE=$(FILE) scripts/test
 
 asan:
 	$(Q)scripts/setup test
+	$(Q)scripts/fetch_webhooks $(BUILD)
 	+$(Q)BUILD=$(BUILD)/asan FILE=$(FILE) SANITIZE=address,undefined scripts/test
 
 tsan:
 	$(Q)scripts/setup test
+	$(Q)scripts/fetch_webhooks $(BUILD)
 	+$(Q)BUILD=$(BUILD)/tsan FILE=$(FILE) SANITIZE=thread PARTS="c lua" scripts/test
 
 torture:

@@ -385,9 +385,9 @@ function Route:to_command(name, opts)
   return self
 end
 
---- Appends to a stream, as an event of a type.
+--- Appends to a stream, as an event of a type other than the one that came in.
 ---@param stream string|fun(message: any, event: table): string
----@param kind string
+---@param kind string|fun(message: any, event: table): string
 function Route:to_stream(stream, kind)
   local rule, at = rule_of(self, "to_stream")
   add_to(rule, at, { stream = stream == nil and false or stream, type = kind })

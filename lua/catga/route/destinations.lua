@@ -18,6 +18,7 @@ local M = {}
 ---@field kind "topic"|"command"|"stream"|"process"|"function"
 ---@field name string?       of the topic, command, stream or process
 ---@field type string?       of a stream's event
+---@field type_fn function?   gives it
 ---@field fn function?       a function, or what names the stream
 ---@field enqueue table?     options of catga.enqueue
 ---@field at string
@@ -50,7 +51,12 @@ function DELIVER.stream(_, d, message, event, extra)
     error(errors.new("invalid", ("%s: the stream that a message goes to is a name that is not the "
       .. "runtime's own ($..., Process-...), not %s"):format(d.at, tostring(stream))), 0)
   end
-  append(stream, d.type, message, extra)
+  local kind = d.type or d.type_fn(message, event)
+  if type(kind) ~= "string" or kind == event.type then
+    error(errors.new("invalid", ("%s: the type of an event in a stream is a string other than the "
+      .. "type that came in, which would be routed again; got %s"):format(d.at, tostring(kind))), 0)
+  end
+  append(stream, kind, message, extra)
 end
 
 function DELIVER.command(app, d, message)
@@ -102,7 +108,7 @@ local function stream_of(spec, at, where)
   if type(spec.stream) ~= "function" and not is_name(spec.stream) then
     error(where .. ": the stream is a name, or a function(message, event) that gives one", 0)
   end
-  if not is_name(spec.type) then
+  if not is_name(spec.type) and type(spec.type) ~= "function" then
     error(where .. ": an event in a stream needs a type of its own: to_stream(stream, type); with "
       .. "the type that came in it would be routed again", 0)
   end
@@ -111,7 +117,8 @@ local function stream_of(spec, at, where)
     error(where .. ": names of streams that begin with $ or Process- are the runtime's own", 0)
   end
   return make("stream", { name = is_fixed and spec.stream or nil,
-    fn = not is_fixed and spec.stream or nil, type = spec.type }, at)
+    fn = not is_fixed and spec.stream or nil, type = is_name(spec.type) and spec.type or nil,
+    type_fn = type(spec.type) == "function" and spec.type or nil }, at)
 end
 
 --- Makes a destination of what a script gives. Raises when it is none.
