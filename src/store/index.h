@@ -36,8 +36,8 @@ void cg_index_deinit(struct cg_index *index);
 
 /* A cg_log_resume_fn's work: takes the tables that are there and valid, builds those that are
  * missing, removes all other files. *covered gets how many segments have tables now: up to
- * replayed_max of the newest, and what cannot be built (which is told), are left to the replay of the log. CG_ECORRUPT:
- * a table proves that segments are missing. */
+ * replayed_max of the newest, and what cannot be built (which is told), are left to the replay of
+ * the log. CG_ECORRUPT: a table proves that segments are missing. */
 enum cg_code cg_index_resume(struct cg_index *index, const uint8_t log_id[16],
                              const struct cg_log_seal *seals, uint32_t count, uint32_t *covered,
                              struct cg_err *err);
