@@ -111,6 +111,42 @@ local function flows()
   return group
 end
 
+-- Messages in flight, and how many in a run.
+local MESSAGE_LEVELS = { { 1, 2000 }, { 1000, 100000 } }
+
+local function outbox()
+  local group = { name = "outbox", commands = {}, rows = {} }
+  for _, level in ipairs(MESSAGE_LEVELS) do
+    local in_flight, count = unpack(level)
+    add(group.commands, { run = ("$BUILD/bench/sync_floor 500 400 %d $KEPT/sync")
+      :format(in_flight) })
+    add(group.commands, app("outbox", ("BENCH_MESSAGES=%d BENCH_IN_FLIGHT=%d"):format(count,
+      in_flight)))
+    local what, floor = ("messages %d in flight"):format(in_flight), "raw sync of " .. in_flight
+    add(group.rows, { what = what, floor = floor, better = "more" })
+    add(group.rows, { what = what .. ", p50", floor = floor .. ", p50", better = "less" })
+  end
+  return group
+end
+
+local WAITING_MESSAGES = 1000000
+
+-- The first command ends as by a kill, so that the second one recovers.
+local function waiting()
+  local run = "BENCH_PHASE=%s BENCH_MESSAGES=%d " .. APP:gsub("%$DATA", "$KEPT/waiting")
+  local group = { name = "waiting", is_long = true, rows = {}, commands = {
+    { run = "rm -rf $KEPT/waiting; " .. run:format("wait", WAITING_MESSAGES, "outbox")
+      .. " || true" },
+    { run = run:format("recover", WAITING_MESSAGES, "outbox") },
+  } }
+  for _, what in ipairs { "waiting message, Lua heap", "waiting message, resident",
+    "waiting message after a restart, resident", "new message beside waiting ones",
+    "waiting messages known again" } do
+    add(group.rows, { what = what, better = "less" })
+  end
+  return group
+end
+
 local function json()
   local group = { name = "json", commands = { { run = "$BUILD/bench/json_bench", once = true } },
     rows = {} }
@@ -229,5 +265,7 @@ return {
       { what = "program", budget = 3, better = "less" },
     },
   },
+  outbox(),
+  waiting(),
   json(),
 }

@@ -21,8 +21,8 @@ local AT_ONCE = 1000       -- Messages looked at before other tasks get their tu
 local SLICE_COUNT = 100    -- Deliveries of a worker before others get theirs.
 local SLICE_MS = 10        -- Or so long.
 local LOOK_MS = 60000      -- The wall clock is looked at so often: it may have jumped.
-local LOST_MS = 10000      -- A commit that nobody told of is looked for after this time.
-local OPEN_MS = 600000     -- And so long.
+local LOST_MS = 5000       -- Commits that nobody told of are looked for so often.
+local LOOKS_MAX = 120      -- And each so many times.
 local ALWAYS = 2 ^ 53      -- Later than every turn.
 local RANK = 2 ^ 48        -- Turns of one priority.
 local RANKS = messages.RANKS
@@ -38,7 +38,8 @@ local RANKS = messages.RANKS
 ---@field waiting integer         messages that are not closed
 ---@field working integer
 ---@field workers table<catga.Task, true>
----@field expected table<string, number>  ids that were staged, and when, by the clock's mono
+---@field expected table<string, integer>  ids that were staged, and behind which look
+---@field look integer            how often lost commits were looked for
 ---@field found table<string, true>   ids of commits that nobody told of
 ---@field handled integer         since the start
 ---@field failed integer          attempts that have failed since the start
@@ -56,8 +57,8 @@ function M.of(app)
   local self = app.outbox
   if self then return self end
   self = setmetatable({ app = app, later = dues.new(), ready = dues.new(), turn = 0, groups = {},
-    out = {}, waiting = 0, working = 0, workers = {}, expected = {}, found = {}, handled = 0,
-    failed = 0, first_new = app.store:positions(), started = app.clock:now() }, Outbox)
+    out = {}, waiting = 0, working = 0, workers = {}, expected = {}, look = 0, found = {},
+    handled = 0, failed = 0, first_new = app.store:positions(), started = app.clock:now() }, Outbox)
   app.outbox = self
   self:start()
   return self
@@ -87,14 +88,16 @@ local function cancel(self, name)
 end
 
 -- Takes a message in that is in the log and waits.
-local function receive(self, id, due, rank)
+local function receive(self, id, due, rank, group)
   local stream = self.app.store:stream(messages.PREFIX .. id)
   self.waiting = self.waiting + 1
-  local now, first = self.app.clock:now(), self.later:next()
-  local is_behind = not self.is_open or self.is_entering or first and first <= now
-  if due and due > now or is_behind then -- What was due before goes before it.
-    self.later:push(math.max(due or now, now), stream)
-    return self:arm()
+  if due or group then
+    local now, first = self.app.clock:now(), self.later:next()
+    local is_behind = not self.is_open or self.is_entering or first and first <= now
+    if due and due > now or group and is_behind then -- What was due before goes before it.
+      self.later:push(math.max(due or now, now), stream)
+      return self:arm()
+    end
   end
   self:enter(stream, rank)
   self:pump()
@@ -102,15 +105,17 @@ end
 
 -- Messages whose commit was made by a task that was dropped before it could tell. May yield.
 local function look_for_lost(self)
-  local app, now = self.app, self.app.clock:mono()
+  local app = self.app
   assert(app:flushed())
-  for id, staged in pairs(self.expected) do
-    local stream = staged <= now - LOST_MS and app.store:stream(messages.PREFIX .. id)
+  self.look = self.look + 1
+  for id, look in pairs(self.expected) do
+    local age = self.look - look
+    local stream = age >= 2 and app.store:stream(messages.PREFIX .. id)
     if stream and app.store:is_unfinished(stream) then
       self.expected[id], self.found[id] = nil, true
       local message = assert(messages.read(app, stream))
-      receive(self, id, message.due, message.rank)
-    elseif staged <= now - OPEN_MS then
+      receive(self, id, message.due, message.rank, message.group)
+    elseif age >= LOOKS_MAX then
       self.expected[id] = nil -- Its unit of work has failed, or tells when it is committed.
     end
   end
@@ -128,7 +133,7 @@ end
 --- A message was staged.
 ---@param id string
 function Outbox:expect(id)
-  self.expected[id] = self.app.clock:mono()
+  self.expected[id] = self.look
   watch_expected(self)
 end
 
@@ -136,10 +141,11 @@ end
 ---@param id string
 ---@param due number?      Unix ms
 ---@param priority string?
-function Outbox:arrive(id, due, priority)
+---@param group string?
+function Outbox:arrive(id, due, priority, group)
   self.expected[id] = nil
   if self.found[id] then return end
-  receive(self, id, due, RANKS[priority or "normal"])
+  receive(self, id, due, RANKS[priority or "normal"], group)
 end
 
 --- Reads a message; one that cannot be read is said, and waits for the next start.
@@ -307,10 +313,10 @@ end
 
 -- Delivers one message, and those of its group that have waited for it. May yield.
 local function deliver(self, message)
-  local count, began = 0, self.app.clock:mono()
+  local count, began = 0, nil
   while message and not self.is_halting do
     message = deliveries.run(self, message) and self:closed(message) or nil
-    count = count + 1
+    count, began = count + 1, began or message and self.app.clock:mono()
     if message and (count == SLICE_COUNT or self.app.clock:mono() - began > SLICE_MS) then
       self:enter(message.stream, message.rank) -- Others get their turn; its group stays its own.
       return
@@ -319,37 +325,39 @@ local function deliver(self, message)
 end
 
 local function work(self)
-  local count, began = 0, self.app.clock:mono()
+  local count, began = 0, nil
   while not self.is_halting do
     local message = take(self)
     if not message then break end
+    if count == 1 then began = self.app.clock:mono() end -- Most workers have one message only.
     deliver(self, message)
     count = count + 1
-    if count == SLICE_COUNT or self.app.clock:mono() - began > SLICE_MS then
+    if count == SLICE_COUNT or began and self.app.clock:mono() - began > SLICE_MS then
       native_task.yield()
-      count, began = 0, self.app.clock:mono()
+      count, began = 0, nil
     end
   end
 end
 
+local function run_worker(self)
+  local ok, failure = xpcall(work, errors.catch, self)
+  self.workers[state[1]] = nil
+  self.working = self.working - 1
+  if not ok then complain(self, failure) end
+end
+
 --- Starts workers for what is ready.
 function Outbox:pump()
-  if not self.is_open or self.is_halting then return end
+  if self.is_halting then return end -- Before it is open, only what is new is ready.
   local wanted = math.min(self.ready:count(), self.app.settings.outbox_concurrency - self.working)
   for _ = 1, wanted do
     self.working = self.working + 1
-    local task
-    task = tasks.spawn(self.app, function()
-      local ok, failure = xpcall(work, errors.catch, self)
-      self.workers[task] = nil
-      self.working = self.working - 1
-      if not ok then complain(self, failure) end
-    end)
-    self.workers[task] = true
+    self.workers[tasks.spawn(self.app, run_worker, self)] = true
   end
 end
 
--- Messages that may have ended the program are delivered first, each alone.
+-- Messages that may have ended the program are delivered before the others that were there at the
+-- start, each alone.
 local function deliver_suspects(self, list)
   table.sort(list, function(a, b) return a.position < b.position end)
   for _, message in ipairs(list) do

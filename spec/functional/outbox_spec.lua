@@ -1,5 +1,7 @@
 --- The outbox: commands that are committed with what their sender does, and handled afterwards.
 local testing = require "catga.testing"
+local native_task = require "catga.native.task"
+local tasks = require "catga.task"
 local catga = require "catga"
 
 local app, seen, mood
@@ -86,6 +88,35 @@ describe("an enqueued command", function()
     app = assert(app:crash())
     app:settle()
     assert.same({ 1 }, notes())
+  end)
+
+  it("is found when the task that committed it is gone before it could tell", function()
+    app:stop()
+    seen, mood = {}, {}
+    app = assert(testing.app(define, { manual = true }))
+    local task, is_dropped
+    tasks.spawn(app.app, function() -- Woken before the other, by the same write.
+      catga.events.append("Other", { { type = "Other" } })
+      is_dropped = native_task.drop(task)
+    end)
+    task = tasks.spawn(app.app, function() catga.enqueue("Note", { n = 1 }) end)
+    local function write()
+      for _ = 1, 20 do
+        native_task.yield()
+        app.app.store:turn()
+      end
+    end
+    write()
+    assert.is_true(is_dropped)
+    assert.same({}, seen)
+    for _ = 1, 4 do
+      app.clock:advance(5000)
+      app.clock:fire()
+      write()
+    end
+    assert.same({ 1 }, seen)
+    app:kill()
+    app = nil
   end)
 
   it("is sent by processes, in the body and in steps", function()

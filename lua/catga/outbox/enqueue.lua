@@ -119,7 +119,9 @@ local function put(app, unit, id, fields)
     messages.OPENS)
   if not version then return nil, err end
   outbox:expect(id)
-  unit:on_commit(function() outbox:arrive(id, fields.due, fields.priority) end)
+  unit:on_commit(function()
+    outbox:arrive(id, fields.due, fields.priority, fields.group)
+  end)
   return id
 end
 

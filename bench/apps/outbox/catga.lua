@@ -1,0 +1,1 @@
+return { outbox_concurrency = 1000, outbox_max = 100000000 }
