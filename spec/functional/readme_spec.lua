@@ -91,6 +91,50 @@ describe("the page on the event store", function()
   end)
 end)
 
+describe("the page on messages", function()
+  it("has a sample that works", function()
+    local catga = require "catga"
+    local blocks = blocks_of "docs/messages.md"
+    local dir = app_dir.new { ["main.lua"] = blocks[1], ["mend.lua"] = blocks[2] }
+    local app = assert(testing.app(dir))
+    local function types_of(id)
+      local list = {}
+      for i, event in ipairs(app:call(catga.events.read, "Order-" .. id)) do
+        list[i] = event.type
+      end
+      return list
+    end
+    app:send("PlaceOrder", { id = "7", amount = 5, customer = "Ann" })
+    app:send("PlaceOrder", { id = "8", amount = 5000, customer = "Ann" })
+    app:settle()
+    assert.same({ "OrderPlaced", "OrderCharged" }, types_of "7")
+    assert.same({ "OrderPlaced" }, types_of "8")
+    assert.equal(2, app:call(catga.outbox.status).delayed)
+    local snapshot = app:snapshot()
+    app:stop()
+    app = assert(testing.app(dir, { main = true, memory = snapshot }))
+    app:settle()
+    assert.same({ "OrderPlaced", "OrderCharged" }, types_of "8")
+    app:stop()
+    app_dir.remove_all()
+  end)
+
+  it("names all routes, options and verbs", function()
+    local page = text_of "docs/messages.md"
+    for route in text_of("lua/catga/http/messages.lua"):gmatch "[GP][EOU][SU]?T (/[%w-]+)" do
+      assert.truthy(page:find(route, 1, true), route)
+    end
+    for option in text_of("lua/catga/outbox/enqueue.lua"):gmatch "function CHECK%.(%l+)" do
+      assert.truthy(page:find("`" .. option, 1, true), option)
+    end
+    for _, module in ipairs { "outbox", "dead_letters" } do
+      for name in pairs(require("catga." .. module .. ".face")) do
+        assert.truthy(page:find(name .. "(", 1, true) or page:find("`" .. name, 1, true), name)
+      end
+    end
+  end)
+end)
+
 describe("the page on running Catga", function()
   it("has every error code", function()
     local page = text_of "docs/operations.md"
