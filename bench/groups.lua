@@ -159,6 +159,18 @@ local function json()
   return group
 end
 
+local function routing()
+  local group = { name = "routing", commands = { app("routing") }, rows = {} }
+  for _, count in ipairs { "1", "100", "10,000" } do
+    add(group.rows, { what = ("decisions by value, %s rules"):format(count), better = "more",
+      floor = ("hash lookup, %s rules"):format(count) })
+    add(group.rows, { what = ("decisions by function, %s rules"):format(count), better = "more",
+      floor = ("bare loop, %s rules"):format(count) })
+  end
+  add(group.rows, { what = "events sent on, durable", better = "more" })
+  return group
+end
+
 local PEERS = { "sqlite", "lmdb", "redis" }
 local LARGE_EVENTS, LARGE_STREAMS = 10000000, 1000000
 
@@ -229,6 +241,7 @@ return {
       { what = "append of 64 writers", floor = "raw sync of 64", better = "more" },
     },
   },
+  routing(),
   processes(),
   flows(),
   {

@@ -37,6 +37,7 @@ local KIND_BYTES_MAX, SOURCE_BYTES_MAX, KEY_BYTES_MAX = 50, 500, 1000
 M.retriers = {
   message = "catga.outbox.letters",
   handler = "catga.outbox.letters",
+  route = "catga.route.letters",
 }
 
 --- A dead letter as it is added.

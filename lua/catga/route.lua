@@ -18,13 +18,16 @@ local M = {}
 ---@class catga.Routes
 ---@field app catga.App
 ---@field routers table<string, catga.Router>  by name of their set
+---@field ending table<string, catga.Future>  those whose set is gone, until their last turn is over
 ---@field is_stopping boolean?
 local Routes = {}
 Routes.__index = Routes
 
 ---@param app catga.App
 ---@return catga.Routes
-function M.new(app) return setmetatable({ app = app, routers = {} }, Routes) end
+function M.new(app)
+  return setmetatable({ app = app, routers = {}, ending = {} }, Routes)
+end
 
 local function sets_of(self)
   local routes = self.app.registry.routes
@@ -39,17 +42,33 @@ local function take_counters(set, before)
   end
 end
 
+local function launch(self, set)
+  local router = runners.new(self.app, set)
+  self.routers[set.name] = router
+  local ok, failure = xpcall(router.start, errors.catch, router)
+  if not ok then router:fail(failure) end
+end
+
 --- Starts the readers of sets that have none; must run in a task. May yield.
 function Routes:start()
   local sets = sets_of(self)
   for _, name in ipairs(registries.sorted_names(sets)) do
-    if not self.routers[name] then
-      local router = runners.new(self.app, sets[name])
-      self.routers[name] = router
-      local ok, failure = xpcall(router.start, errors.catch, router)
-      if not ok then router:fail(failure) end
-    end
+    if not (self.routers[name] or self.ending[name]) then launch(self, sets[name]) end
   end
+end
+
+-- Ends the reader of a set that is gone. When the set is back before that is done, it starts then:
+-- two readers of one set would route events twice.
+local function finish(self, name)
+  local router, ending = self.routers[name], tasks.future()
+  self.routers[name], self.ending[name] = nil, ending
+  tasks.spawn(self.app, function()
+    local ok, failure = xpcall(router.finish, errors.catch, router)
+    if not ok then router:fail(failure) end
+    self.ending[name] = nil
+    ending:set()
+    if not self.is_stopping and not self.app.is_closed then self:start() end
+  end)
 end
 
 --- Takes over the rules of a new generation of scripts. May yield.
@@ -63,8 +82,7 @@ function Routes:reloaded()
       take_counters(set, router.set)
       router:replace(set)
     else
-      self.routers[name] = nil
-      tasks.spawn(self.app, router.stop, router)
+      finish(self, name)
     end
   end
   self:start()

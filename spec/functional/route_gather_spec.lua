@@ -222,6 +222,108 @@ describe("a rule that fails", function()
   end)
 end)
 
+-- The dead letters, as they were added.
+local function letters()
+  local list = {}
+  for _, name in ipairs(app.app.store:streams("$letter-", nil, 1000)) do
+    local records = app:call(catga.events.read, name)
+    local letter = records[1].data
+    letter.data = records[2] and records[2].data.data
+    list[#list + 1] = letter
+  end
+  return list
+end
+
+-- Retries a letter as whoever has it does: in a unit of work.
+local function retry(letter)
+  return app:call(function()
+    return app.app.mediator:send("command", "Retry", letter)
+  end)
+end
+
+local function define_retry()
+  catga.command("Retry", function(letter)
+    return require("catga.route.letters").retry(app.app, letter)
+  end)
+end
+
+describe("a dead letter of a route", function()
+  it("says what failed, and can be routed again", function()
+    local is_broken = true
+    open(function()
+      define_retry()
+      catga.route("A", { name = "r", attempts = 2, backoff = "1s" }):transform(function(m)
+        if is_broken then error("broken") end
+        return m
+      end):to("B")
+    end)
+    publish("A", { n = 1 })
+    app:advance("1m")
+    local letter = letters()[1]
+    assert.same({ "route", "routes/r", "A", 2, { n = 1 } }, { letter.kind, letter.source,
+      letter.type, letter.attempts, letter.data })
+    assert.truthy(letter.reason.message:find("broken", 1, true))
+    assert.is_nil((retry(letter)))
+    is_broken = false
+    letter.data = { n = 2 }
+    assert.is_true(retry(letter))
+    letter.data = nil -- As one whose data is read again.
+    assert.is_true(retry(letter))
+    assert.same({ 2, 1 }, numbers_in(data_of "$type-B"))
+    assert.equal("r", app:call(catga.events.read, "$type-B")[1].metadata.route)
+  end)
+
+  it("goes back to the reader when its rule gathers", function()
+    local is_broken = true
+    open(function()
+      define_retry()
+      catga.route("A", { name = "r", attempts = 1 }):filter(function() return true end)
+        :transform(function(m)
+          if is_broken then error("broken") end
+          return m
+        end):aggregate { by = "k", complete = 2 }:to("B")
+    end)
+    publish("A", { k = 1, n = 1 })
+    is_broken = false
+    publish("A", { k = 1, n = 2 })
+    assert.is_true(retry(letters()[1]))
+    app:advance("1s")
+    assert.same({ 2, 1 }, numbers_in(data_of("$type-B")[1].items))
+  end)
+
+  it("holds the group whose end has failed", function()
+    local is_broken = true
+    open(function()
+      define_retry()
+      catga.route("A", { name = "r", attempts = 2, backoff = "1s" }):aggregate { by = "k",
+        timeout = "1m", result = function(items)
+          if is_broken then error("broken") end
+          return { n = #items }
+        end }:to("B")
+    end)
+    publish("A", { k = 1, n = 1 })
+    publish("A", { k = 1, n = 2 })
+    app:advance("1h")
+    assert.equal(0, app:call(catga.routes.status)[1].groups)
+    is_broken = false
+    assert.is_true(retry(letters()[1]))
+    assert.same({ { n = 2 } }, data_of "$type-B")
+  end)
+
+  it("is one also when the program is killed", function()
+    open(function()
+      catga.route("A", { attempts = 2, backoff = "1s" }):transform(function() error("no") end)
+        :to("B")
+    end)
+    publish("A", { n = 1 })
+    app = assert(app:crash())
+    app:advance("1m")
+    app = assert(app:crash())
+    app:advance("1m")
+    assert.equal(1, #letters())
+  end)
+end)
+
 local SCRIPT = [[
 local catga = require "catga"
 catga.route("A", { name = "%s" }):aggregate { by = "k", complete = 2 }
@@ -271,6 +373,25 @@ describe("a reload", function()
     assert.same({}, data_of "$type-B")
     assert(reload(SCRIPT:format("g", "back", "")))
     assert.same({ { by = "back", n = 2 } }, data_of "$type-B")
+  end)
+
+  it("has one reader of a set also when its rules go and come while it works", function()
+    local script = [[
+local catga = require "catga"
+catga.route("A"):to(function(m)
+  catga.sleep("5s")
+  assert(catga.events.append("S", { { type = "Did", data = { n = m.n } } }))
+end)]]
+    dir = app_dir.new { ["main.lua"] = script }
+    open(dir)
+    app:call(function() assert(catga.events.append("X", { { type = "A", data = { n = 1 } } })) end)
+    app:settle()
+    assert(reload('local catga = require "catga"'))
+    assert(reload(script .. " -- again"))
+    app:advance("1m")
+    publish("A", { n = 2 })
+    app:advance("1m")
+    assert.same({ 1, 2 }, numbers_in(data_of "S"))
   end)
 
   it("lets what is under way end with the old rules", function()

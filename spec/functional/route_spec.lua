@@ -338,6 +338,26 @@ describe("a set of routes", function()
   end)
 end)
 
+describe("personal data", function()
+  it("is seen by rules, and stored in plain only where nothing is declared", function()
+    open(function()
+      for _, name in ipairs { "A", "B" } do
+        catga.personal(name, { subject = "id", fields = { "name" } })
+      end
+      catga.route("A", { attempts = 1 }):when(function(m) return m.name == "Ada" end)
+        :to("B"):to(function() error("broken") end)
+      catga.route("A"):when(function(m) return m.name == "Ada" end):to("B")
+    end)
+    publish("A", { id = "1", name = "Ada" })
+    assert.same({ { id = "1", name = "Ada" } }, data_of "$type-B")
+    local letters = app.app.store:streams("$letter-", nil, 10)
+    assert.equal(1, #letters)
+    for _, record in ipairs(app:call(catga.events.read, letters[1])) do
+      assert.is_nil(catga.json.encode(record.data):find("Ada", 1, true))
+    end
+  end)
+end)
+
 describe("an inline route", function()
   it("sends in the unit of work that publishes", function()
     local seen
@@ -401,6 +421,16 @@ describe("an event that is not stored", function()
     assert.same({ 1, 2 }, heard)
     assert.same({}, numbers_of "B")
     assert.same({ { n = 3 } }, data_of "S")
+  end)
+
+  it("does not go in circles", function()
+    open(function()
+      catga.route("A"):when(function() return true end):to("B")
+      catga.route("B"):when(function() return true end):to("A")
+    end)
+    assert(app:publish("A", { n = 1 }, { qos = 0 }))
+    app:settle()
+    assert.truthy(table.concat(app.lines, "\n"):find("they feed each other", 1, true))
   end)
 
   it("that cannot be routed is said to be lost", function()

@@ -196,3 +196,26 @@ describe("of the runtime's streams a scavenge keeps", function()
     end
   end)
 end)
+
+describe("of routes a scavenge keeps", function()
+  it("what the last checkpoint needs, and the messages of the last group", function()
+    app = assert(testing.app(function()
+      catga.route("A", { name = "g" }):aggregate { by = "k", complete = 2 }:to("B")
+    end))
+    for n = 1, 7 do assert(app:publish("A", { k = n % 2, n = n })) end
+    app:settle()
+    assert.is_nil(of "$router-routes")
+    assert.same({ 2, 0, 3 }, of "$gather-routes/g/1")
+    for n = 1, 200 do
+      assert(app:publish("A", { k = n % 20, n = n }))
+      app:settle()
+    end
+    local records = app:call(catga.events.read, "$router-routes", { max = 10000 })
+    local first
+    for _, record in ipairs(records) do
+      if record.type == "RouterCheckpoint" then first = record.version - record.data.parts end
+    end
+    assert.same({ first, 0, #records - 1 }, of "$router-routes")
+    assert.equal("RouterPart", records[first + 1].type)
+  end)
+end)

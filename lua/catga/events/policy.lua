@@ -4,6 +4,8 @@
 ---                      of a stream that was deleted for good nothing
 ---   $metadata-, $snapshot-, $scheduled-  the last record
 ---   $subscription-     from the records on that the last checkpoint needs
+---   $router-           from the parts of the last checkpoint on
+---   $gather-           the messages of the last group
 ---   $schedule-         the last 100 records
 ---   $schedules-        from the beginning of the last list on
 ---   $outcome-          keys that the inbox still knows (inbox_window)
@@ -106,19 +108,35 @@ local function of_letter_key(self, stream)
   return 0, self.now - retain, NONE
 end
 
-local function of_subscription(self, stream, count)
+-- The newest record of a type in a stream that the runtime writes.
+local function newest_of(self, stream, count, kind)
   local from = count - 1
   while from >= 0 and count - from <= LOOK_MAX do
     local list, err = self.app.store:read(stream, from, PAGE, true)
     if not list then error(err, 0) end
     for _, record in ipairs(list) do
-      if record.type == "SubscriptionCheckpoint" then
-        return math.min(record.version, record.data.from or record.version), 0, count - 1
-      end
+      if record.type == kind then return record end
     end
     if #list == 0 then return nil end
     from = list[#list].version - 1
   end
+end
+
+local function of_subscription(self, stream, count)
+  local record = newest_of(self, stream, count, "SubscriptionCheckpoint")
+  if record then
+    return math.min(record.version, record.data.from or record.version), 0, count - 1
+  end
+end
+
+local function of_router(self, stream, count)
+  local record = newest_of(self, stream, count, "RouterCheckpoint")
+  if record then return record.version - record.data.parts, 0, count - 1 end
+end
+
+local function of_gathered(self, stream, count)
+  local record = newest_of(self, stream, count, "RouteGathered")
+  if record then return record.data.from, 0, count - 1 end
 end
 
 local function of_events(self, name, count)
@@ -170,6 +188,8 @@ local RUNTIMES = {
   ["$message"] = of_message,
   ["$letter"] = of_letter,
   ["$letterkey"] = of_letter_key,
+  ["$router"] = of_router,
+  ["$gather"] = of_gathered,
 }
 
 --- What is kept of a stream; nothing: all of it. Raises an error value when that cannot be read.

@@ -183,6 +183,19 @@ local function compose_branches(rule)
   return otherwise
 end
 
+-- The test that a rule makes before anything else, and what it does with a message that has passed;
+-- nothing: it has several ways, or steps before them.
+local function quick_of(rule)
+  local branch = rule.branches[1]
+  if #rule.steps > 0 or #rule.branches > 1 then return nil end
+  local steps = compose_steps(rule, branch.steps, the_end)
+  return test_of(branch), function(message, event, sink)
+    sink:matched(rule, branch)
+    steps(message, event, sink)
+    return true
+  end
+end
+
 -- The closure of a rule. What goes through steps before its branches counts as taken when one part
 -- of it was, or when a filter has dropped it.
 local function compose_rule(rule)
@@ -354,6 +367,8 @@ function M.finish(registry, app)
     check_circle(rule)
     rule.keys, rule.is_done = keys_of(rule), true
     rule.run = compose_rule(rule)
+    local test, take = quick_of(rule)
+    rule.test, rule.take = test, test and take or rule.run
     local set = all.sets[rule.set]
     if not set then
       if rule.set ~= definition.DEFAULT_SET then

@@ -36,6 +36,8 @@ local DEFAULT_SET = "routes"
 ---@field branches catga.RouteBranch[]
 ---@field keys catga.RouteCondition[]  by which it can be found
 ---@field run fun(message: any, event: table, sink: table): boolean?  true: it has taken the message
+---@field test (fun(message: any, event: table): any)?  what run asks first
+---@field take fun(message: any, event: table, sink: table): boolean?  run without asking that
 ---@field counter { matched: integer, filtered: integer, failed: integer, sent: integer,
 ---  reasons: table<string, integer> }
 
@@ -190,7 +192,7 @@ end
 local function all_of(registry)
   local all = registry.routes
   if not all then
-    all = { sets = {}, rules = {} }
+    all = { sets = {}, rules = {}, names = {}, counts = {} }
     registry.routes = all
   end
   return all
@@ -414,11 +416,14 @@ end
 -- A name for a rule that has none: its types, and a number when there are several.
 local function default_name(all, set, patterns)
   local base = table.concat(patterns, ","):gsub("[%z\1-\31/]", "_"):sub(1, NAME_BYTES_MAX - 10)
-  local name, n = base, 1
+  local counts = all.counts
+  local key = set .. "/" .. base
+  local name, n = base, counts[key] or 1
   while all.names[set .. "/" .. name] do
     n = n + 1
     name = base .. "-" .. n
   end
+  counts[key] = n -- Else each of many would look at all before it.
   return name
 end
 
@@ -430,7 +435,6 @@ local function add_rule(registry, at, types, opts)
   end
   local rule = M.resolve(opts, M.OPTIONS, where)
   rule.patterns = patterns_of(types, where)
-  all.names = all.names or {}
   if rule.name and all.names[rule.set .. "/" .. rule.name] then
     error(("%s: there is a route %s already, at %s"):format(at, rule.name,
       all.names[rule.set .. "/" .. rule.name]), 0)

@@ -205,6 +205,8 @@ local function result_of(step, group, reason)
   return message, event
 end
 
+M.result = result_of
+
 --- Ends a group: its message goes on. Raises what the rest of the rule raises. May yield.
 ---@param turn catga.RouteTurn
 ---@param step catga.RouteStep

@@ -9,22 +9,42 @@ local conditions = require "catga.route.conditions"
 
 local M = {}
 
+--- Rules in order, their own tests beside them: false where the rule itself must be asked.
+---@class catga.RouteRules
+---@field tests ((fun(message: any, event: table): any)|false)[]
+
+-- Each index has a prototype of its own, so LuaJIT compiles the loop for its tests: a trace for
+-- the tests of all sets would be left at every second one.
+local SCAN = [[
+local rules, first, message, event, walk = ...
+local tests = rules.tests
+for i = first, #rules do
+  local test = tests[i]
+  if not test then return i end
+  walk.at = i
+  if test(message, event) then return i end
+end
+]]
+
 local PLANS_MAX = 10000 -- Types of which the plan is kept; then all are made anew.
 
 --- One field that rules compare.
 ---@class catga.RouteField
 ---@field get fun(message: any): any
----@field rules table<any, catga.Rule[]>  by value, in order
+---@field rules table<any, catga.RouteRules>  by value
 
 --- What is to be done for messages of one type.
 ---@class catga.RoutePlan
----@field always catga.Rule[]  in order
+---@field always catga.RouteRules
 ---@field fields catga.RouteField[]
 
 ---@class catga.RouteIndex
 ---@field trie catga.TopicTrie
 ---@field plans table<string, catga.RoutePlan>
 ---@field plan_count integer
+---@field scan fun(rules: catga.RouteRules, first: integer, message: any, event: table?,
+---  walk: table): integer?  the place of the next rule whose test does not say no; nil: there is
+---  none. walk.at is the one that is asked, also when its test raises
 local Index = {}
 Index.__index = Index
 
@@ -37,7 +57,8 @@ function M.new(rules)
   for _, rule in ipairs(rules) do
     for _, pattern in ipairs(rule.patterns) do trie:add(pattern, rule) end
   end
-  return setmetatable({ trie = trie, plans = {}, plan_count = 0 }, Index)
+  return setmetatable({ trie = trie, plans = {}, plan_count = 0,
+    scan = assert(loadstring(SCAN, "=route")) }, Index)
 end
 
 local function by_rank(a, b) return a.rank < b.rank end
@@ -71,18 +92,25 @@ local function best_key(rule, counts)
   return best
 end
 
+-- Tests stand in a list of their own: asking 10,000 rules would else touch all that they are.
+local function add(list, rule)
+  if list[#list] == rule then return end -- "in" may name a value twice.
+  list[#list + 1] = rule
+  list.tests[#list] = rule.test or false
+end
+
 local function put(rules, value, rule)
   local list = rules[value]
   if not list then
-    list = {}
+    list = { tests = {} }
     rules[value] = list
   end
-  if list[#list] ~= rule then list[#list + 1] = rule end -- "in" may name a value twice.
+  add(list, rule)
 end
 
 local function make_plan(rules)
   table.sort(rules, by_rank)
-  local plan = { always = {}, fields = {} }
+  local plan = { always = { tests = {} }, fields = {} }
   local counts, by_field = spread(rules), {}
   for _, rule in ipairs(rules) do
     local key = best_key(rule, counts)
@@ -95,7 +123,7 @@ local function make_plan(rules)
       end
       for _, value in ipairs(key.keys) do put(field.rules, value, rule) end
     else
-      plan.always[#plan.always + 1] = rule
+      add(plan.always, rule)
     end
   end
   return plan
@@ -122,13 +150,15 @@ end
 
 -- Two lists in order become one in order.
 local function merge(a, b)
-  local list, i, k = {}, 1, 1
-  for n = 1, #a + #b do
+  local list, i, k = { tests = {} }, 1, 1
+  for _ = 1, #a + #b do
     local x, y = a[i], b[k]
     if not y or x and x.rank < y.rank then
-      list[n], i = x, i + 1
+      i = i + 1
+      add(list, x)
     else
-      list[n], k = y, k + 1
+      k = k + 1
+      add(list, y)
     end
   end
   return list
@@ -137,7 +167,7 @@ end
 --- The rules that may take a message, in order. The list is not the caller's to change.
 ---@param kind string  its type
 ---@param message any
----@return catga.Rule[]
+---@return catga.RouteRules
 function Index:find(kind, message)
   local plan = self.plans[kind] or self:plan(kind)
   local found, fields = plan.always, plan.fields

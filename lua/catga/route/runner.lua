@@ -367,7 +367,8 @@ local function group_failed(self, found, group, err)
   local ok, fault = self:unit(function(turn)
     self.groups:drop(turn, group)
     turn:give_up(rule, { type = group.last.type, data = group.items, stream = group.last.stream,
-      position = group.last.position, id = group.last.id }, err, group.attempts)
+      position = group.last.position, id = group.last.id }, err, group.attempts, {
+        aggregate = group.aggregate, key = group.key, first = group.first, last = group.last })
   end)
   if ok then return end
   self.app:say("error", ("routes %s wait: %s"):format(self.name, tostring(fault)))
@@ -474,6 +475,13 @@ function Router:halt()
   if self.reader and self.working == 0 and native_task.drop(self.reader) then
     self.reader = nil
   end
+end
+
+--- Lets the turn that is under way end, then records where it stands. May yield.
+function Router:finish()
+  self:halt()
+  if self.status == "running" then alone(self, save) end
+  self:stop()
 end
 
 --- Ends, and records where it stands. May yield.

@@ -5,7 +5,7 @@ local errors = require "catga.error"
 local INTERNAL = require "catga.flags".INTERNAL
 local units = require "catga.unit"
 local pause_ms = require "catga.process.steps".pause_ms
-local letters = require "catga.route.letters"
+local letters = require "catga.lazy".module "catga.route.letters"
 local sinks = require "catga.route.sink"
 local states = require "catga.route.state"
 
@@ -111,12 +111,12 @@ M.otherwise = otherwise
 
 -- Runs one rule; what it did is taken back when it fails. Gives whether the message is taken; nil:
 -- the event needs a unit of its own.
-local function run_rule(self, rule, event, attempts)
+local function run_rule(self, rule, run, event, attempts)
   local task = state[1]
   local outer = task.ctx
   local n, after, counts, group_count, failures, changes = mark(self)
   self:begin()
-  local ok, taken = xpcall(rule.run, errors.catch, event.data, event, self)
+  local ok, taken = xpcall(run, errors.catch, event.data, event, self)
   task.ctx = outer
   if ok then return taken end
   if taken == CUT then return nil end
@@ -128,14 +128,24 @@ end
 
 -- Runs the rules from a place on.
 local function run_rules(self, event, rules, first, attempts)
-  local set, any = self.rules, false
-  for i = first, #rules do
-    local taken = run_rule(self, rules[i], event, i == first and attempts or 0)
-    if taken == nil then return nil end
+  local is_first, scan, any, place = self.rules.mode == "first", self.rules.index.scan, false, first
+  while true do
+    local ok, at = xpcall(scan, errors.catch, rules, place, event.data, event, self)
+    if ok and not at then return any end
+    local taken = true
+    if ok then
+      taken = run_rule(self, rules[at], rules[at].take, event, at == first and attempts or 0)
+      if taken == nil then return nil end
+    else
+      local failure = at
+      at = self.at
+      self:count(rules[at], "failed")
+      self:failed(rules[at].name, event, failure, at == first and attempts or 0)
+    end
     any = any or taken
-    if taken and set.mode == "first" then return true end
+    if taken and is_first then return true end
+    place = at + 1
   end
-  return any
 end
 
 -- The place of a rule that is tried again.
@@ -156,10 +166,10 @@ local function run_again(self, event, one)
       one.attempts)
     return true
   end
-  if set.mode ~= "first" then return run_rule(self, rule, event, one.attempts) end
+  if set.mode ~= "first" then return run_rule(self, rule, rule.run, event, one.attempts) end
   local rules = set.index:find(event.type, event.data)
   local place = place_of(rules, rule)
-  if not place then return run_rule(self, rule, event, one.attempts) end
+  if not place then return run_rule(self, rule, rule.run, event, one.attempts) end
   return run_rules(self, event, rules, place, one.attempts)
 end
 
@@ -180,7 +190,8 @@ function Turn:run(event, only)
   else
     any = run_rules(self, event, rules, 1, only and only.attempts or 0)
     if any == false and set.otherwise and set.index:knows(event.type) then
-      any = run_rule(self, otherwise(set), event, 0)
+      local rule = otherwise(set)
+      any = run_rule(self, rule, rule.run, event, 0)
     end
   end
   if any ~= nil then return true end
@@ -216,14 +227,15 @@ end
 ---@param event table
 ---@param err catga.Error
 ---@param attempts integer
-function Turn:give_up(rule, event, err, attempts)
+---@param detail table?  of a group
+function Turn:give_up(rule, event, err, attempts, detail)
   self:count(rule, "given_up")
   self.app:say("error", ("route %s: event %s at position %s is %s after %d attempts: %s%s"):format(
     rule.name == "" and self.set or rule.name, tostring(event.type), tostring(event.position),
     rule.on_failure == "skip" and "skipped" or "a dead letter", attempts, tostring(err.message),
     err.traceback or ""))
   if rule.on_failure == "skip" then return end
-  letters.add(self.app, self.set, rule, event, err, attempts)
+  letters.add(self.app, self.set, rule, event, err, attempts, detail)
 end
 
 --- Ends a group whose time is over.
