@@ -1,17 +1,24 @@
 --- Behaviors: what wraps handlers, in one checked order.
 ---
---- Outermost first: logging, idempotency, validation, then the app's own in the order in which they
---- were registered, unless `before` or `after` name another.
+--- Outermost first: logging, policies around the unit of work, the unit of work, its timeout,
+--- idempotency, validation, then the app's own in the order in which they were registered, unless
+--- `before` or `after` name another one, or a kind of policy. Policies keep the order of
+--- lua/catga/policy/kinds.lua among each other.
 local errors = require "catga.error"
 local unit_of = require "catga.unit".of
 local state = require "catga.state"
 local INTERNAL = require "catga.flags".INTERNAL
 local inbox = require "catga.lazy".module "catga.inbox"
+local lazy = require "catga.lazy"
+local kinds = lazy.module "catga.policy.kinds"
+local policy = lazy.module "catga.policy"
+local total_timeout = lazy.module "catga.policy.total_timeout"
 
 local M = {}
 
-local RANK = { logging = 1, idempotency = 2, validation = 3 }
-local OWN_RANK = 4
+-- Policies have the ranks between logging and idempotency.
+local RANK = { logging = 0, idempotency = 1000, validation = 1001 }
+local OWN_RANK = 1002
 local KINDS = { command = true, query = true, event = true }
 
 local function logging(app, entry, inner)
@@ -98,8 +105,29 @@ local function by_rank(a, b)
   return a.turn < b.turn
 end
 
+-- Kinds of policies that stand somewhere in the order: those in use, and those that a behavior is
+-- to stand next to. With the first of them comes the unit of work.
+local function places_of(list, used)
+  local names = {}
+  for name in pairs(used or {}) do names[name] = true end
+  for _, behavior in ipairs(list) do
+    for _, side in ipairs { "before", "after" } do
+      local name = behavior[side]
+      if name and not RANK[name] and kinds.RANK[name] then names[name] = true end
+    end
+  end
+  if next(names) == nil then return {} end
+  local places = {}
+  for rank, name in ipairs(kinds.ORDER) do
+    if names[name] or name == "unit" then
+      places[#places + 1] = { name = name, at = "?", rank = rank, is_place = true }
+    end
+  end
+  return places
+end
+
 -- All behaviors by name, those that are always there included, and as a list by rank.
-local function gather(list)
+local function gather(list, used)
   local all, by_name = {}, {}
   local function add(behavior)
     local other = by_name[behavior.name]
@@ -114,6 +142,7 @@ local function gather(list)
   for _, name in ipairs { "idempotency", "validation" } do
     if not by_name[name] then add(M.define(name, nil, nil, "?")) end
   end
+  for _, place in ipairs(places_of(list, used)) do add(place) end
   table.sort(all, by_rank)
   return all, by_name
 end
@@ -122,7 +151,18 @@ end
 -- that it is to stand before.
 local function constrain(all, by_name)
   local behind, place = {}, {}
-  for i, behavior in ipairs(all) do behind[behavior], place[behavior] = {}, i end
+  local last
+  for i, behavior in ipairs(all) do
+    behind[behavior], place[behavior] = {}, i
+    if behavior.is_place then -- Policies keep their order.
+      if last then behind[behavior][last] = true end
+      last = behavior
+    end
+  end
+  local unit = by_name.unit and by_name.unit.is_place and by_name.unit
+  for _, name in ipairs { "idempotency", "validation" } do
+    if unit then behind[by_name[name]][unit] = true end
+  end
   for _, behavior in ipairs(all) do
     for _, side in ipairs { "before", "after" } do
       local name = behavior[side]
@@ -146,9 +186,10 @@ end
 
 --- Puts behaviors into their order, outermost first. Raises on duplicates and contradictions.
 ---@param list table[]
----@return table[] ordered
-function M.order(list)
-  local all, by_name = gather(list)
+---@param used table<string, true>?  kinds of policies that some handler has
+---@return table[] ordered  kinds of policies have `is_place`
+function M.order(list, used)
+  local all, by_name = gather(list, used)
   local behind, place = constrain(all, by_name)
   local ordered = {}
   while #all > 0 do
@@ -180,6 +221,16 @@ local function wrap_own(behavior, inner)
   end
 end
 
+-- Around policies: what it raises must not pass them by.
+local function wrap_own_outside(behavior, inner)
+  local run, catch = wrap_own(behavior, inner), errors.catch
+  return function(data, ctx)
+    local ok, value, err = xpcall(run, catch, data, ctx)
+    if ok then return value, err end
+    return nil, value
+  end
+end
+
 local function wrap_validation(check, inner)
   return function(data, ctx)
     local fault = check(data)
@@ -188,29 +239,44 @@ local function wrap_validation(check, inner)
   end
 end
 
---- Composes one handler with its behaviors into a straight closure.
+-- Puts one behavior around a closure, or leaves it as it is.
+local function wrap(app, entry, behavior, check, is_outside, run)
+  if behavior.only ~= nil and behavior.only ~= entry.kind then return run end
+  if behavior.name == "validation" then return check and wrap_validation(check, run) or run end
+  if behavior.name == "idempotency" then
+    return entry.kind == "command" and idempotency(app, entry, run) or run
+  end
+  if SHIPPED[behavior.name] then return SHIPPED[behavior.name](app, entry, run) end
+  return (is_outside and wrap_own_outside or wrap_own)(behavior, run)
+end
+
+--- Composes one handler with its behaviors into straight closures: entry.run is what one attempt
+--- does inside its unit of work; entry.outer, if there is one, what stands around all attempts.
 ---@param app catga.App
 ---@param entry catga.Entry
 ---@param ordered table[]
 ---@param check (fun(data: any): catga.Error?)?  compiled schema
----@return fun(data: any, ctx: catga.Ctx): any, any
 function M.compose(app, entry, ordered, check)
-  local run = entry.handle
+  local run, is_outside = entry.handle, false
+  local effective, scope = entry.policies, entry.scope
+  local attempt = app.mediator.attempt
   for i = #ordered, 1, -1 do
     local behavior = ordered[i]
-    if behavior.only == nil or behavior.only == entry.kind then
-      if behavior.name == "validation" then
-        if check then run = wrap_validation(check, run) end
-      elseif behavior.name == "idempotency" then
-        if entry.kind == "command" then run = idempotency(app, entry, run) end
-      elseif SHIPPED[behavior.name] then
-        run = SHIPPED[behavior.name](app, entry, run)
-      else
-        run = wrap_own(behavior, run)
-      end
+    local name = behavior.name
+    if not behavior.is_place then
+      run = wrap(app, entry, behavior, check, is_outside, run)
+    elseif name == "unit" then
+      if effective and effective.total_timeout then run = total_timeout.inside(run) end
+      entry.run, run, is_outside = run, attempt, true
+    elseif effective and effective[name] then
+      run = policy.layer(scope, entry.registry, name, effective[name], run)
     end
   end
-  return run
+  if not is_outside then
+    entry.run = run
+  elseif run ~= attempt then
+    entry.outer = run
+  end
 end
 
 return M

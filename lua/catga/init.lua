@@ -32,7 +32,8 @@ local function define_handler(kind, first, second)
 end
 
 --- Registers the one handler of a command.
----@param spec string|table  its name, or { name, handle, input?, idempotent? }
+---@param spec string|table  its name, or { name, handle, input?, idempotent?, policy?, timeout?,
+---  attempts?, backoff?, ... }, see docs/resilience.md
 ---@param handle (fun(cmd: any, ctx: catga.Ctx): any, any)?  returns a value, or nil and an error
 function catga.command(spec, handle) define_handler("command", spec, handle) end
 
@@ -44,12 +45,16 @@ function catga.query(spec, handle) define_handler("query", spec, handle) end
 --- Registers an event handler; any number a type. Runs after the commit; with options, from the
 --- log and with a checkpoint: no event is missed when the program is killed.
 ---@param name string
----@param opts table?  durable = its name, and what catga.events.subscribe takes: attempts, group
+---@param opts table?  durable = its name, and what catga.events.subscribe takes: attempts, group;
+---  without `durable` policies: attempts, timeout, ...
 ---@param handle fun(event: any, ctx: catga.Ctx)
 function catga.on(name, opts, handle)
   local registry = loading("catga.on")
-  if type(opts) == "table" then return subscription.define_on(registry, name, opts, handle) end
-  registry:on(name, opts)
+  if type(opts) ~= "table" then return registry:on(name, opts) end
+  if opts.durable ~= nil or not require("catga.policy.handlers").are_policies(opts) then
+    return subscription.define_on(registry, name, opts, handle)
+  end
+  registry:on(name, handle, opts)
 end
 
 --- Registers an upcaster: stored events of the type and schema version become the next version
@@ -67,6 +72,17 @@ function catga.upcast(kind, from, fn) loading("catga.upcast"):upcast(kind, from,
 function catga.behavior(name, fn, opts)
   loading("catga.behavior"):behavior(name, fn, opts)
 end
+
+--- Defines a policy by its name, for handlers, steps and calls: policy = "payments".
+---   catga.policy("payments", { attempts = 5, backoff = "200ms", timeout = "10s" })
+---@param name string
+---@param given table<string, any>  by kind, see docs/resilience.md
+function catga.policy(name, given)
+  require("catga.policy").define(loading("catga.policy"), name, given)
+end
+
+--- Policies while the app runs: run, list, show; see lua/catga/policy/face.lua.
+catga.policies = lazy.module "catga.policy.face"
 
 --- Defines a process: fill in execute, steps and compensate_<step> methods; or chain its steps, see
 --- lua/catga/process/declare.lua: catga.process("X"):step("a", fn):compensate(undo):step("b", fn)

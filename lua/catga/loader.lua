@@ -159,9 +159,9 @@ function M.finish(app, into, fill)
   local fault = fill() or replace_handlers(into, app.stubs)
   if fault then return nil, fault end
   local before = app.registry
-  app.registry = into
+  app.registry, into.memory_before = into, before.policy_memory
   local ok, failure = pcall(into.compose, into, app)
-  app.registry = before
+  app.registry, into.memory_before = before, nil
   if not ok then
     return nil, errors.new("script_error", type(failure) == "string" and failure
       or tostring(failure))

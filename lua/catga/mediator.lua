@@ -160,6 +160,26 @@ local function run_outermost(task, entry, data, ctx)
     :format(entry.name, CONFLICT_RUNS_MAX), { retryable = true })
 end
 
+-- Runs the handler once, in the open unit or as one of its own.
+local function attempt_once(data, ctx)
+  local task = state[1]
+  if task.in_unit or task.limit then return run_nested(task, ctx.entry, data, ctx) end
+  return run_outermost(task, ctx.entry, data, ctx)
+end
+
+--- One attempt of a message whose envelope says which; what policies stand around. May yield.
+Mediator.attempt = attempt_once
+
+-- Runs what stands around all attempts.
+local function run_outside(task, entry, data, ctx)
+  local timed = task.timed
+  local ok, value, err = xpcall(entry.outer, errors.catch, data, ctx)
+  if ok and (value ~= nil or err == nil) then return value end
+  task.timed = timed
+  if ok then return nil, errors.from(err) end
+  return nil, value
+end
+
 --- Runs a composed entry with an envelope and returns the handler's answer. May yield.
 ---@param entry catga.Entry
 ---@param data any
@@ -178,7 +198,9 @@ function Mediator:run(entry, data, opts)
   task.ctx, task.flow = ctx, nil
   entry.counter.calls = entry.counter.calls + 1
   local value, err
-  if task.in_unit or task.limit then
+  if entry.outer then
+    value, err = run_outside(task, entry, data, ctx)
+  elseif task.in_unit or task.limit then
     value, err = run_nested(task, entry, data, ctx)
   else
     value, err = run_outermost(task, entry, data, ctx)
@@ -209,7 +231,7 @@ function Mediator:send_in_step(p, name, data, path, nth, attempt)
     attempt = attempt, sent = 0, has_key = false }, CTX)
   task.ctx = ctx
   entry.counter.calls = entry.counter.calls + 1
-  local value, err = run_nested(task, entry, data, ctx)
+  local value, err = (entry.outer and run_outside or run_nested)(task, entry, data, ctx)
   task.ctx = outer
   if err ~= nil then report(self, entry, err) end
   return value, err

@@ -3,6 +3,7 @@ local errors = require "catga.error"
 local schema = require "catga.schema"
 local behaviors = require "catga.behaviors"
 local upcast = require "catga.upcast"
+local handlers = require "catga.lazy".module "catga.policy.handlers"
 
 local M = {}
 
@@ -15,6 +16,11 @@ local M = {}
 ---@field at string         file:line of the registration
 ---@field counter { calls: integer, failures: integer }
 ---@field idempotent boolean?
+---@field outer (fun(data: any, ctx: catga.Ctx): any, any)?  what stands around all attempts
+---@field own table?        policies that the script gives it: { policy, parsed, at }
+---@field policies table<string, catga.PolicyKind>?  what holds in the end, by kind
+---@field scope catga.PolicyScope?
+---@field nth integer?      of an event handler: which of its type
 ---@field registry catga.Registry  the generation that it belongs to
 
 ---@class catga.Registry
@@ -32,6 +38,10 @@ local M = {}
 ---@field inline_routes (fun(unit: catga.Unit, staged: catga.Staged[]): boolean?, catga.Error?)?
 ---  for rules that run in the unit that publishes; nil: there are none
 ---@field personal table<string, catga.Personal>?  by event type; nil: none is declared
+---@field policies table<string, catga.PolicyDefinition>?  nil: none is defined
+---@field has_own_policies boolean?  some handler has policies of its own
+---@field policy_memory table<string, table>?   what policies remember, by owner and kind
+---@field memory_before table<string, table>?   the same of the generation before, while loading
 ---@field places table<string, string>         file:line of what has a name
 ---@field main function?
 ---@field hash string       of all files, set by the loader
@@ -63,13 +73,21 @@ local LISTS = { process = "processes", projection = "projections", aggregate = "
 
 local HANDLER_FIELDS = { name = true, input = true, handle = true, idempotent = true }
 
-local function check_handler(kind, spec, at)
-  for field in pairs(spec) do
+-- The policies among the fields of a handler, checked; nil: there are none.
+local function own_policies(registry, kind, spec, at, name)
+  local given
+  for field, value in pairs(spec) do
     if not HANDLER_FIELDS[field] then
-      error(("%s: %s %s: unknown field \"%s\"; it may have name, input, idempotent, handle")
-        :format(at, kind, tostring(spec.name), tostring(field)), 0)
+      given = given or {}
+      given[field] = value
     end
   end
+  if not given then return nil end
+  registry.has_own_policies = true
+  return handlers.own(given, ("%s: %s %s"):format(at, kind, tostring(name)), at)
+end
+
+local function check_handler(kind, spec, at)
   if type(spec.name) ~= "string" or spec.name == "" then
     error(("%s: a %s needs a name (a string that is not empty)"):format(at, kind), 0)
   end
@@ -95,13 +113,14 @@ function Registry:handler(kind, spec)
   end
   self.handlers[spec.name] = { name = spec.name, kind = kind, handle = spec.handle, at = at,
     input = spec.input, idempotent = spec.idempotent,
-    counter = { calls = 0, failures = 0 } }
+    own = own_policies(self, kind, spec, at, spec.name), counter = { calls = 0, failures = 0 } }
 end
 
 --- Registers an event handler; any number a type.
 ---@param name string
 ---@param handle function
-function Registry:on(name, handle)
+---@param given table?  policies
+function Registry:on(name, handle, given)
   local at = caller()
   check_handler("event", { name = name, handle = handle }, at)
   local list = self.events[name]
@@ -110,6 +129,7 @@ function Registry:on(name, handle)
     self.events[name] = list
   end
   list[#list + 1] = { name = name, kind = "event", handle = handle, at = at,
+    own = given and own_policies(self, "event", given, at, name), nth = #list + 1,
     counter = { calls = 0, failures = 0 } }
 end
 
@@ -242,13 +262,22 @@ end
 function Registry:compose_one(entry, app)
   entry.app, entry.registry = app, self
   local check = entry.input and at_place(entry.at, schema.compile, entry.name, entry.input)
-  entry.run = behaviors.compose(app, entry, self.ordered, check)
+  behaviors.compose(app, entry, self.ordered, check)
+end
+
+--- Does anything of this generation have policies?
+---@param app catga.App
+---@return boolean
+function Registry:has_policies(app)
+  return self.policies ~= nil or self.has_own_policies == true
+    or next(app.settings.policies) ~= nil
 end
 
 --- Composes all handlers. Called once when every file is loaded; raises on contradictions.
 ---@param app catga.App
 function Registry:compose(app)
-  self.ordered = behaviors.order(self.behaviors)
+  local used = self:has_policies(app) and handlers.resolve(self, app) or nil
+  self.ordered = behaviors.order(self.behaviors, used)
   local function compose(entry) self:compose_one(entry, app) end
   for _, name in ipairs(M.sorted_names(self.handlers)) do compose(self.handlers[name]) end
   for _, list in pairs(self.events) do

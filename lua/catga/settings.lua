@@ -10,6 +10,7 @@ local M = {}
 ---   duration: a string with a unit    size: a string such as "256MiB"
 ---   count: a whole number in the bounds that follow    text: a string
 ---   processes: a table by name, see lua/catga/process/options.lua
+---   policies: a table by name, see lua/catga/policy/handlers.lua
 M.KNOWN = {
   handler_timeout = { "duration", "5s" },     -- a handler may run so long without waiting
   memory_max = { "size", "0B" },              -- cap of the Lua heap; 0: none
@@ -54,6 +55,7 @@ M.KNOWN = {
   route_retries_max = { "count", 1000, 1, 100000 }, -- failures that wait; then the routes wait
   route_groups_max = { "count", 100000, 1, 10000000 }, -- that are being gathered
   processes = { "processes", {} },            -- settings of single processes and their steps
+  policies = { "policies", {} },              -- of single messages, and of policies by name
   update_attempts = { "count", 10, 1, 1000 },  -- of an aggregate's update that meets conflicts
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
@@ -83,6 +85,9 @@ local function convert(name, known, value)
   end
   if kind == "size" then return M.size(value, name) end
   if kind == "processes" then return require("catga.process.options").check_file(value) end
+  if kind == "policies" then
+    return next(value) and require("catga.policy.handlers").check_file(value) or value
+  end
   if kind == "count" then
     local low, high = known[3], known[4]
     if type(value) ~= "number" or value % 1 ~= 0 or value < low or value > high then

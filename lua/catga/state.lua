@@ -16,6 +16,8 @@
 ---@field at_end function?     does it; the scheduler calls it for a task that was dropped
 ---@field projects string?     the projection whose handlers run in the task
 ---@field interrupt catga.Error? raised at the next wait
+---@field timed catga.Limit?   the innermost time limit of a policy
+---@field in_wait boolean?     parked below such a limit
 
 ---@class catga.State
 ---@field [1] catga.Task?

@@ -35,6 +35,28 @@ function M.end_limit(task)
   return timed_out
 end
 
+--- A time limit of a policy that counts in a task, armed at the first wait below it.
+---@class catga.Limit
+---@field ms number
+---@field what string           what took too long, for the error
+---@field outer catga.Limit?    the one around it
+---@field timer userdata?
+---@field failure catga.Error?  it has passed
+---@field is_over boolean?      it counts no more
+
+local function arm_limit(task, limit)
+  limit.timer = task.app.clock:after(limit.ms, function()
+    limit.timer = nil
+    if limit.is_over then return end
+    limit.failure = errors.new("timeout", ("%s of %d ms"):format(limit.what, limit.ms),
+      { retryable = true })
+    if task.in_wait then -- What waits otherwise is short, and goes on: a commit.
+      task.interrupt = limit.failure
+      native.interrupt(task)
+    end
+  end)
+end
+
 local function finish(task, ...)
   local interrupt = task.interrupt
   if interrupt then
@@ -42,6 +64,23 @@ local function finish(task, ...)
     error(interrupt, 0)
   end
   return ...
+end
+
+local function finish_timed(task, ...)
+  task.in_wait = nil
+  return finish(task, ...)
+end
+
+-- A wait below time limits: all of them count from now on.
+local function wait_timed(task, wait_fn, ...)
+  local limit = task.timed
+  while limit do
+    if limit.failure then error(limit.failure, 0) end
+    if not limit.timer then arm_limit(task, limit) end
+    limit = limit.outer
+  end
+  task.in_wait = true
+  return finish_timed(task, wait_fn(...))
 end
 
 --- Parks the running task in `wait_fn(...)` and returns what it is woken with. Raises the error of
@@ -59,6 +98,7 @@ function M.wait(wait_fn, ...)
     end
     arm(task, step)
   end
+  if task.timed then return wait_timed(task, wait_fn, ...) end
   return finish(task, wait_fn(...))
 end
 

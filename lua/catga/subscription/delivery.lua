@@ -98,7 +98,7 @@ local function entry_of(definition, app, type)
   local entries = definition.entries
   local found = entries[type]
   if not found then
-    found = { name = type, kind = "event", app = app, run = run,
+    found = { name = type, kind = "event", app = app, run = run, outer = definition.entry.outer,
       counter = definition.entry.counter }
     entries[type] = found
   end
