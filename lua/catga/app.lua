@@ -287,6 +287,7 @@ function App:start()
   self:start_routes()
   self:start_schedules()
   if self.store:streams("$message-", nil, 1)[1] then outboxes.of(self) end
+  if self.settings.chaos == "on" then self:say_chaos() end
   if self.registry.main then
     tasks.spawn(self, function()
       local ok, failure = xpcall(self.registry.main, errors.catch)
@@ -296,6 +297,14 @@ function App:start()
       end
     end)
   end
+end
+
+--- Says into what faults may be injected.
+function App:say_chaos()
+  local names = self.registry:has_policies(self)
+    and require("catga.policy.handlers").names_with(self.registry, "chaos") or {}
+  self:say("warn", "chaos is on (catga.lua): faults are injected into "
+    .. (names[1] and table.concat(names, ", ") or "nothing, as no policy has chaos"))
 end
 
 --- Starts the schedules, when the scripts have some or there were some in this store. May yield.
@@ -342,6 +351,7 @@ function App:reload()
     return false, err
   end
   self.registry = generation
+  if self.settings.chaos == "on" then self:say_chaos() end
   self.projections:reloaded()
   self.subscriptions:reloaded()
   self:start_routes()

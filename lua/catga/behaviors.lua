@@ -13,6 +13,8 @@ local lazy = require "catga.lazy"
 local kinds = lazy.module "catga.policy.kinds"
 local policy = lazy.module "catga.policy"
 local total_timeout = lazy.module "catga.policy.total_timeout"
+local lock = lazy.module "catga.policy.lock"
+local batch = lazy.module "catga.policy.batch"
 
 local M = {}
 
@@ -118,9 +120,9 @@ local function places_of(list, used)
   end
   if next(names) == nil then return {} end
   local places = {}
-  for rank, name in ipairs(kinds.ORDER) do
+  for _, name in ipairs(kinds.ORDER) do
     if names[name] or name == "unit" then
-      places[#places + 1] = { name = name, at = "?", rank = rank, is_place = true }
+      places[#places + 1] = { name = name, at = "?", rank = kinds.RANK[name], is_place = true }
     end
   end
   return places
@@ -250,6 +252,51 @@ local function wrap(app, entry, behavior, check, is_outside, run)
   return (is_outside and wrap_own_outside or wrap_own)(behavior, run)
 end
 
+-- What of an attempt's unit of work policies have to say at its end.
+local function wrap_unit(entry, run)
+  local effective = entry.policies
+  if not effective then return run end
+  if effective.lock then run = lock.inside(run, entry.scope) end
+  if effective.total_timeout then run = total_timeout.inside(run) end
+  return run
+end
+
+-- Handlers that get lists: what a batch does inside its unit of work, and the handler of one
+-- message alone.
+local function handler_of(entry)
+  local effective = entry.policies
+  if not (effective and effective.batch) then return entry.handle end
+  local run = entry.handle
+  for _, name in ipairs { "chaos", "timeout" } do
+    if effective[name] then
+      run = policy.layer(entry.scope, entry.registry, name, effective[name], run)
+    end
+  end
+  entry.run_list = wrap_unit(entry, run)
+  return batch.single(entry.handle)
+end
+
+-- Around a batch: what each message goes through before it joins one.
+local function wrap_members(app, entry, ordered, check, run)
+  for i = #ordered, 1, -1 do
+    local behavior = ordered[i]
+    if behavior.name == "unit" then break end
+    if not behavior.is_place and behavior.name ~= "idempotency" then
+      run = wrap(app, entry, behavior, check, true, run)
+    end
+  end
+  return run
+end
+
+-- The layer of a kind around the unit of work.
+local function wrap_outside(app, entry, ordered, check, name, run)
+  local one = entry.policies and entry.policies[name]
+  if not one then return run end
+  run = policy.layer(entry.scope, entry.registry, name, one, run)
+  if name == "batch" then return wrap_members(app, entry, ordered, check, run) end
+  return run
+end
+
 --- Composes one handler with its behaviors into straight closures: entry.run is what one attempt
 --- does inside its unit of work; entry.outer, if there is one, what stands around all attempts.
 ---@param app catga.App
@@ -257,19 +304,17 @@ end
 ---@param ordered table[]
 ---@param check (fun(data: any): catga.Error?)?  compiled schema
 function M.compose(app, entry, ordered, check)
-  local run, is_outside = entry.handle, false
-  local effective, scope = entry.policies, entry.scope
+  local run, is_outside = handler_of(entry), false
+  local is_batch = entry.run_list ~= nil -- Its behaviors are around the batch.
   local attempt = app.mediator.attempt
   for i = #ordered, 1, -1 do
     local behavior = ordered[i]
-    local name = behavior.name
-    if not behavior.is_place then
+    if behavior.name == "unit" and behavior.is_place then
+      entry.run, run, is_outside = wrap_unit(entry, run), attempt, true
+    elseif behavior.is_place then
+      run = wrap_outside(app, entry, ordered, check, behavior.name, run)
+    elseif is_outside or not is_batch or behavior.name == "idempotency" then
       run = wrap(app, entry, behavior, check, is_outside, run)
-    elseif name == "unit" then
-      if effective and effective.total_timeout then run = total_timeout.inside(run) end
-      entry.run, run, is_outside = run, attempt, true
-    elseif effective and effective[name] then
-      run = policy.layer(scope, entry.registry, name, effective[name], run)
     end
   end
   if not is_outside then

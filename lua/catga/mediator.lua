@@ -8,6 +8,7 @@ local encode_json = require "catga.native.json".encode
 local units = require "catga.unit"
 local tasks = require "catga.task"
 local presenter = require "catga.event"
+local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 
 local handlers = require "catga.lazy".module "catga.outbox.handlers"
 local route_unstored = require "catga.lazy".call("catga.route.unstored", "take")
@@ -137,7 +138,7 @@ local function run_nested(task, entry, data, ctx)
 end
 
 -- Runs the handler as a unit of work of its own.
-local function run_outermost(task, entry, data, ctx)
+local function run_unit(task, entry, data, ctx)
   for _ = 1, CONFLICT_RUNS_MAX do
     ctx.sent = 0 -- What it sends has the same keys in every run.
     task.in_unit = true
@@ -160,6 +161,14 @@ local function run_outermost(task, entry, data, ctx)
     :format(entry.name, CONFLICT_RUNS_MAX), { retryable = true })
 end
 
+-- The same; what it holds until its unit has ended (keys, locks of what it sent) is let go.
+local function run_outermost(task, entry, data, ctx)
+  local count = task.holds and #task.holds or 0
+  local value, err = run_unit(task, entry, data, ctx)
+  if task.holds then tasks.let_go(task, count) end
+  return value, err
+end
+
 -- Runs the handler once, in the open unit or as one of its own.
 local function attempt_once(data, ctx)
   local task = state[1]
@@ -169,6 +178,14 @@ end
 
 --- One attempt of a message whose envelope says which; what policies stand around. May yield.
 Mediator.attempt = attempt_once
+
+--- The envelope of an entry that handles several messages at once, in the conversation of one.
+---@param entry catga.Entry
+---@param first catga.Ctx
+---@return catga.Ctx
+function Mediator.envelope(entry, first)
+  return new_ctx(entry, nil, { correlation_id = first.correlation_id, causation_id = first.id })
+end
 
 -- Runs what stands around all attempts.
 local function run_outside(task, entry, data, ctx)
@@ -338,6 +355,9 @@ local function publish_unstored(self, task, name, data)
   if not json then return nil, fault end
   local routes = app.registry.routes
   if not (app.registry.events[name] or routes) then return true end
+  local stale = app.registry.invalidations and app.registry.invalidations[name]
+  if stale then invalidation.event(app, stale, json) end
+  if not app.registry.events[name] then return true end
   local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
     schema = units.schema_of(task, { type = name }) }
   local function give()

@@ -22,7 +22,8 @@ local function registries() return require "catga.registry" end
 ---@class catga.PolicyScope
 ---@field app catga.App
 ---@field name string          for errors: "command Pay", "policy payments"
----@field kind "command"|"query"|"event"|"call"|"step"
+---@field registry catga.Registry
+---@field kind "command"|"query"|"event"|"subscription"|"call"|"step"
 ---@field idempotent boolean?  it may run twice
 ---@field counters table<string, integer>
 
@@ -205,7 +206,7 @@ local function named_chain(app, registry, name, opts)
   if found and is_plain and found.caller then return found.caller end
   local where = "policy " .. tostring(name)
   local effective = M.effective(app, registry, where, { policy = name })
-  local scope = { app = app, name = where, kind = opts and opts.kind or "call",
+  local scope = { app = app, registry = registry, name = where, kind = opts and opts.kind or "call",
     idempotent = opts and opts.idempotent, counters = M.counters(registry, where) }
   if effective then M.check_use(effective, scope, where) end
   local caller = caller_of(chain_of(scope, registry, effective or {}), where)
@@ -231,7 +232,7 @@ function M.wrap(app, given, fn, opts)
     local name = opts and opts.name or "a call at " .. registries().caller()
     local effective = M.effective(app, registry, name, {
       parsed = spec.parse(given, name), at = name })
-    local scope = { app = app, name = name, kind = "call",
+    local scope = { app = app, registry = registry, name = name, kind = "call",
       idempotent = opts and opts.idempotent, counters = M.counters(registry, name) }
     if not effective then return fn end
     M.check_use(effective, scope, name)

@@ -56,6 +56,7 @@ M.KNOWN = {
   route_groups_max = { "count", 100000, 1, 10000000 }, -- that are being gathered
   processes = { "processes", {} },            -- settings of single processes and their steps
   policies = { "policies", {} },              -- of single messages, and of policies by name
+  chaos = { "choice", "off", { "off", "on" } },  -- may policies inject faults, for drills?
   update_attempts = { "count", 10, 1, 1000 },  -- of an aggregate's update that meets conflicts
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded

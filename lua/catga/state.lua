@@ -17,6 +17,7 @@
 ---@field projects string?     the projection whose handlers run in the task
 ---@field interrupt catga.Error? raised at the next wait
 ---@field timed catga.Limit?   the innermost time limit of a policy
+---@field holds catga.Hold[]?  what it lets go of when it is dropped
 ---@field in_wait boolean?     parked below such a limit
 
 ---@class catga.State

@@ -133,6 +133,47 @@ function M.at_end(task, key, fn)
     task.at_end = function() run_all(list) end
   end
   list[key] = fn
+--- Something that a task holds and lets go of: a place in a bulkhead, a lock.
+---@class catga.Hold
+---@field release fun(self: catga.Hold)  called once, also when the task is dropped
+
+--- Remembers what the running task holds, until `let_go`.
+---@param hold catga.Hold
+function M.hold(task, hold)
+  local holds = task.holds
+  if not holds then
+    holds = {}
+    task.holds = holds
+  end
+  holds[#holds + 1] = hold
+end
+
+--- Forgets something that a task holds, without releasing it.
+---@param hold catga.Hold
+function M.unhold(task, hold)
+  local holds = task.holds
+  for i = #holds, 1, -1 do -- It is the last one, or near to it.
+    if holds[i] == hold then return table.remove(holds, i) end
+  end
+end
+
+--- Lets go of what the task has begun to hold since it held so many things, the last one first.
+---@param count integer?  default 0: of everything
+function M.let_go(task, count)
+  local holds = task.holds
+  for i = #holds, (count or 0) + 1, -1 do
+    local hold = holds[i]
+    holds[i] = nil
+    hold:release()
+  end
+end
+
+--- Ends a parked or ready task where it stands; it lets go of what it holds.
+---@return boolean done  false: it runs, is gone, or its wait cannot be cancelled
+function M.drop(task)
+  if not native.drop(task) then return false end
+  if task.holds then M.let_go(task) end
+  return true
 end
 
 --- The running task; raises outside of tasks.

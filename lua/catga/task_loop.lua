@@ -15,6 +15,7 @@ end
 local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out", "pure",
   "projects" }
   "timed", "in_wait" }
+  "timed", "in_wait", "holds" }
 
 local function clear(task)
   if task.at_end then

@@ -11,6 +11,7 @@ local is_behind = require "catga.commit".is_behind
 local is_schema = require "catga.upcast".is_schema
 local personal = require "catga.personal"
 local PERSONAL = require "catga.flags".PERSONAL
+local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 
 local M = {}
 
@@ -370,6 +371,8 @@ function Unit:committed(first)
   local app = self.app
   for i = 1, self.n do
     local op = self.ops[i]
+    local stale = app.registry.invalidations and app.registry.invalidations[op.type]
+    if stale then invalidation.event(app, stale, op.plain or op.data) end
     if is_event(op) and not op.is_imported
       and (app.registry.events[op.type] or app.registry.upcasts) then
       app.mediator:deliver(op, first and first + i - 1)

@@ -124,11 +124,30 @@ local function resolve(registry, app, entry, used)
   local owner = entry.kind .. " " .. entry.name
   if entry.nth and entry.nth > 1 then owner = ("%s (%d)"):format(owner, entry.nth) end
   entry.policies = effective
-  entry.scope = { app = app, name = owner, kind = entry.kind, entry = entry,
+  entry.scope = { app = app, registry = registry, name = owner, kind = entry.kind, entry = entry,
     idempotent = entry.kind == "query" or entry.idempotent or nil,
     counters = policy.counters(registry, owner) }
   policy.check_use(effective, entry.scope, where)
   for kind in pairs(effective) do used[kind] = true end
+end
+
+--- The names of messages and policies that have a kind, such as "command Pay".
+---@param registry catga.Registry
+---@param kind string
+---@return string[]
+function M.names_with(registry, kind)
+  local found = {}
+  local function look(entry)
+    if entry.policies and entry.policies[kind] then found[entry.scope.name] = true end
+  end
+  for _, entry in pairs(registry.handlers) do look(entry) end
+  for _, list in pairs(registry.events) do
+    for _, entry in ipairs(list) do look(entry) end
+  end
+  for name, one in pairs(registry.policies or {}) do
+    if one.parsed[kind] then found["policy " .. name] = true end
+  end
+  return registries().sorted_names(found)
 end
 
 --- Settles the policies of all handlers; raises on what contradicts itself.

@@ -10,7 +10,24 @@ local M = {}
 
 --- Outermost first. "unit" is the unit of work: what stands before it stands around all attempts
 --- and commits, what comes behind it is a part of each attempt.
-M.ORDER = { "authorize", "fallback", "total_timeout", "retry", "unit", "timeout" }
+M.ORDER = {
+  "authorize",     -- nothing is looked at, spent or given away before it
+  "fallback",      -- for whatever failed below, but not for who is not allowed
+  "total_timeout",
+  "deduplicate",   -- a duplicate spends nothing
+  "cache",         -- and so does who gets a kept answer; a fallback is not kept
+  "order_by",      -- a key is kept over all attempts, or others would overtake
+  "retry",
+  "hedge",
+  "breaker",       -- each attempt is an outcome; an open one spends no token and takes no place
+  "limiter",
+  "bulkhead",
+  "lock",          -- held until the attempt is committed
+  "batch",
+  "unit",
+  "timeout",       -- inside of the unit, so that it never undoes a commit
+  "chaos",         -- as if the handler itself were late or failed
+}
 
 --- Short names of single fields.
 M.ALIASES = {
@@ -21,6 +38,7 @@ M.ALIASES = {
 --- The rank of each kind by name.
 M.RANK = {}
 for rank, name in ipairs(M.ORDER) do M.RANK[name] = rank end
+M.RANK.chaos = 2000 -- Behind the app's own behaviors.
 
 --- Is it a kind that can be set?
 ---@param name any

@@ -49,6 +49,15 @@ function CHECK.choice(where, field, value)
   wrong(where, "is one of " .. table.concat(field[3], ", "), value)
 end
 
+-- So many calls, or a duration.
+function CHECK.window(where, _, value)
+  if type(value) ~= "string" then
+    return CHECK.count(where, { "count", nil, 1, 100000 }, value)
+  end
+  return setmetatable({ ms = CHECK.duration(where, { "duration", nil, 10 }, value) },
+    { __tostring = function(window) return window.ms .. " ms" end })
+end
+
 CHECK["function"] = function(where, _, value)
   if type(value) ~= "function" then wrong(where, "is a function", value) end
   return value

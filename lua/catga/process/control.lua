@@ -4,7 +4,6 @@ local errors = require "catga.error"
 local state = require "catga.state"
 local tasks = require "catga.task"
 local flags = require "catga.flags"
-local native_task = require "catga.native.task"
 local journal = require "catga.process.journal"
 local strands = require "catga.process.strand"
 local mailbox = require "catga.process.mailbox"
@@ -42,7 +41,7 @@ end
 local function abandon_body(p, failure)
   p.cancelled, p.halt, p.special, p.paused = failure, true, true, nil
   for _, s in ipairs(engine_module().strands_of(p)) do
-    if may_end(s) and native_task.drop(s.task) then p.app.engine:strand_left(p, s) end
+    if may_end(s) and tasks.drop(s.task) then p.app.engine:strand_left(p, s) end
   end
 end
 
@@ -103,7 +102,7 @@ local function append(app, stream, id, type, flag, data)
   if p and flag == flags.CLOSES then
     app.engine:forget(p)
     app.engine:drop_strands(p)
-    if p.task and p.task ~= state[1] then native_task.drop(p.task) end
+    if p.task and p.task ~= state[1] then tasks.drop(p.task) end
   end
   local ok, fault = store:wait(after - 1)
   if not ok then return nil, fault end

@@ -321,7 +321,7 @@ end
 function Engine.drop_strands(_, p)
   for _, s in ipairs(M.strands_of(p)) do
     strands.release(s)
-    if s.task and s.task ~= state[1] then native_task.drop(s.task) end
+    if s.task and s.task ~= state[1] then tasks.drop(s.task) end
   end
   p.branches = nil
 end

@@ -72,10 +72,16 @@ local function has_met(task, failure)
   return task.unit ~= nil and task.unit.conflict == failure
 end
 
+-- What the attempt holds until its unit of work has ended is let go.
+local function let_go(task, ...)
+  if task.holds then tasks.let_go(task) end
+  return ...
+end
+
 -- Commits what an attempt came to; a conflict at the commit, or one that the attempt has met and
 -- failed with, runs it again at once, unless the step may run at most once: then one at the commit
 -- leaves it in doubt.
-local function commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
+local function commit_unit(task, p, step, op, args, ok, value, timed_out, fn, ...)
   local conflict
   for _ = 1, CONFLICT_RUNS_MAX do
     if ok then
@@ -95,6 +101,8 @@ local function commit(task, p, step, op, args, ok, value, timed_out, fn, ...)
   conflict.retryable = true
   return false, conflict
 end
+
+local function commit(task, ...) return let_go(task, commit_unit(task, ...)) end
 
 local function attempt_and_commit(task, p, step, op, args, fn, ...)
   p.nth = 0
@@ -251,7 +259,8 @@ function M.run(task, p, step, fn, ...)
   task.flow, task.limit = nil, step
   local ok, value, err = xpcall(fn, catch, ...)
   task.flow, task.limit = true, nil
-  if ok and (value ~= nil or err == nil) and not (task.unit or task.timer or task.timed_out) then
+  if ok and (value ~= nil or err == nil) and not (task.unit or task.timer or task.timed_out
+    or task.holds) then
     local done, result, time = p.app.store:journal(p.stream, "ProcessStepCompleted", 0,
       step.heads[op] or journal.head_of(step, op), "result", value)
     if done then

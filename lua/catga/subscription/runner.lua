@@ -266,7 +266,7 @@ function Runner:drop()
   self:halt()
   cancel_sweep(self)
   for task in pairs(self.workers) do
-    if native_task.drop(task) then self.working = self.working - 1 end
+    if tasks.drop(task) then self.working = self.working - 1 end
   end
   if self.status ~= "failed" then self.status = "stopped" end
 end
