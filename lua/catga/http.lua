@@ -7,6 +7,7 @@
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
 ---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua and
 ---   personal.lua
+---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, personal.lua and policies.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -86,6 +87,7 @@ local function process(name) return lazy.call("catga.http.processes", name) end
 local function person(name) return lazy.call("catga.http.personal", name) end
 local function definition(name) return lazy.call("catga.http.definitions", name) end
 local function asking(name) return lazy.call("catga.http.process_queries", name) end
+local function policies(name) return lazy.call("catga.http.policies", name) end
 local export, import = lazy.call("catga.http.transfer", "export"),
   lazy.call("catga.http.transfer", "import")
 
@@ -134,6 +136,8 @@ local ROUTES = {
   ["process-queries"] = { POST = { asking "query" } },
   ["process-updates"] = { POST = { asking "update" } },
   ["process-forks"] = { POST = { asking "fork" } },
+  handlers = { GET = { policies "handler", policies "handlers" } },
+  policies = { GET = { policies "policy", policies "policies" } },
   ["process-locals"] = { GET = { asking "locals" } },
   ["process-replays"] = { GET = { asking "replay" } },
   livez = { GET = { nil, live } },

@@ -78,7 +78,9 @@ function M.effective(app, registry, where, own, file)
   local name = file and file.policy or own.policy
   local sources = name and sources_of_name(app, registry, name, where) or {}
   if own.parsed then sources[#sources + 1] = { parsed = own.parsed, from = own.at } end
-  if file then sources[#sources + 1] = { parsed = file.parsed, from = "catga.lua" } end
+  if file and file.parsed then
+    sources[#sources + 1] = { parsed = file.parsed, from = "catga.lua" }
+  end
   return spec.merge(sources, where), name
 end
 
@@ -179,6 +181,9 @@ local function call(_, frame)
   if ok then return nil, errors.from(err) end
   return nil, value
 end
+
+--- What stands in the middle of a chain around a function; parse checks a specification.
+M.call, M.parse = call, spec.parse
 
 local function chain_of(scope, registry, effective)
   local run = call

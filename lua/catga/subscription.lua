@@ -21,6 +21,7 @@ local journal = lazy.module "catga.subscription.journal"
 local runners = lazy.module "catga.subscription.runner"
 local parked = lazy.module "catga.subscription.parked"
 local external = lazy.module "catga.subscription.external"
+local policies = lazy.module "catga.policy.handlers"
 
 local M = {}
 
@@ -28,10 +29,14 @@ local UNNAMED_MAX = 1000    -- Subscriptions without a name at one time.
 local LIST_MAX = 10000      -- Parked events of one list, events of one take.
 local LIST_DEFAULT = 100
 
-local function add_entry(definition, at)
+local function add_entry(definition, at, registry)
+  local given = definition.policy
   definition.entries = {}
   definition.entry = { name = definition.name or "subscription", kind = "event",
-    handle = definition.handle or function() end, at = at, counter = { calls = 0, failures = 0 } }
+    handle = definition.handle or function() end, at = at, counter = { calls = 0, failures = 0 },
+    own = given and policies.own({ policy = given }, at .. ": subscription "
+      .. (definition.name or "without a name"), at) or nil }
+  if given then registry.has_own_policies = true end
   return definition
 end
 
@@ -40,7 +45,7 @@ end
 ---@param given table
 function M.define(registry, given)
   local at = registries.caller()
-  local definition = add_entry(options.check(given, at), at)
+  local definition = add_entry(options.check(given, at), at, registry)
   if not definition.name then
     error(at .. ": a subscription that a script registers needs a name; one without begins while "
       .. "the app runs, in catga.main or a handler", 0)
@@ -407,6 +412,10 @@ end
 ---@return catga.Subscription
 function Subscriptions:subscribe(given)
   local at = registries.caller()
+  if type(given) == "table" and given.policy ~= nil then
+    error(at .. ": a subscription without a name has no policy; call catga.policies.run in its "
+      .. "handler", 0)
+  end
   local definition = add_entry(options.check(given, at), at)
   if definition.name then
     error(at .. ": a subscription with a name is registered at the top level of a script, so that "

@@ -16,13 +16,15 @@ local STATUS_OF = {
   timeout = 504, closed = 503, failed = 503, fenced = 503, disk_full = 507, no_memory = 503,
   error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
   permission = 500, apply_failed = 500, upcast_failed = 500, deleted = 410, truncated = 410,
-  forgotten = 410, ended = 409, forbidden = 403,
+  forgotten = 410, ended = 409, forbidden = 403, rate_limited = 429, circuit_open = 503,
+  bulkhead_full = 503, locked = 409, lock_lost = 503,
 }
 
 local TITLES = {
   [400] = "bad request", [403] = "forbidden", [404] = "not found", [405] = "method not allowed",
   [409] = "conflict", [410] = "gone",
-  [413] = "too large", [422] = "refused", [500] = "failed", [503] = "unavailable",
+  [413] = "too large", [422] = "refused", [429] = "too many", [500] = "failed",
+  [503] = "unavailable",
   [504] = "not done in time", [507] = "no space left",
 }
 
@@ -53,11 +55,17 @@ end
 ---@return integer status
 ---@return string content_type
 ---@return string body
+---@return string? header_name  "Retry-After"
+---@return string? header_value
 function M.refuse(err, more)
   err = errors.from(err)
   more = more or {}
   more.retryable = err.retryable == true
-  return M.problem(status_of(err), err.code, tostring(err.message), more)
+  local after = err.retry_after_ms
+  if not after then return M.problem(status_of(err), err.code, tostring(err.message), more) end
+  more.retry_after_ms = after
+  local status, kind, body = M.problem(status_of(err), err.code, tostring(err.message), more)
+  return status, kind, body, "Retry-After", tostring(math.ceil(after / 1000))
 end
 
 --- The answer that is a value; more results are a header.

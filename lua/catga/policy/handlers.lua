@@ -113,22 +113,49 @@ local function check_names(registry, file)
   end
 end
 
+-- What is not wrong, but does not do what it says.
+local function warn(app, effective, where)
+  local one, all = effective.timeout, effective.total_timeout
+  if one and all and one.p.after >= all.p.after then
+    app:say("warn", ("%s: timeout (%d ms) is never reached: total_timeout is %d ms"):format(where,
+      one.p.after, all.p.after))
+  end
+  local lock = effective.lock
+  if one and lock and lock.p.ttl < one.p.after then
+    app:say("warn", ("%s: an attempt may take %d ms (timeout), and loses its lock after %d ms "
+      .. "(ttl): then it is not committed"):format(where, one.p.after, lock.p.ttl))
+  end
+end
+
+-- A subscription has attempts of its own, which are durable.
+local function drop_retry(app, effective, where)
+  local retry = effective.retry
+  if retry and retry.p.attempts > 1 then
+    app:say("warn", ("%s: the attempts of its policy are off: those of the subscription count")
+      :format(where))
+  end
+  effective.retry = nil
+end
+
 -- Settles one handler, and notes which kinds are in use.
-local function resolve(registry, app, entry, used)
-  local file = app.settings.policies[entry.name]
+local function resolve(registry, app, entry, used, is_subscription)
+  local file = not is_subscription and app.settings.policies[entry.name] or nil
   if not entry.own and not file then return end
-  local where = ("%s: %s %s"):format(entry.at, entry.kind, entry.name)
+  local kind = is_subscription and "subscription" or entry.kind
+  local where = ("%s: %s %s"):format(entry.at, kind, entry.name)
   local effective, name = policy.effective(app, registry, where, entry.own or {}, file)
   entry.policy = name
   if not effective then return end
-  local owner = entry.kind .. " " .. entry.name
+  if is_subscription then drop_retry(app, effective, where) end
+  local owner = kind .. " " .. entry.name
   if entry.nth and entry.nth > 1 then owner = ("%s (%d)"):format(owner, entry.nth) end
   entry.policies = effective
-  entry.scope = { app = app, registry = registry, name = owner, kind = entry.kind, entry = entry,
+  entry.scope = { app = app, registry = registry, name = owner, kind = kind, entry = entry,
     idempotent = entry.kind == "query" or entry.idempotent or nil,
     counters = policy.counters(registry, owner) }
   policy.check_use(effective, entry.scope, where)
-  for kind in pairs(effective) do used[kind] = true end
+  warn(app, effective, where)
+  for name_of_kind in pairs(effective) do used[name_of_kind] = true end
 end
 
 --- The names of messages and policies that have a kind, such as "command Pay".
@@ -162,6 +189,9 @@ function M.resolve(registry, app)
   end
   for _, name in ipairs(registries().sorted_names(registry.events)) do
     for _, entry in ipairs(registry.events[name]) do resolve(registry, app, entry, used) end
+  end
+  for _, definition in pairs(registry.subscriptions) do
+    resolve(registry, app, definition.entry, used, true)
   end
   for name in pairs(registry.policies or {}) do -- Also of those that nobody uses.
     policy.effective(app, registry, "policy " .. name, { policy = name })

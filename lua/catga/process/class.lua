@@ -28,6 +28,10 @@ local IMPLICIT_MAX = 1000 -- Names of self:send and self:step that are remembere
 ---@field attempts integer
 ---@field timeout_ms number
 ---@field backoff_ms number  pause after the first failed attempt; doubles, with jitter
+---@field retry table?       how a policy says that it grows, and which errors are retried
+---@field guard (fun(fn: function): function)?  puts policies around what it runs
+---@field policy string?     the name of the one that its settings name
+---@field policies table<string, catga.PolicyKind>?
 ---@field at_most_once boolean?
 ---@field special boolean    it has an undo, or may run at most once
 ---@field heads table<integer, string>  JSON of operation number and name, made once
@@ -99,6 +103,9 @@ function Class:make_step(name, fn, own, undo)
     step.attempts = 1
   end
   step.special = step.undo ~= nil or step.at_most_once == true
+  if own.policy ~= nil or file.policy ~= nil then
+    require("catga.policy.steps").settle(self, step, own, file)
+  end
   return step
 end
 
@@ -265,11 +272,12 @@ function Class:finish(app)
   options.resolve(self, app.settings)
   check_compensate(self)
   check_handlers(self)
-  self.registry = app.registry
+  self.registry, self.app = app.registry, app
   self.source_of = app.registry.source_of
   if self.declaration then declare.finish(self) else methods_to_steps(self) end
   if self.compensate then self.compensation = self:make_step(COMPENSATE) end
   check_names(self)
+  if app.registry:has_policies(app) then require("catga.policy.steps").warn(self) end
   make_self(self)
 end
 

@@ -254,6 +254,10 @@ function methods:timeout(text) return modify(self, "timeout", text) end
 ---@param text string  duration
 function methods:backoff(text) return modify(self, "backoff", text) end
 
+--- The policy of the step before it: the name of one, or its kinds.
+---@param given string|table
+function methods:policy(given) return modify(self, "policy", given) end
+
 --- The step before it is attempted once; after a crash in it, it is in doubt.
 function methods:at_most_once() return modify(self, "at_most_once", true) end
 

@@ -14,6 +14,7 @@ local M = {}
 ---@field timeout_ms number?    of an attempt; of a wait
 ---@field attempts integer?
 ---@field backoff_ms number?
+---@field policy string?       the policy that its settings name
 ---@field at_most_once boolean?
 ---@field compensation boolean? it has an undo of its own
 ---@field condition boolean?    it has a :when(fn)
@@ -40,7 +41,7 @@ end
 
 local function describe(step, kind, at, has_undo)
   return { name = step.name, kind = kind, at = at, timeout_ms = step.timeout_ms,
-    attempts = step.attempts, backoff_ms = step.backoff_ms,
+    attempts = step.attempts, backoff_ms = step.backoff_ms, policy = step.policy,
     at_most_once = step.at_most_once or nil, compensation = has_undo or nil }
 end
 

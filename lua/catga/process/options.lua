@@ -8,9 +8,9 @@ local duration = require "catga.duration"
 
 local M = {}
 
-local STEP = { timeout = "duration", attempts = "count", backoff = "duration" }
+local STEP = { timeout = "duration", attempts = "count", backoff = "duration", policy = "policy" }
 local SCRIPT_STEP = { timeout = "duration", attempts = "count", backoff = "duration",
-  at_most_once = "boolean" }
+  at_most_once = "boolean", policy = "policy" }
 local FILE_FLOW = { timeout = "duration", step_timeout = "duration", attempts = "count",
   backoff = "duration", steps = "steps" }
 local OPTIONS = { timeout = "duration", step_timeout = "duration", attempts = "count",
@@ -39,6 +39,15 @@ end
 
 function CHECK.boolean(where, name, value)
   if type(value) ~= "boolean" then error(("%s: %s is true or false"):format(where, name), 0) end
+end
+
+-- The name of one, or its kinds.
+function CHECK.policy(where, name, value)
+  if type(value) == "table" then
+    require("catga.policy").parse(value, where .. "." .. name)
+  elseif type(value) ~= "string" or value == "" then
+    error(("%s: %s is the name of a policy, or a table"):format(where, name), 0)
+  end
 end
 
 function CHECK.serializer(where, name, value)

@@ -7,6 +7,7 @@ local errors = require "catga.error"
 local tasks = require "catga.task"
 local journal = require "catga.process.journal"
 local strands = require "catga.process.strand"
+local retries = require "catga.lazy".module "catga.policy.retry"
 
 local M = {}
 
@@ -61,10 +62,22 @@ end
 --- is not the flow's own randomness.
 ---@param step { backoff_ms: number }
 ---@param failures integer
+---@param failure catga.Error?  it may say itself when there is use in another attempt
 ---@return number ms
-function M.pause_ms(step, failures)
+function M.pause_ms(step, failures, failure)
+  local least = failure and failure.retry_after_ms or 0
+  if step.retry then
+    local before = failures > 1 and step.backoff_ms * 2 ^ math.min(failures - 2, 30) or 0
+    return math.ceil(math.max(least, retries.pause(step.retry, failures, before, plain_random)))
+  end
   local ms = math.min(step.backoff_ms * 2 ^ (failures - 1), BACKOFF_MS_MAX)
-  return math.floor(ms * (0.5 + plain_random() * 0.5))
+  return math.max(least, math.floor(ms * (0.5 + plain_random() * 0.5)))
+end
+
+-- May the step be tried again after that failure?
+local function is_retried(step, failure)
+  if step.retry then return retries.is_retried(step.retry, failure) end
+  return failure.retryable
 end
 
 -- Has the attempt failed with a conflict that its unit of work has met already?
@@ -160,8 +173,8 @@ local function retry(task, p, step, key, args, failure, timed_out, fn, ...)
   local failures = (p.failures or 0) + 1
   while true do
     task.unit = nil
-    local again = failure.retryable and failures < step.attempts
-    local due = again and p.app.clock:now() + M.pause_ms(step, failures) or nil
+    local again = failures < step.attempts and is_retried(step, failure)
+    local due = again and p.app.clock:now() + M.pause_ms(step, failures, failure) or nil
     local stored = journal.failed(p, step, key, failures, failure, due, doubt, args)
     if p.halt then checkpoint(p) end
     if not again then
@@ -252,6 +265,7 @@ end
 ---@return any result  decoded from the journal
 function M.run(task, p, step, fn, ...)
   local op = begin(p, step.name)
+  if step.guard then fn = step.guard(fn) end
   if p.special or step.special then
     return strands.operate(p, run_special, task, p, step, op, fn, ...)
   end

@@ -22,6 +22,7 @@ M.KNOWN = {
   types = { "list" },
   type_prefix = { "text" },
   group = { "table" },
+  policy = { "policy" },               -- stands around each attempt; its own retry is off
   attempts = { "count", 5, 1, 1000000 },
   backoff = { "duration", "1s" },      -- before the second attempt; doubles
   ack_timeout = { "duration", "30s" }, -- a delivery that is not answered by then has failed
@@ -63,6 +64,11 @@ end
 function CHECK.table(value)
   if type(value) == "table" then return value end
   return nil, "is a table of options"
+end
+
+function CHECK.policy(value)
+  if type(value) == "table" or type(value) == "string" and value ~= "" then return value end
+  return nil, "is the name of a policy, or a table"
 end
 
 function CHECK.flag(value)
@@ -176,7 +182,7 @@ local function signature(d)
   for i, option in ipairs(parts) do
     local value = d[option]
     if option == "types" and value then value = table.concat(value, "\0") end
-    if option == "handle" or option == "group" then value = value ~= nil end
+    if option == "handle" or option == "group" or option == "policy" then value = value ~= nil end
     parts[i] = option .. "=" .. tostring(value)
   end
   return table.concat(parts, "\1")
