@@ -135,7 +135,7 @@ describe("catga.lua", function()
     { "has an unknown setting of a step",
       "{ OrderProcess = { steps = { charge = { at_most_once = true } } } }",
       "processes.OrderProcess.steps.charge: unknown setting \"at_most_once\"; there are attempts, "
-        .. "backoff, timeout" },
+        .. "backoff, policy, timeout" },
     { "has a wrong duration of a step",
       "{ OrderProcess = { steps = { charge = { backoff = 'soon' } } } }",
       "processes.OrderProcess.steps.charge.backoff \"soon\" is no duration" },

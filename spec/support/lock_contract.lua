@@ -1,0 +1,57 @@
+--- What every kind of lock keeps (see lua/catga/policy/lock.lua). Returns a function that defines
+--- the specs for one: contract("name", open), where open() gives { kind, advance(ms), close() } in
+--- a task. Load it with the environment of the spec.
+return function(name, open)
+  describe("the kind of locks " .. name, function()
+    local one
+
+    before_each(function() one = open() end)
+    after_each(function() one.close() end)
+
+    it("gives a lock to one at a time, with tokens that grow", function()
+      local first = assert(one.kind:acquire("a", 1000))
+      local token, err = one.kind:acquire("a", 1000)
+      assert.is_nil(token)
+      assert.equal("locked", err.code)
+      assert.is_true(err.retryable)
+      assert.is_true(err.retry_after_ms > 0 and err.retry_after_ms <= 1000)
+      assert.truthy(one.kind:acquire("b", 1000))
+      assert.is_true(one.kind:release("a", first))
+      local second = assert(one.kind:acquire("a", 1000))
+      assert.is_true(second > first)
+      assert.equal(0, second % 1)
+    end)
+
+    it("takes it back when its ttl has passed", function()
+      local first = assert(one.kind:acquire("a", 1000))
+      one.advance(999)
+      assert.is_true(one.kind:check("a", first))
+      assert.is_nil(one.kind:acquire("a", 1000))
+      one.advance(1)
+      assert.is_false(one.kind:check("a", first))
+      local second = assert(one.kind:acquire("a", 1000))
+      assert.is_true(second > first)
+      assert.is_false(one.kind:release("a", first))
+      assert.is_false(one.kind:renew("a", first, 1000))
+      assert.is_true(one.kind:check("a", second))
+    end)
+
+    it("holds it for longer when it is renewed in time", function()
+      local token = assert(one.kind:acquire("a", 1000))
+      one.advance(900)
+      assert.is_true(one.kind:renew("a", token, 1000))
+      one.advance(900)
+      assert.is_true(one.kind:check("a", token))
+      one.advance(100)
+      assert.is_false(one.kind:renew("a", token, 1000))
+    end)
+
+    it("does not give up a lock twice, or of another one", function()
+      local token = assert(one.kind:acquire("a", 1000))
+      assert.is_false(one.kind:release("a", token + 1))
+      assert.is_false(one.kind:release("b", token))
+      assert.is_true(one.kind:release("a", token))
+      assert.is_false(one.kind:release("a", token))
+    end)
+  end)
+end
