@@ -5,9 +5,8 @@
 ---   POST /commands/{name}    POST /queries/{name}    POST /events/{type}
 ---   GET /log    GET /livez
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
----   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua and
----   personal.lua
----   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, personal.lua and policies.lua
+---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua,
+---   policies.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"

@@ -353,11 +353,10 @@ local function publish_unstored(self, task, name, data)
   local app = self.app
   local json, fault = app.store:encode(data, name)
   if not json then return nil, fault end
-  local routes = app.registry.routes
-  if not (app.registry.events[name] or routes) then return true end
-  local stale = app.registry.invalidations and app.registry.invalidations[name]
+  local registry = app.registry
+  local routes, stale = registry.routes, registry.invalidations and registry.invalidations[name]
   if stale then invalidation.event(app, stale, json) end
-  if not app.registry.events[name] then return true end
+  if not (registry.events[name] or routes) then return true end
   local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
     schema = units.schema_of(task, { type = name }) }
   local function give()

@@ -133,22 +133,35 @@ function M.at_end(task, key, fn)
     task.at_end = function() run_all(list) end
   end
   list[key] = fn
+end
+
 --- Something that a task holds and lets go of: a place in a bulkhead, a lock.
 ---@class catga.Hold
 ---@field release fun(self: catga.Hold)  called once, also when the task is dropped
 
---- Remembers what the running task holds, until `let_go`.
+local function release_from(holds, first)
+  for i = #holds, first, -1 do
+    local hold = holds[i]
+    holds[i] = nil
+    hold:release()
+  end
+end
+
+--- Remembers what the running task holds, until `let_go` or the end of the task.
+---@param task catga.Task
 ---@param hold catga.Hold
 function M.hold(task, hold)
   local holds = task.holds
   if not holds then
     holds = {}
     task.holds = holds
+    M.at_end(task, M.hold, function() release_from(holds, 1) end)
   end
   holds[#holds + 1] = hold
 end
 
 --- Forgets something that a task holds, without releasing it.
+---@param task catga.Task
 ---@param hold catga.Hold
 function M.unhold(task, hold)
   local holds = task.holds
@@ -158,17 +171,12 @@ function M.unhold(task, hold)
 end
 
 --- Lets go of what the task has begun to hold since it held so many things, the last one first.
+---@param task catga.Task
 ---@param count integer?  default 0: of everything
-function M.let_go(task, count)
-  local holds = task.holds
-  for i = #holds, (count or 0) + 1, -1 do
-    local hold = holds[i]
-    holds[i] = nil
-    hold:release()
-  end
-end
+function M.let_go(task, count) release_from(task.holds, (count or 0) + 1) end
 
---- Ends a parked or ready task where it stands; it lets go of what it holds.
+--- Ends a parked or ready task where it stands; it lets go of what it holds at once.
+---@param task catga.Task
 ---@return boolean done  false: it runs, is gone, or its wait cannot be cancelled
 function M.drop(task)
   if not native.drop(task) then return false end

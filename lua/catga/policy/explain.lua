@@ -132,7 +132,8 @@ local function rows_of(list)
       for i, option in ipairs(options) do
         local is_first = i == 1
         rows[#rows + 1] = { part = is_first and part.name or "",
-          inside = is_first and part.inside or "", option = option.name, value = option.value, from = option.from }
+          inside = is_first and part.inside or "", option = option.name, value = option.value,
+          from = option.from }
       end
     end
   end
