@@ -49,7 +49,7 @@ local function entry_of(app, message)
     app.registry, counter = { calls = 0, failures = 0 } }
   local opts = { id = message.id, key = message.key or message.id, has_key = message.key ~= nil,
     attempt = message.attempts + 1, correlation_id = message.correlation_id,
-    causation_id = message.causation_id }
+    causation_id = message.causation_id, hops = message.hops }
   if message.kind ~= "command" then
     message.perform = letters.performer(app, message)
     return entry, opts

@@ -12,7 +12,8 @@ local M = {}
 local function keep(app, op, position, place, cause, err)
   local settings, now = app.settings, app.clock:now()
   local event = { id = op.id, stream = op.name, version = op.version, position = position,
-    correlation_id = cause.correlation_id, causation_id = cause.causation_id }
+    correlation_id = cause.correlation_id, causation_id = cause.causation_id,
+    hops = cause.hops }
   if not err.retryable or settings.event_attempts == 1 then
     return dead_letters.add(app, { kind = "handler", source = place.at, type = op.type,
       reason = err, stream = op.name, version = op.version, position = position,

@@ -66,7 +66,7 @@ local function handle_event(app, type, place, ref, data)
   local value, err = app.mediator:run(entry, data, { id = ref.id, key = ref.id .. "/" .. nth,
     attempt = parent and parent.attempt, correlation_id = ref.correlation_id,
     causation_id = ref.causation_id, version = ref.version, position = ref.position,
-    stream = ref.stream })
+    stream = ref.stream, hops = ref.hops })
   if value == nil and err ~= nil then return nil, err end
   return true
 end

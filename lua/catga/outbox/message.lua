@@ -96,7 +96,8 @@ function M.read(app, stream)
     timeout = data.timeout or settings.outbox_timeout, expires = data.expires, crashes = 0,
     first_failed = data.first_failed, reason = data.reason, status = "waiting",
     letter = data.letter, handler = data.handler, event = data.event,
-    correlation_id = cause.correlation_id, causation_id = cause.causation_id, options = data }
+    correlation_id = cause.correlation_id, causation_id = cause.causation_id, hops = cause.hops,
+    options = data }
   if data.event then
     message.correlation_id = data.event.correlation_id
     message.causation_id = data.event.causation_id
