@@ -101,15 +101,48 @@ describe("an aggregate", function()
     app:advance("50m")
     app = assert(app:crash())
     publish("A", { k = "x", n = 2 })
+    app = assert(app:crash())
     publish("A", { k = "y", n = 3 })
     app:advance("11m")
     assert.same({ 1, 2 }, numbers_in(data_of("$type-G")[1].items))
+    local source_events = app:call(catga.events.read, "$type-A")
+    local metadata = app:call(catga.events.read, "$type-G")[1].metadata
+    assert.same({ source_events[2].id, source_events[1].id },
+      { metadata.causation_id, metadata.correlation_id })
     local memory, source, now = app:snapshot(), app.source, app.clock:now()
     app:stop()
     app = assert(testing.app(source, { memory = memory, start = now + 7200000 }))
     app:advance("1s")
     assert.same({ 3 }, numbers_in(data_of("$type-G")[2].items))
     assert.equal(2, #data_of "$type-G")
+  end)
+
+  it("gathers once what is tried again, and what shares a commit with it", function()
+    local is_broken = true
+    open(function()
+      catga.route("A", { name = "g", backoff = "1s" }):aggregate { by = "k", complete = 2 }
+        :transform(function(m)
+          if is_broken and m.key == "x" then error("not yet") end
+          return m
+        end):to("G")
+    end)
+    app:call(function()
+      local events = {}
+      for n = 1, 6 do
+        events[n] = { type = "A", data = { k = n % 3 == 0 and "x" or n % 3, n = n } }
+      end
+      assert(catga.events.append("S", events))
+    end)
+    app:settle()
+    is_broken = false
+    app:advance("1m")
+    local list = data_of "$type-G"
+    local got = {}
+    for i, one in ipairs(list) do got[i] = numbers_in(one.items) end
+    assert.same({ { 1, 4 }, { 2, 5 }, { 3, 6 } }, got)
+    app = assert(app:crash())
+    app:advance("1m")
+    assert.equal(0, app:call(catga.routes.status)[1].groups)
   end)
 
   it("has a bound for one group and for all", function()
@@ -202,6 +235,31 @@ describe("a rule that fails", function()
     assert.same({}, data_of "$type-B")
     assert.equal(1, rule("r").given_up)
     assert.is_true(said("a dead letter after 1 attempts: refused"))
+  end)
+
+  it("shares its commit with no other event when it runs code of others", function()
+    open(function()
+      catga.route("A"):to(function(m)
+        assert(catga.events.append("S2", { { type = "Did", data = m } }))
+        if m.n == 2 then return nil, catga.error("no") end
+      end)
+      catga.route("B"):to("C")
+    end)
+    local function moves()
+      local count = 0
+      for _, record in ipairs(app:call(catga.events.read, "$router-routes")) do
+        if record.type == "RouterMoved" then count = count + 1 end
+      end
+      return count
+    end
+    app:call(function()
+      assert(catga.events.append("S", { { type = "B", data = {} }, { type = "B", data = {} },
+        { type = "A", data = { n = 1 } }, { type = "A", data = { n = 2 } },
+        { type = "A", data = { n = 3 } }, { type = "B", data = {} } }))
+    end)
+    app:settle()
+    assert.same({ 1, 3 }, numbers_in(data_of "S2"))
+    assert.equal(5, moves())
   end)
 
   it("makes the reader wait when too much waits already", function()

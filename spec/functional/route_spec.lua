@@ -392,6 +392,19 @@ describe("an inline route", function()
     assert.truthy(err.message:find("broken", 1, true))
   end)
 
+  it("leaves nothing behind when it fails and the publisher goes on", function()
+    open(function()
+      catga.command("Make", function()
+        assert(catga.publish("Before", { n = 1 }))
+        assert(catga.publish("A", { n = 1 }) == nil)
+        return true
+      end)
+      catga.route("A", { inline = true }):to("B"):transform(function() error("no") end):to("C")
+    end)
+    assert(app:send("Make", {}))
+    assert.same({ { 1 }, {}, {} }, { numbers_of "Before", numbers_of "A", numbers_of "B" })
+  end)
+
   it("sends commands in the same unit, also of a step", function()
     open(function()
       local P = catga.process "P"
