@@ -358,6 +358,37 @@ describe("personal data", function()
   end)
 end)
 
+describe("the policy of a route", function()
+  it("stands around its commands and functions, each attempt with a clean unit", function()
+    local attempts = 0
+    open(function()
+      catga.policy("twice", { retry = { attempts = 2, backoff = "1s" } })
+      catga.route("A", { name = "r", policy = "twice" }):to(function(m)
+        attempts = attempts + 1
+        assert(catga.events.append("S", { { type = "Did", data = { n = attempts } } }))
+        if m.n == 2 or attempts == 1 then error("not yet") end
+      end):to("B")
+    end)
+    publish("A", { n = 1 })
+    app:advance("10s")
+    assert.same({ { n = 2 } }, data_of "S")
+    assert.same({ 1 }, numbers_of "B")
+    assert.equal(0, rule("r").failed)
+    publish("A", { n = 2 })
+    app:advance("10m")
+    assert.same({ 1 }, numbers_of "B")
+    assert.equal(1, rule("r").given_up)
+    assert.equal(2 + 5 * 2, attempts)
+  end)
+
+  it("must be there", function()
+    local message = fault_of(function()
+      catga.route("A", { policy = "none" }):to(function() end)
+    end)
+    assert.truthy(message:find("none", 1, true))
+  end)
+end)
+
 describe("an inline route", function()
   it("sends in the unit of work that publishes", function()
     local seen

@@ -5,6 +5,7 @@
 --- destination, message, event), sink:tap(rule, step, message, event), and sink:gather(rule, step,
 --- message, event, go_on), which calls go_on(result, event, sink) when a group is complete. It
 --- returns true when the rule has taken the message. What it raises is the failure of the rule.
+local state = require "catga.state"
 local errors = require "catga.error"
 local registries = require "catga.registry"
 local copy = require "catga.route.copy"
@@ -230,13 +231,31 @@ function M.each_step(rule)
   end
 end
 
-local function wrap_policy(rule, destination, app)
-  if rule.policy == nil or not destination.is_effect then return end
-  local ok, policies = pcall(require, "catga.policy")
-  if not ok then
-    error(("%s: route %s: there are no policies in this program"):format(rule.at, rule.name), 0)
+-- One attempt of a delivery: what it has staged when it fails is taken back.
+local function attempt_of(deliver)
+  return function(...)
+    local unit = state[1].unit
+    local n, after = 0, 0
+    if unit then n, after = unit:mark() end
+    local ok, failure = xpcall(deliver, errors.catch, ...)
+    if ok then return true end
+    if state[1].unit then state[1].unit:take_back(n, after) end
+    return nil, failure
   end
-  destination.deliver = policies.wrap(app, rule.policy, destination.deliver)
+end
+
+-- Puts the policy of a rule around what runs code that is not its own.
+local function wrap_policy(rule, destination, app, registry)
+  if rule.policy == nil or not destination.is_effect then return end
+  local ok, wrapped = pcall(require("catga.policy").wrap, app, rule.policy,
+    attempt_of(destination.deliver), { name = "route " .. rule.name, registry = registry })
+  if not ok then
+    error(("%s: route %s: %s"):format(rule.at, rule.name, tostring(wrapped)), 0)
+  end
+  destination.deliver = function(...)
+    local done, err = wrapped(...)
+    if not done then error(err, 0) end
+  end
 end
 
 local function check_rule(rule, registry, app)
@@ -253,7 +272,7 @@ local function check_rule(rule, registry, app)
   for step in M.each_step(rule) do
     if step.destination then
       destinations.check(step.destination, registry)
-      wrap_policy(rule, step.destination, app)
+      wrap_policy(rule, step.destination, app, registry)
     end
     if step.kind == "aggregate" and rule.is_inline then
       error(definition.where_of(rule, step.at, "an inline route cannot aggregate: what is gathered "
