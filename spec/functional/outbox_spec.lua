@@ -283,6 +283,31 @@ describe("messages of one group", function()
     assert.same({ 2, 4 }, notes())
   end)
 
+  it("keep their order over a restart, also those of one moment; new ones come behind", function()
+    open()
+    mood[1] = function() catga.sleep("1h") end
+    app:call(function()
+      for n = 1, 2500 do
+        local delay = n % 2 == 0 and "1s" or nil
+        assert(catga.enqueue("Note", { n = n }, { group = "g", delay = delay }))
+      end
+    end)
+    app:settle()
+    seen, mood = {}, {}
+    app.clock:advance(5000)
+    app.opts.main = true
+    app = assert(app:crash(nil, function()
+      define()
+      catga.main(function() assert(catga.enqueue("Note", { n = 2501 }, { group = "g" })) end)
+    end))
+    app:advance("1s")
+    local wanted = {}
+    for n = 1, 2499, 2 do wanted[#wanted + 1] = n end
+    for n = 2, 2500, 2 do wanted[#wanted + 1] = n end
+    wanted[#wanted + 1] = 2501
+    assert.same(wanted, seen)
+  end)
+
   it("come by their priority when many wait", function()
     open { outbox_concurrency = 1 }
     mood[1] = function() catga.sleep("1s") end
