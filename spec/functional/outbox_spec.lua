@@ -398,3 +398,76 @@ describe("a message that fails", function()
     assert.equal("unknown_command", app:call(catga.dead_letters.list)[1].reason.code)
   end)
 end)
+
+describe("policies of a command", function()
+  local runs
+
+  local function with(source)
+    runs = {}
+    app = assert(testing.app(source))
+  end
+
+  local function send(name, data, opts)
+    local id = assert(app:call(catga.enqueue, name, data, opts))
+    app:advance("10s")
+    return get(id)
+  end
+
+  local function done_count() return #app:call(catga.events.read, "Done") end
+
+  it("stand around its delivery", function()
+    with(function()
+      catga.command { name = "Do", attempts = 3, backoff = "100ms", handle = function(_, ctx)
+        runs[#runs + 1] = ctx.attempt
+        assert(catga.events.append("Done", { { type = "Done" } }))
+        if #runs < 3 then error("not yet") end
+      end }
+    end)
+    local message = send("Do", {}, { attempts = 1 })
+    assert.equal("handled", message.status)
+    assert.equal(3, #runs)
+    assert.equal(1, done_count())
+  end)
+
+  it("may answer without the handler, and then it is done", function()
+    with(function()
+      catga.command { name = "Fallback", fallback = { value = "old" }, handle = function()
+        runs[#runs + 1] = 1
+        error("broken")
+      end }
+      catga.command { name = "Once", deduplicate = { key = "id", window = "1m" },
+        handle = function(cmd)
+          runs[#runs + 1] = 2
+          return { id = cmd.id }
+        end }
+    end)
+    local message = send("Fallback", {})
+    assert.same({ "handled", "old" }, { message.status, message.value })
+    assert.equal("handled", send("Once", { id = 7 }).status)
+    assert.same({ id = 7 }, app:send("Once", { id = 7 }))
+    message = send("Once", { id = 7 })
+    assert.same({ "handled", 7 }, { message.status, message.value.id })
+    assert.same({ 1, 2 }, runs)
+    app = assert(app:crash())
+    app:advance("1h")
+    assert.same({ 1, 2 }, runs)
+  end)
+
+  it("that make a batch leave a message out of it, whose end is one commit with its effect",
+    function()
+      with(function()
+        catga.command { name = "Many", batch = { max = 10, wait = "1s" }, handle = function(list)
+          runs[#runs + 1] = #list
+          assert(catga.events.append("Done", { { type = "Done" } }))
+          local values = {}
+          for i = 1, #list do values[i] = i end
+          return values
+        end }
+      end)
+      assert.equal("handled", send("Many", {}).status)
+      assert.same({ 1 }, runs)
+      local done = app:call(catga.events.read, "Done")[1]
+      local id = app:call(catga.events.streams, { prefix = "$message-" })[1]
+      assert.equal(done.position + 1, app:call(catga.events.read, id)[2].position)
+    end)
+end)

@@ -40,7 +40,8 @@ local function run(data, ctx)
   end
   local version, fault = units.of(state[1]):append(stream_name(message),
     { { type = "MessageHandled", data = outcome(app, value) } }, message.version, messages.CLOSES)
-  return version and true, fault
+  if not version then return nil, fault end
+  return value -- Policies around it may keep it.
 end
 
 -- The mediator's entry for a message, and what is given of its envelope; or nil and an error.
@@ -59,7 +60,16 @@ local function entry_of(app, message)
     return nil, app.registry:unknown("command", message.name)
   end
   message.perform, entry.counter, entry.registry = handler.run, handler.counter, handler.registry
+  -- A batch would be one unit of work of several messages, without their ends.
+  entry.outer = not handler.run_list and handler.outer or nil
   return entry, opts
+end
+
+-- A policy has answered without the handler, such as a cache or a fallback: that is the end of it.
+local function record_end(app, message, value)
+  return commits.records(app, function(add)
+    add(stream_name(message), "MessageHandled", outcome(app, value), messages.CLOSES)
+  end)
 end
 
 -- Hands the message to its handler; true, or nil and an error.
@@ -70,7 +80,9 @@ local function call(app, message)
   task.message = message
   local value, err = app.mediator:run(entry, message.data, opts)
   task.message, task.interrupt = nil, nil
-  return value, err
+  if value == nil and err ~= nil then return nil, err end
+  if not app.store:is_unfinished(message.stream) then return true end
+  return record_end(app, message, value)
 end
 
 local function expire(message, now)

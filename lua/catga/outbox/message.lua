@@ -50,7 +50,8 @@ M.RANKS = { high = 0, normal = 1, low = 2 }
 ---@field status "waiting"|"handled"|"dead"|"cancelled"
 ---@field letter string?        it retries that letter, or has become it
 ---@field handler table?        of kind "handler": where it is
----@field event table?          of kind "handler": { stream, version, position }
+---@field event table?          of kind "handler": { id, stream, version, position, ... }
+---@field hops integer?         of the message that has led to it
 
 local ENDS = { MessageHandled = "handled", MessageDead = "dead", MessageCancelled = "cancelled" }
 
@@ -98,9 +99,11 @@ function M.read(app, stream)
     letter = data.letter, handler = data.handler, event = data.event,
     correlation_id = cause.correlation_id, causation_id = cause.causation_id, hops = cause.hops,
     options = data }
+    correlation_id = cause.correlation_id, causation_id = cause.causation_id,
+    hops = cause.hops, options = data }
   if data.event then
     message.correlation_id = data.event.correlation_id
-    message.causation_id = data.event.causation_id
+    message.causation_id, message.hops = data.event.causation_id, data.event.hops
   end
   local count = store:count(stream)
   if count == 1 then return message end
