@@ -67,8 +67,6 @@ local function handle_event(app, type, place, ref, data)
     attempt = parent and parent.attempt, correlation_id = ref.correlation_id,
     causation_id = ref.causation_id, version = ref.version, position = ref.position,
     stream = ref.stream, hops = ref.hops })
-    causation_id = ref.causation_id, hops = ref.hops, version = ref.version,
-    position = ref.position, stream = ref.stream })
   if value == nil and err ~= nil then return nil, err end
   return true
 end

@@ -99,8 +99,6 @@ function M.read(app, stream)
     letter = data.letter, handler = data.handler, event = data.event,
     correlation_id = cause.correlation_id, causation_id = cause.causation_id, hops = cause.hops,
     options = data }
-    correlation_id = cause.correlation_id, causation_id = cause.causation_id,
-    hops = cause.hops, options = data }
   if data.event then
     message.correlation_id = data.event.correlation_id
     message.causation_id, message.hops = data.event.causation_id, data.event.hops
