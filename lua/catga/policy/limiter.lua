@@ -47,8 +47,6 @@ function Bucket:take(now, most)
   local due = full_at - p.spare
   local wait = due > now and math.ceil(due - now) or 0
   if wait > most then return nil, wait end
-  -- A wait that was rounded up begins a new reckoning: no two calls are closer than they may be.
-  if wait > 0 then full_at = math.max(full_at, now + wait + p.spare) end
   self.full_at = full_at + p.interval
   self.serial = self.serial + 1
   return wait, self.serial
