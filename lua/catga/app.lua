@@ -426,6 +426,7 @@ function App:stop()
   each_area(self, "stop")
   self.projections:stop()
   drop_processes(self)
+  if self.http_client then self.http_client:close() end
   self.is_closed = true
   local ok, err = self.store:close()
   personal.close(self)
@@ -442,6 +443,7 @@ function App:abandon()
   self.subscriptions:abandon()
   each_area(self, "abandon")
   self.projections:abandon()
+  if self.http_client then self.http_client:close() end
   if self.data then personal.close(self) end -- In memory they belong to the app that comes after.
   self.store:abandon()
   self.engine:stopped()

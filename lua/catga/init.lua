@@ -420,6 +420,9 @@ catga.subscriptions = subscription_face.subscriptions
 --- lua/catga/schedule/verbs.lua.
 catga.schedules = lazy.module "catga.schedule.face"
 
+--- HTTP requests: get, post, put, patch, delete, head, request; see lua/catga/http_client.lua.
+catga.http = lazy.module "catga.http_client"
+
 --- Locks by name: with, acquire, list; see lua/catga/lock.lua.
 catga.lock = lazy.module "catga.lock"
 

@@ -8,7 +8,7 @@ local M = {}
 
 --- What may be set, with its kind and default.
 ---   duration: a string with a unit    size: a string such as "256MiB"
----   count: a whole number in the bounds that follow    text: a string
+---   count: a whole number in the bounds that follow    text: a string    optional: text or nothing
 ---   processes: a table by name, see lua/catga/process/options.lua
 ---   policies: a table by name, see lua/catga/policy/handlers.lua
 M.KNOWN = {
@@ -49,6 +49,17 @@ M.KNOWN = {
   lock_waiters_max = { "count", 10000, 1, 1e8 }, -- tasks that wait for locks
   cache_entries_max = { "count", 10000, 1, 1e8 },  -- of one cache (catga.cache)
   cache_size_max = { "size", "64MiB" },
+  http_timeout = { "duration", "30s" },       -- of a whole request of catga.http
+  http_connect_timeout = { "duration", "10s" },
+  http_idle_timeout = { "duration", "30s" },  -- without a byte
+  http_body_max = { "size", "16MiB" },        -- of an answer that is read whole
+  http_redirects_max = { "count", 5, 0, 50 },
+  http_requests_max = { "count", 1000, 1, 100000 },        -- under way at the same time
+  http_connections_max = { "count", 256, 1, 10000 },       -- open; further requests wait
+  http_host_connections_max = { "count", 32, 1, 10000 },   -- of one host
+  http_idle_connections_max = { "count", 64, 1, 10000 },   -- kept for reuse
+  http_ca_file = { "optional" },              -- certificates to trust instead of the system's
+  http_proxy = { "optional" },                -- instead of the environment's
   zoneinfo = { "text", "/usr/share/zoneinfo" },  -- directory of the time zones
   schedules_max = { "count", 100000, 1, 10000000 },
   route_hops_max = { "count", 16, 1, 1000 },   -- routes that one message goes through
@@ -97,7 +108,8 @@ local function convert(name, known, value)
     end
     return value
   end
-  if kind == "text" then
+  if kind == "optional" and value == nil then return nil end
+  if kind == "text" or kind == "optional" then
     if type(value) == "string" and value ~= "" then return value end
     error(("%s must be text, got %s"):format(name, tostring(value)), 0)
   end

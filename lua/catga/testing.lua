@@ -26,6 +26,7 @@ local START_MS = 1767225600000 -- 2026-01-01T00:00:00Z, where virtual clocks sta
 ---@field app catga.App
 ---@field clock userdata
 ---@field lines string[]  what the app said
+---@field http_requests table[]?  what was asked by catga.http, when `http` answers
 local TestApp = {}
 TestApp.__index = TestApp
 
@@ -41,6 +42,11 @@ local function open(source, opts)
   }
   if not app then return nil, err end
   t.app, opened[app] = app, t
+  if opts.http then
+    opts.http_requests = opts.http_requests or {}
+    t.http_requests = opts.http_requests
+    app.http_stub = require("catga.http_client.canned").new(app, opts.http, t.http_requests)
+  end
   if not opts.main then app.registry.main = nil end
   local task = state[1]
   local before = task.app
@@ -61,7 +67,7 @@ end
 ---@return integer kills
 function M.chaos(source, name, input, opts)
   return require("catga.testing.chaos").run(function(from, given, more)
-    for _, key in ipairs { "settings", "stubs" } do more[key] = given[key] end
+    for _, key in ipairs { "settings", "stubs", "http" } do more[key] = given[key] end
     return open(from, more)
   end, source, name, input, opts)
 end
@@ -77,7 +83,8 @@ end
 --- `catga test` was started.
 ---@param source string|fun()  app directory, or a function that registers things
 ---@param opts { stubs: table<string, function>?, settings: table?, start: number?, data: string?,
----  manual: boolean?, main: boolean? }?  catga.main runs only with main = true
+---  manual: boolean?, main: boolean?, http: table|function|nil }?  catga.main runs only with
+---  main = true; http: answers to catga.http, see lua/catga/http_client/canned.lua
 ---@return catga.TestApp? app
 ---@return catga.Error? err
 function M.app(source, opts)
