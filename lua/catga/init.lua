@@ -423,6 +423,11 @@ catga.schedules = lazy.module "catga.schedule.face"
 --- HTTP requests: get, post, put, patch, delete, head, request; see lua/catga/http_client.lua.
 catga.http = lazy.module "catga.http_client"
 
+--- Runs a program without a shell: catga.process_run({ "sort" }, { input = text }); see
+--- lua/catga/command.lua. May yield.
+---@type fun(command: string[], opts: table?): catga.CommandResult?, catga.Error?
+catga.process_run = lazy.call("catga.command", "run")
+
 --- Locks by name: with, acquire, list; see lua/catga/lock.lua.
 catga.lock = lazy.module "catga.lock"
 

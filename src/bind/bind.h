@@ -26,6 +26,7 @@ int cg_bind_host(lua_State *L);
 int cg_bind_json(lua_State *L);
 int cg_bind_model(lua_State *L);
 int cg_bind_personal(lua_State *L);
+int cg_bind_spawn(lua_State *L);
 int cg_bind_store(lua_State *L);
 int cg_bind_task(lua_State *L);
 int cg_bind_zone(lua_State *L);

@@ -174,6 +174,7 @@ void cg_task_busy(struct cg_runtime *runtime, int change) {
     uv_ref((uv_handle_t *)&runtime->tasks.prepare_handle);
   else
     uv_unref((uv_handle_t *)&runtime->tasks.prepare_handle);
+  set_idle_handle(runtime); /* Those that wait for this must get their turn. */
 }
 
 void cg_tasks_add_hook(struct cg_runtime *runtime, struct cg_turn_hook *hook) {
