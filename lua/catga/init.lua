@@ -428,6 +428,9 @@ catga.http = lazy.module "catga.http_client"
 ---@type fun(command: string[], opts: table?): catga.CommandResult?, catga.Error?
 catga.process_run = lazy.call("catga.command", "run")
 
+--- Files: read, write, append, list, lines, follow, watch and others; see lua/catga/fs.lua.
+catga.fs = lazy.module "catga.fs"
+
 --- Locks by name: with, acquire, list; see lua/catga/lock.lua.
 catga.lock = lazy.module "catga.lock"
 

@@ -4,13 +4,19 @@
 #include <lauxlib.h>
 
 /* Adding a binding is one line here, one file, one stub. */
-static const luaL_Reg MODULES[] = {
-    {"catga.native.clock", cg_bind_clock},       {"catga.native.dues", cg_bind_dues},
-    {"catga.native.fetch", cg_bind_fetch},       {"catga.native.host", cg_bind_host},
-    {"catga.native.json", cg_bind_json},         {"catga.native.model", cg_bind_model},
-    {"catga.native.personal", cg_bind_personal}, {"catga.native.spawn", cg_bind_spawn},
-    {"catga.native.store", cg_bind_store},       {"catga.native.task", cg_bind_task},
-    {"catga.native.zone", cg_bind_zone},         {NULL, NULL}};
+static const luaL_Reg MODULES[] = {{"catga.native.clock", cg_bind_clock},
+                                   {"catga.native.dues", cg_bind_dues},
+                                   {"catga.native.fetch", cg_bind_fetch},
+                                   {"catga.native.fs", cg_bind_fs},
+                                   {"catga.native.host", cg_bind_host},
+                                   {"catga.native.json", cg_bind_json},
+                                   {"catga.native.model", cg_bind_model},
+                                   {"catga.native.personal", cg_bind_personal},
+                                   {"catga.native.spawn", cg_bind_spawn},
+                                   {"catga.native.store", cg_bind_store},
+                                   {"catga.native.task", cg_bind_task},
+                                   {"catga.native.zone", cg_bind_zone},
+                                   {NULL, NULL}};
 
 void cg_bind_open(struct cg_runtime *runtime, lua_State *L) {
   (void)runtime;

@@ -22,6 +22,7 @@ void cg_bind_open(struct cg_runtime *runtime, lua_State *L);
 int cg_bind_clock(lua_State *L);
 int cg_bind_dues(lua_State *L);
 int cg_bind_fetch(lua_State *L);
+int cg_bind_fs(lua_State *L);
 int cg_bind_host(lua_State *L);
 int cg_bind_json(lua_State *L);
 int cg_bind_model(lua_State *L);
