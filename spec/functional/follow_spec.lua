@@ -266,8 +266,10 @@ describe("catga.fs.follow", function()
 
   it("sees each line once, whatever comes in between", function()
     math.randomseed(7)
-    local written, f, last = 0, follow(), nil
+    write("app.log", lines_of(1, 1))
+    local written, f, last = 1, follow(), nil
     local seen = {}
+    look(f, 1)
     for round = 1, 40 do
       local count = math.random(0, 30)
       write("app.log", lines_of(written + 1, written + count))
@@ -275,7 +277,7 @@ describe("catga.fs.follow", function()
       local what = math.random(4)
       if what == 1 then look(f, math.random(0, #f.seen + count)) end
       if what == 2 then
-        os.execute(("cd %s; for n in 5 4 3 2 1; do [ -e app.log.$n ] && mv app.log.$n "
+        os.execute(("cd %s; for n in $(seq 40 -1 1); do [ -e app.log.$n ] && mv app.log.$n "
           .. "app.log.$((n+1)); done; [ -e app.log ] && mv app.log app.log.1; true"):format(dir))
       end
       if what == 3 or round == 40 then -- A restart, at the last position that was stored.

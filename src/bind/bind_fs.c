@@ -28,7 +28,7 @@ struct file {
   int fd; /* -1 once closed. */
 };
 
-/* A job's descriptor, of a file that was opened and not taken or a copy to read from, goes with it. */
+/* A job's descriptor goes with it: of a file that nobody took, or a copy to read from. */
 static void free_request(struct request *request) {
   if (request->job->fd >= 0)
     close(request->job->fd);
@@ -148,7 +148,7 @@ static void push_info(lua_State *L, const struct cg_files_info *info) {
                      : info->type == 'd' ? TYPES[1]
                      : info->type == 'l' ? TYPES[2]
                                          : TYPES[3];
-  lua_createtable(L, 0, 5);
+  lua_createtable(L, 0, 6);
   lua_pushstring(L, type);
   lua_setfield(L, -2, "type");
   lua_pushnumber(L, (lua_Number)info->size);
@@ -165,22 +165,19 @@ static void push_info(lua_State *L, const struct cg_files_info *info) {
   lua_setfield(L, -2, "id");
 }
 
-/* A list of { name, type }; sorted by who asked. */
+/* A list of { name, type, ... } in the order of the directory. */
 static void push_list(lua_State *L, const struct cg_buf *bytes) {
   lua_newtable(L);
   int pushed = 0;
   for (size_t at = 0; at < bytes->size;) {
-    const char *entry = (const char *)bytes->data + at;
-    lua_createtable(L, 0, 2);
-    lua_pushstring(L, entry + 1);
+    struct cg_files_info info;
+    memcpy(&info, bytes->data + at, sizeof(info));
+    const char *name = (const char *)bytes->data + at + sizeof(info);
+    push_info(L, &info);
+    lua_pushstring(L, name);
     lua_setfield(L, -2, "name");
-    lua_pushstring(L, entry[0] == 'f'   ? "file"
-                      : entry[0] == 'd' ? "directory"
-                      : entry[0] == 'l' ? "link"
-                                        : "other");
-    lua_setfield(L, -2, "type");
     lua_rawseti(L, -2, ++pushed);
-    at += strlen(entry) + 1;
+    at += sizeof(info) + strlen(name) + 1;
   }
 }
 

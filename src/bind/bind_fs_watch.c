@@ -1,8 +1,8 @@
 /* bind_fs_watch.c - changes of files and directories, for Lua; see lua/catga/_meta/fs.lua.
  *
  * What happens is gathered by name until it is taken, so a busy directory costs no more than its
- * names; over NAMES_MAX of them the watch says that it lost some. To wait for a change is no outside
- * work: `settle` does not wait for it.
+ * names; over NAMES_MAX of them the watch says that it lost some. To wait for a change is no
+ * outside work: `settle` does not wait for it.
  * Owns: a watch userdata its handle. Thread: the loop thread. */
 #include <lauxlib.h>
 #include <string.h>

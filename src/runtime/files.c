@@ -72,21 +72,21 @@ static char type_of(mode_t mode) {
   return S_ISREG(mode) ? 'f' : S_ISDIR(mode) ? 'd' : S_ISLNK(mode) ? 'l' : 'o';
 }
 
-static void fill_info(struct cg_files_job *job, const struct stat *info) {
-  job->info = (struct cg_files_info){.type = type_of(info->st_mode),
-                                     .mode = info->st_mode & 07777,
-                                     .size = (uint64_t)info->st_size,
-                                     .device = info->st_dev,
-                                     .inode = info->st_ino,
-                                     .changed_ms = (double)info->st_mtim.tv_sec * 1e3 +
-                                                   (double)info->st_mtim.tv_nsec / 1e6};
+static struct cg_files_info info_of(const struct stat *info) {
+  return (struct cg_files_info){.type = type_of(info->st_mode),
+                                .mode = info->st_mode & 07777,
+                                .size = (uint64_t)info->st_size,
+                                .device = info->st_dev,
+                                .inode = info->st_ino,
+                                .changed_ms = (double)info->st_mtim.tv_sec * 1e3 +
+                                              (double)info->st_mtim.tv_nsec / 1e6};
 }
 
 static enum cg_code stat_path(struct cg_files_job *job) {
   struct stat info;
   if ((job->is_link ? lstat : stat)(job->path, &info) != 0)
     return cg_files_fail(job, "look at", job->path);
-  fill_info(job, &info);
+  job->info = info_of(&info);
   return CG_OK;
 }
 
@@ -100,7 +100,7 @@ static enum cg_code open_path(struct cg_files_job *job) {
     close(fd);
     return cg_err_set(&job->err, CG_EINVAL, "open %s: it is no regular file", job->path);
   }
-  fill_info(job, &info);
+  job->info = info_of(&info);
   job->fd = fd;
   return CG_OK;
 }
@@ -109,7 +109,7 @@ static enum cg_code read_at(struct cg_files_job *job) {
   struct stat info;
   if (fstat(job->fd, &info) != 0)
     return cg_files_fail(job, "read", "the file");
-  fill_info(job, &info);
+  job->info = info_of(&info);
   size_t left = job->size_max;
   while (left > 0) {
     size_t wanted = left < READ_BYTES ? left : READ_BYTES;
@@ -158,11 +158,11 @@ static enum cg_code list_path(struct cg_files_job *job) {
                         job->path, (unsigned long long)job->size_max);
       break;
     }
-    struct stat info;
-    char type = 'o';
-    if (fstatat(dirfd(listing), name, &info, AT_SYMLINK_NOFOLLOW) == 0)
-      type = type_of(info.st_mode);
-    cg_buf_append(job->bytes, &type, 1);
+    struct stat found;
+    if (fstatat(dirfd(listing), name, &found, AT_SYMLINK_NOFOLLOW) != 0)
+      continue; /* It has gone since. */
+    struct cg_files_info info = info_of(&found);
+    cg_buf_append(job->bytes, &info, sizeof(info));
     cg_buf_append(job->bytes, name, strlen(name) + 1);
   }
   closedir(listing);

@@ -23,8 +23,8 @@ enum cg_files_verb {
   CG_FILES_WRITE,   /* `bytes` become the file, by a temporary name: it is never half. */
   CG_FILES_APPEND,  /* `bytes` to its end; made when missing. */
   CG_FILES_STAT,    /* Into `info`. */
-  CG_FILES_LIST,    /* Entries of a directory into `bytes`: a type ('f', 'd', 'l', 'o'), the name,
-                       and 0, for each; CG_ELIMIT: more than size_max. */
+  CG_FILES_LIST,    /* Entries of a directory into `bytes`: a struct cg_files_info, the name and
+                       0, for each; CG_ELIMIT: more than size_max. */
   CG_FILES_MKDIR,   /* A directory; with `is_deep` also those above, and it may be there. */
   CG_FILES_REMOVE,  /* A file or an empty directory; with `is_deep` all that is in it. */
   CG_FILES_RENAME,  /* To path_to, which is replaced. */

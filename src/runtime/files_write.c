@@ -1,5 +1,5 @@
-/* files_write.c - what takes the place of a file is whole and, when asked, on the disk before it has
- * the file's name. */
+/* files_write.c - what takes the place of a file is whole and, when asked, on the disk before it
+ * has the file's name. */
 #include "runtime/files_write.h"
 
 #include <dirent.h>

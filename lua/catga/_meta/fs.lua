@@ -41,7 +41,8 @@ function M.watch(path) end
 --- Parks until it is done. Yields unless it is.
 function Job:wait() end
 
---- What came out: read, temp: text; stat: info; list: { name, type }[]; open: file, info; of
+--- What came out: read, temp: text; stat: info; list: infos, each with its
+---  `name`; open: file, info; of
 --- file:read: text, info; of the others true.
 ---@return any? result
 ---@return any? info_or_err

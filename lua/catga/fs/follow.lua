@@ -27,6 +27,7 @@ local POLL = "1s"      -- How often the file is looked at when nothing says that
 local READ_MAX = 1000  -- Lines of one read.
 local OPTIONS = { from = true, line_max = true, poll = true }
 local NUMBER_DIGITS = 5 -- Of a rotated file's number; more are a date.
+local LOOKS_MAX = 20 -- At a directory whose files are being renamed.
 local ALIKE_BYTES = 32 -- So many equal first bytes make a copy of a file known as such.
 local ROTATED = "^[.-]%d[%d:T_-]*$" -- What a rotated file's name has behind the file's.
 
@@ -115,27 +116,36 @@ local function order_of(list)
   end
 end
 
--- The file and those that had its name before: the oldest first. Raises.
-local function generations(self)
+-- One look at the file and those that had its name before, the oldest first. Raises.
+local function listing(self)
   local entries, err = call.run(self.app, "list", { path = self.directory,
     max = self.app.settings.fs_list_max })
   if not entries then
-    if err.code == "not_found" then return {} end
+    if err.code == "not_found" then return {}, "" end
     error(err, 0)
   end
-  local list = {}
-  for _, entry in ipairs(entries) do
-    local name = entry.name
+  local list, ids = {}, {}
+  for _, info in ipairs(entries) do
+    local name = info.name
     local rest = name:sub(1, #self.name) == self.name and name:sub(#self.name + 1)
-    if rest and (rest == "" or rest:find(ROTATED)) then
-      local path = self.directory .. "/" .. name
-      local info = call.run(self.app, "stat", { path = path })
-      if info and info.type == "file" then
-        list[#list + 1] = { path = path, info = info, is_current = rest == "", rest = rest }
-      end
+    if rest and info.type == "file" and (rest == "" or rest:find(ROTATED)) then
+      list[#list + 1] = { path = self.directory .. "/" .. name, info = info,
+        is_current = rest == "", rest = rest }
     end
   end
   table.sort(list, order_of(list))
+  for i, entry in ipairs(list) do ids[i] = entry.info.id .. entry.rest end
+  return list, table.concat(ids, " ")
+end
+
+-- The same: what two looks have in common, as files may be renamed during one. Raises.
+local function generations(self)
+  local list, ids = listing(self)
+  for _ = 1, LOOKS_MAX do
+    local before = ids
+    list, ids = listing(self)
+    if ids == before then break end
+  end
   return list
 end
 
@@ -155,7 +165,9 @@ local function take_up(self, position)
       if (entry.info.id == position.id) == by_id and (by_id or position.length >= ALIKE_BYTES) then
         local file, info = open(self, entry.path)
         local is_same, head
-        if file then is_same, head = is_that(self, file, info, position) end
+        if file and info.id == entry.info.id then
+          is_same, head = is_that(self, file, info, position)
+        end
         if is_same then
           enter(self, file, info, head, position.offset)
           self.is_old = not entry.is_current
@@ -169,10 +181,14 @@ local function take_up(self, position)
   return false
 end
 
--- Begins at the beginning of the file, if there is one.
-local function begin(self, path)
+-- Begins at the beginning of the file, if there is one; with an id, if it is that one.
+local function begin(self, path, id)
   local file, info = open(self, path)
   if not file then return false end
+  if id and info.id ~= id then -- It was renamed just now.
+    file:close()
+    return false
+  end
   enter(self, file, info, head_of(self, file), 0)
   return true
 end
@@ -198,7 +214,7 @@ local function start(self, from)
   lost(self, position)
   for _, entry in ipairs(generations(self)) do
     if entry.is_current or entry.info.changed > position.changed then
-      if begin(self, entry.path) then self.is_old = not entry.is_current end
+      if begin(self, entry.path, entry.info.id) then self.is_old = not entry.is_current end
       return
     end
   end
@@ -218,7 +234,7 @@ local function enter_next(self)
   end
   local entry = list[place + 1]
   if not entry then return false end
-  if not begin(self, entry.path) then return false end
+  if not begin(self, entry.path, entry.info.id) then return false end
   self.is_old = not entry.is_current
   return true
 end
@@ -320,6 +336,7 @@ function M.open(path, opts)
   if opts.from ~= nil and opts.from ~= "end" and not parse(opts.from) then
     error(what .. ": from is a position that a loop before gave, or \"end\"", 2)
   end
+  path = host.absolute(path) or path -- Where a link leads.
   local self = setmetatable({ app = app, path = path, head = "",
     directory = path:match("^(.+)/[^/]*$") or path:sub(1, 1) == "/" and "/" or ".",
     name = path:match("[^/]+$"), poll_ms = math.max(1, duration.ms(opts.poll or POLL,
