@@ -185,7 +185,9 @@ describe("catga.fs", function()
     local seen, watcher = {}, nil
     catga.spawn(function()
       watcher = assert(catga.fs.watch(dir))
-      for change in watcher:changes() do seen[change.name] = change end
+      for change in watcher:changes() do
+        seen[change.name] = seen[change.name] or change -- Then it may be written to.
+      end
       seen.over = true
     end)
     wait_until(function() return watcher end)
