@@ -239,7 +239,7 @@ end
 ---@return catga.Error? err
 function M.open(opts)
   local app = setmetatable({ json = json, on_fatal = opts.on_fatal,
-    sink = opts.sink, stubs = opts.stubs, natives = opts.natives }, App)
+    sink = opts.sink, stubs = opts.stubs, natives = opts.natives, config = opts.config }, App)
   local err
   if opts.dir then
     app.dir, err = host.absolute(opts.dir)

@@ -431,6 +431,10 @@ catga.process_run = lazy.call("catga.command", "run")
 --- Files: read, write, append, list, lines, follow, watch and others; see lua/catga/fs.lua.
 catga.fs = lazy.module "catga.fs"
 
+--- Values for scripts, from catga.lua, the environment and the command line: get, list; see
+--- lua/catga/config.lua.
+catga.config = lazy.module "catga.config"
+
 --- Locks by name: with, acquire, list; see lua/catga/lock.lua.
 catga.lock = lazy.module "catga.lock"
 

@@ -155,6 +155,7 @@ end
 ---@return catga.Registry? registry
 ---@return catga.Error? err
 function M.finish(app, into, fill)
+  into.app = app
   if app.natives then app.natives(into) end
   local fault = fill() or replace_handlers(into, app.stubs)
   if fault then return nil, fault end

@@ -43,6 +43,8 @@ local M = {}
 ---@field policy_memory table<string, table>?   what policies remember, by owner and kind
 ---@field memory_before table<string, table>?   the same of the generation before, while loading
 ---@field places table<string, string>         file:line of what has a name
+---@field caches table<string, table>?  options of caches by name; nil: there are none
+---@field app catga.App?    whose generation it is
 ---@field main function?
 ---@field hash string       of all files, set by the loader
 ---@field lib_hash string?  of the modules, set by the loader; nil: there are none

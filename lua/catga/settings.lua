@@ -9,6 +9,7 @@ local M = {}
 --- What may be set, with its kind and default.
 ---   duration: a string with a unit    size: a string such as "256MiB"
 ---   count: a whole number in the bounds that follow    text: a string    optional: text or nothing
+---   config: a table of values for the scripts
 ---   processes: a table by name, see lua/catga/process/options.lua
 ---   policies: a table by name, see lua/catga/policy/handlers.lua
 M.KNOWN = {
@@ -45,6 +46,7 @@ M.KNOWN = {
   step_timeout = { "duration", "30s" },
   step_attempts = { "count", 3, 1, 1000000 },
   step_backoff = { "duration", "1s" },
+  config = { "config", {} },                  -- values for the scripts, see lua/catga/config.lua
   lock_timeout = { "duration", "30s" },       -- how long to wait for a lock (catga.lock)
   lock_waiters_max = { "count", 10000, 1, 1e8 }, -- tasks that wait for locks
   cache_entries_max = { "count", 10000, 1, 1e8 },  -- of one cache (catga.cache)
@@ -103,6 +105,7 @@ local function convert(name, known, value)
     return ms
   end
   if kind == "size" then return M.size(value, name) end
+  if kind == "config" then return require("catga.config").check(value) end
   if kind == "processes" then return require("catga.process.options").check_file(value) end
   if kind == "policies" then
     return next(value) and require("catga.policy.handlers").check_file(value) or value

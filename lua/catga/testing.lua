@@ -37,7 +37,7 @@ local function open(source, opts)
     dir = type(source) == "string" and source or nil,
     define = type(source) == "function" and source or nil,
     clock = t.clock, memory = opts.memory, keys = opts.keys, manual = opts.manual, data = opts.data,
-    settings = opts.settings, stubs = opts.stubs,
+    settings = opts.settings, stubs = opts.stubs, config = opts.config,
     sink = function(level, text) t.lines[#t.lines + 1] = level .. " " .. text end,
   }
   if not app then return nil, err end
@@ -67,7 +67,7 @@ end
 ---@return integer kills
 function M.chaos(source, name, input, opts)
   return require("catga.testing.chaos").run(function(from, given, more)
-    for _, key in ipairs { "settings", "stubs", "http" } do more[key] = given[key] end
+    for _, key in ipairs { "settings", "stubs", "http", "config" } do more[key] = given[key] end
     return open(from, more)
   end, source, name, input, opts)
 end
@@ -83,8 +83,9 @@ end
 --- `catga test` was started.
 ---@param source string|fun()  app directory, or a function that registers things
 ---@param opts { stubs: table<string, function>?, settings: table?, start: number?, data: string?,
----  manual: boolean?, main: boolean?, http: table|function|nil }?  catga.main runs only with
----  main = true; http: answers to catga.http, see lua/catga/http_client/canned.lua
+---  manual: boolean?, main: boolean?, http: table|function|nil,
+---  config: table? }?  catga.main runs only with main = true; http: answers to catga.http, see
+---  lua/catga/http_client/canned.lua; config: values of catga.config, before all others
 ---@return catga.TestApp? app
 ---@return catga.Error? err
 function M.app(source, opts)

@@ -45,7 +45,7 @@ static void on_done(struct cg_files_job *job) {
   }
   struct cg_task *task = request->task;
   request->task = NULL;
-  if (task != NULL && !job->runtime->is_stopping)
+  if (task != NULL && job->runtime != NULL && !job->runtime->is_stopping)
     cg_task_wake(task, 0);
 }
 
@@ -227,8 +227,11 @@ static int bind_fs_job_gc(lua_State *L) {
   if (request == NULL)
     return 0;
   request->is_held = false;
-  if (request->is_submitted)
-    return 0; /* on_done frees it. */
+  if (request->is_submitted) { /* on_done frees it. */
+    if (request->job->runtime->is_stopping)
+      request->job->runtime = NULL;
+    return 0;
+  }
   free_request(request);
   return 0;
 }

@@ -2,6 +2,7 @@
  *
  * The first SIGTERM or SIGINT stops gracefully, a second one ends at once.
  * Owns: the loop. Thread: the main thread. */
+#include <ctype.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,16 +16,33 @@
 #include "cli/cli.h"
 #include "embed/embed.h"
 
+#define CONFIG_NAME_MAX 200 /* Bytes of the name of a value. */
 #define STOP_SECONDS_MAX 10 /* A graceful stop that takes longer is ended. */
 
 const char cg_cli_run_usage[] =
-    "Usage: catga run DIR [--data D] [--no-watch]\n"
+    "Usage: catga run DIR [--data D] [--config NAME=VALUE]... [--no-watch]\n"
     "Runs the app in directory DIR: every .lua in it but those in spec/ and lib/.\n"
     "  --data D     data directory (default DIR/.catga)\n"
+    "  --config NAME=VALUE   value of catga.config.get(NAME), before environment and catga.lua\n"
     "  --no-watch   do not load changed scripts anew\n"
     "SIGTERM or SIGINT stops it gracefully, a second one at once.\n"
     "Exit code: 0 stopped, that of catga.exit, 1 it could not start or the log failed.\n"
-    "Example: catga run examples/orders --data /var/lib/orders\n";
+    "Example: catga run examples/orders --data /var/lib/orders --config shop.url=http://shop\n";
+
+/* Scripts find a value by the variable of its name, as lua/catga/config.lua says. */
+static bool set_config(const char *given) {
+  static const char PREFIX[] = "CATGA_CONFIG_";
+  const char *equals = strchr(given, '=');
+  char name[CONFIG_NAME_MAX + sizeof(PREFIX)];
+  if (equals == NULL || equals == given || equals - given > CONFIG_NAME_MAX)
+    return false;
+  memcpy(name, PREFIX, sizeof(PREFIX));
+  char *end = name + sizeof(PREFIX) - 1;
+  for (const char *letter = given; letter < equals; letter++)
+    *end++ = isalnum((unsigned char)*letter) ? (char)toupper((unsigned char)*letter) : '_';
+  *end = 0;
+  return setenv(name, equals + 1, 1) == 0;
+}
 
 /* A running app and what ends it. */
 struct run {
@@ -110,6 +128,7 @@ static int run_app(const char *app, const char *data, bool watch) {
 
 int cg_cli_run(const struct cg_cli_verb *verb, int argc, char **argv) {
   static const struct option options[] = {{"data", required_argument, NULL, 'd'},
+                                          {"config", required_argument, NULL, 'c'},
                                           {"no-watch", no_argument, NULL, 'n'},
                                           {"help", no_argument, NULL, 'h'},
                                           {NULL, 0, NULL, 0}};
@@ -121,6 +140,10 @@ int cg_cli_run(const struct cg_cli_verb *verb, int argc, char **argv) {
       data = optarg;
     else if (option == 'n')
       watch = false;
+    else if (option == 'c' && set_config(optarg))
+      continue;
+    else if (option == 'c')
+      return cg_cli_wrong(verb, "--config takes NAME=VALUE, not %s", optarg);
     else
       return option == 'o' ? cg_cli_wrong(verb, "there is no option -o")
                            : cg_cli_option_exit(option);

@@ -55,7 +55,7 @@ void cg_files_submit(struct cg_runtime *runtime, struct cg_files_job *job) {
 static void after_work(uv_work_t *request, int status) {
   (void)status;
   struct cg_files_job *job = request->data;
-  if (!job->runtime->is_stopping)
+  if (job->runtime != NULL && !job->runtime->is_stopping)
     cg_task_busy(job->runtime, -1);
   job->on_done(job);
 }

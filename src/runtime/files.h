@@ -66,7 +66,7 @@ struct cg_files_job {
   struct cg_files_info info;  /* Result of STAT, OPEN, READ_AT. */
   cg_files_fn on_done;        /* Told when it is done. */
   void *arg;                  /* For on_done. */
-  struct cg_runtime *runtime; /* Set by submit. */
+  struct cg_runtime *runtime; /* Set by submit; NULL: it has ended meanwhile. */
   uv_work_t work;             /* libuv's. */
 };
 
