@@ -19,6 +19,7 @@ local subscriptions = require "catga.subscription"
 local schedules = require "catga.lazy".module "catga.schedule"
 local outboxes = require "catga.lazy".module "catga.outbox"
 local routes = require "catga.lazy".module "catga.route"
+local streams = require "catga.lazy".module "catga.stream.service"
 local describe_further = require "catga.lazy".call("catga.process.describe", "add")
 
 local M = {}
@@ -36,6 +37,7 @@ local M = {}
 ---@field schedules catga.Schedules?  nil: none was ever used
 ---@field outbox catga.Outbox?  nil: it was never used
 ---@field routes catga.Routes?  nil: no scripts had any
+---@field streams catga.Streams?      nil: none was ever used
 ---@field zones table<string, catga.Zone>?  time zones that were read
 ---@field personal catga.PersonalKeys?  open when scripts declare personal data, or have done so
 ---@field forgotten_keys table<string, true>  keys that are missing, and were to be destroyed
@@ -288,6 +290,7 @@ function App:start()
   self:start_schedules()
   if self.store:streams("$message-", nil, 1)[1] then outboxes.of(self) end
   if self.settings.chaos == "on" then self:say_chaos() end
+  self:start_streams()
   if self.registry.main then
     tasks.spawn(self, function()
       local ok, failure = xpcall(self.registry.main, errors.catch)
@@ -321,6 +324,12 @@ function App:start_routes()
   if not self.registry.routes then return end
   self.routes = routes.new(self)
   self.routes:start()
+--- Starts the streams of the scripts, or takes over those of new scripts.
+function App:start_streams()
+  if self.streams then return self.streams:reloaded() end
+  if not self.registry.streams then return end
+  self.streams = streams.new(self)
+  self.streams:start()
 end
 
 --- Settings are read at the start; says so when catga.lua has changed since, or is wrong.
@@ -345,7 +354,8 @@ function App:reload()
   end
   if generation.hash == self.registry.hash then return true end
   local is_open
-  is_open, err = personal.open(self, generation)
+  if generation.streams then err = streams.check(self, generation) end
+  if not err then is_open, err = personal.open(self, generation) end
   if not is_open then
     self:say("error", "reload failed, the scripts before go on serving: " .. err.message)
     return false, err
@@ -357,6 +367,7 @@ function App:reload()
   self:start_routes()
   self.engine:recover() -- Processes whose script was missing, or did not fit, may go on.
   self:start_schedules()
+  self:start_streams()
   self:say("info", "scripts reloaded")
   return true
 end
@@ -395,6 +406,8 @@ local function running_attempts(app)
     local working = app[name] and app[name].working or 0 -- A count, or a method that counts.
     count = count + (type(working) == "function" and working(app[name]) or tonumber(working) or 0)
   end
+  local count = app.subscriptions:working() + (app.schedules and app.schedules.working or 0)
+    + (app.streams and app.streams:working() or 0)
   for _, p in pairs(app.engine.active) do
     for _, s in ipairs(engine.strands_of(p)) do
       if s.task and s.task.limit then count = count + 1 end
@@ -424,6 +437,12 @@ function App:stop()
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.subscriptions:stop()
   each_area(self, "stop")
+  if self.schedules then self.schedules:halt() end
+  if self.streams then self.streams:halt() end
+  local deadline = self.clock:mono() + self.settings.stop_timeout
+  while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
+  self.subscriptions:stop()
+  if self.streams then self.streams:stop() end
   self.projections:stop()
   drop_processes(self)
   if self.http_client then self.http_client:close() end
@@ -442,6 +461,8 @@ function App:abandon()
   drop_processes(self)
   self.subscriptions:abandon()
   each_area(self, "abandon")
+  if self.schedules then self.schedules:halt() end
+  if self.streams then self.streams:abandon() end
   self.projections:abandon()
   if self.http_client then self.http_client:close() end
   if self.data then personal.close(self) end -- In memory they belong to the app that comes after.

@@ -24,9 +24,14 @@ function M.pause_after(err)
   if err.code == "disk_full" then return FULL_PAUSE_MS end
 end
 
+local function is_table(value) return type(value) == "table" end
+
 -- Adds one record to the commit that is built: its version, or nil and an error.
 local function add(store, stream_name, type, data, flags)
   local json, fault = store:encode(data, type)
+local function add(store, stream_name, type, data)
+  local json, fault = data, nil
+  if is_table(data) then json, fault = store:encode(data, type) end
   if not json then return nil, fault end
   return store:add(store:stream(stream_name, true), ANY, type, json, nil, flags or INTERNAL)
 end
@@ -37,6 +42,9 @@ end
 ---@param fill fun(add: fun(stream: string, type: string, data: table, flags: integer?): integer?)
 ---  adds the records, INTERNAL unless flags say more; may be called again; a record that cannot be
 ---  added is the error, and nothing is committed
+---@param fill fun(add: fun(stream: string, type: string, data: table|string): integer?)  adds the
+---  records, whose data is a table or JSON;
+---  may be called again; a record that cannot be added is the error, and nothing is committed
 ---@return boolean ok
 ---@return catga.Error? err
 function M.records(app, fill)

@@ -466,6 +466,16 @@ catga.routes = setmetatable({}, {
   end,
 })
 
+--- Chains of operators over events, see docs/streams.md: catga.stream("OrderCreated", { durable =
+--- "stats" }):where(fn):tumbling("1h"):each(fn); catga.stream.of(iterator), catga.stream.run(fn).
+catga.stream = setmetatable({}, {
+  __index = function(_, name) return require("catga.stream")[name] end,
+  __call = function(_, ...) return require("catga.stream")(...) end,
+})
+
+--- Streams from outside: list, get, pause, resume, reset.
+catga.streams = lazy.module "catga.stream.face"
+
 --- Processes from outside.
 catga.processes = {}
 

@@ -37,6 +37,7 @@ local M = {}
 ---@field routes table?      rules and their sets; nil: there are none
 ---@field inline_routes (fun(unit: catga.Unit, staged: catga.Staged[]): boolean?, catga.Error?)?
 ---  for rules that run in the unit that publishes; nil: there are none
+---@field streams table?  { nodes, graphs }; nil: there are none
 ---@field personal table<string, catga.Personal>?  by event type; nil: none is declared
 ---@field policies table<string, catga.PolicyDefinition>?  nil: none is defined
 ---@field has_own_policies boolean?  some handler has policies of its own
@@ -298,6 +299,7 @@ function Registry:compose(app)
   end
   if self.routes then require("catga.route.compose").finish(self, app) end
   if self.schedules then require("catga.schedule.definition").finish_all(self, app) end
+  if self.streams then require("catga.stream.graph").finish_all(self, app) end
 end
 
 return M

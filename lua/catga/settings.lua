@@ -78,6 +78,10 @@ M.KNOWN = {
   policies = { "policies", {} },              -- of single messages, and of policies by name
   chaos = { "choice", "off", { "off", "on" } },  -- may policies inject faults, for drills?
   update_attempts = { "count", 10, 1, 1000 },  -- of an aggregate's update that meets conflicts
+  stream_keys_max = { "count", 100000, 1, 1e8 },    -- keys of one operator of a stream
+  stream_windows_max = { "count", 100000, 1, 1e8 }, -- open windows of one operator, one a key
+  stream_state_max = { "size", "256MiB" },  -- of a durable stream, as it is stored
+  stream_idle_timeout = { "duration", "1m" }, -- a source so long silent holds no watermark back
   stop_timeout = { "duration", "8s" },        -- how long a graceful stop waits for what runs
   reload_delay = { "duration", "30ms" },      -- quiet time before changed scripts are loaded
 }

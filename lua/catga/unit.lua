@@ -12,6 +12,8 @@ local is_schema = require "catga.upcast".is_schema
 local personal = require "catga.personal"
 local PERSONAL = require "catga.flags".PERSONAL
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
+local flags_of = require "catga.flags"
+local PERSONAL, INTERNAL = flags_of.PERSONAL, flags_of.INTERNAL
 
 local M = {}
 
@@ -223,6 +225,19 @@ function Unit:append(stream_name, events, expect, flags)
     if not routed then return nil, failure end
   end
   return version
+end
+
+--- Stages a record of the runtime's own whose data is JSON already.
+---@param stream_name string
+---@param kind string
+---@param data string  JSON
+function Unit:record(stream_name, kind, data)
+  local store = self.app.store
+  local stream = store:stream(stream_name, true)
+  if self.n == 0 then self.evicted_count = store:evicted_count() end
+  self.n = self.n + 1
+  self.ops[self.n] = { stream = stream, name = stream_name, expected = ANY, type = kind,
+    data = data, flags = INTERNAL }
 end
 
 -- The conditions, checked and in order of the streams' names.
