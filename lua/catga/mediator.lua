@@ -348,6 +348,11 @@ local function check_publish(name, opts)
   end
 end
 
+local function deliver_unstored(self, op)
+  self:deliver(op)
+  if self.app.live_streams then require("catga.stream.live").deliver(self.app, op) end
+end
+
 -- An event that is not stored: delivered when the open unit has committed, or at once.
 local function publish_unstored(self, task, name, data)
   local app = self.app
@@ -362,6 +367,13 @@ local function publish_unstored(self, task, name, data)
   local function give()
     self:deliver(op)
     if routes then route_unstored(app, op) end
+  if not app.registry.events[name] and not app.live_streams then return true end
+  local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
+    schema = units.schema_of(task, { type = name }) }
+  if not (task.in_unit or task.limit) then
+    deliver_unstored(self, op)
+  else
+    unit_of(task):on_commit(function() deliver_unstored(self, op) end)
   end
   if not (task.in_unit or task.limit) then give() else unit_of(task):on_commit(give) end
   return true

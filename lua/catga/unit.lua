@@ -240,6 +240,19 @@ function Unit:record(stream_name, kind, data)
     data = data, flags = INTERNAL }
 end
 
+--- Takes over what another unit of the same app has staged, behind its own.
+---@param other catga.Unit
+function Unit:absorb(other)
+  self:refresh()
+  other:refresh()
+  for i = 1, other.n do self.ops[self.n + i] = other.ops[i] end
+  for i = 1, #other.after do self.after[#self.after + 1] = other.after[i] end
+  self.n = self.n + other.n
+  self.evicted_count = other.evicted_count or self.evicted_count
+  self.has_conditions = self.has_conditions or other.has_conditions
+  self.keys = other.keys or self.keys
+end
+
 -- The conditions, checked and in order of the streams' names.
 local function check_conditions(unit, conditions)
   local names, list = {}, {}

@@ -321,15 +321,15 @@ end
 
 local function iterator_source(self, node)
   write(self, "s" .. node.id, "next_item, most", function(body)
-    body:line("for _ = 1, most do local v = next_item()")
-    body:line("if v == nil then return true end local k, w, t")
+    body:line("for i = 1, most do local v = next_item()")
+    body:line("if v == nil then return true, i - 1 end local k, w, t")
     time_of(self, body, node)
     children(self, body, node)
     end_time(self, body, node)
     if self.graph.has_take then
-      body:line("if %s.ended then return true end", body:ref("I", "R.instance"))
+      body:line("if %s.ended then return true, i end", body:ref("I", "R.instance"))
     end
-    body:line("end return false")
+    body:line("end return false, most")
   end)
 end
 

@@ -20,7 +20,8 @@ local M = {}
 ---@field shape string
 ---@field has_event_time boolean
 ---@field has_take boolean
----@field is_timed boolean      something in it goes by the clock
+---@field needs_clock boolean   an operator goes by the clock
+---@field is_timed boolean      something in it is due at times
 
 local SHARED = { "durable", "name", "version", "after", "on_error", "attempts", "backoff",
   "checkpoint_events", "checkpoint_delay", "batch" }
@@ -183,7 +184,9 @@ local function number_nodes(graph, list)
       end
       graph.has_event_time = graph.has_event_time or node.is_window == true
       graph.has_take = graph.has_take or node.kind == "take"
-      graph.is_timed = graph.is_timed or TIMED[node.kind] == true or node.is_window == true
+      graph.needs_clock = graph.needs_clock
+        or TIMED[node.kind] == true and (node.ms or node.within) ~= nil
+      graph.is_timed = graph.needs_clock or graph.has_event_time
     end
   end
 end
@@ -195,7 +198,7 @@ function M.of(first)
   local list = component(first)
   for _, node in ipairs(list) do fuse_reduce(node) end
   local graph = { nodes = {}, sources = {}, has_event_time = false, has_take = false,
-    is_timed = false }
+    needs_clock = false, is_timed = false }
   number_nodes(graph, list)
   graph.at = graph.sources[1].at
   graph.options = shared_options(graph)

@@ -127,6 +127,23 @@ function Instance:use(is_guarded)
   end
 end
 
+--- Takes the functions that its nodes have now; the state stays.
+function Instance:renew()
+  for _, op in ipairs(self.order) do
+    local node = op.node
+    op.fold, op.by_fn, op.keys, op.merge = node.reduce, node.by, node.keys, node.merge
+    if node.kind == "join" then op.pair = node.fn end
+    if node.initial ~= nil and op.make then op.make = states.maker(node.initial) end
+  end
+  for _, node in ipairs(self.graph.sources) do
+    local source, o = self.sources[node.id], node.options
+    source.lateness = o.lateness
+    if node.event_time then self.times[node.id] = watermarks.reader(node.event_time, node.at) end
+  end
+  self.plain, self.guarded = nil, nil
+  self:use(self.guard ~= nil)
+end
+
 --- Forgets all state.
 function Instance:reset()
   self.now = self.app.clock:now()

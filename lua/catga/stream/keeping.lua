@@ -9,6 +9,7 @@ local new_table = require "table.new"
 local M = {}
 
 local ROOT, NEW_MAX = states.ROOT, 1024
+local EMPTY_MAX = 1024 -- Keys of a buffer beyond which those without items are let go.
 
 --- What operators with a state by key have in common.
 local Keyed = {}
@@ -155,7 +156,7 @@ end
 function Buffer:flush(e, t)
   local list, k = e.list, e.k
   if k == ROOT then k = nil end
-  if self.node.is_keyed then
+  if self.state.count > EMPTY_MAX then
     self.state:forget(e)
   else
     empty(e, self.size_hint)
@@ -258,7 +259,7 @@ end
 ---@return boolean
 function Distinct:push(v, k, w)
   local key = v
-  if self.by then key = self.by(v, k, w) end
+  if self.by_fn then key = self.by_fn(v, k, w) end
   if key == nil then
     error(("distinct (%s): the key of an item is nil"):format(self.node.at), 0)
   end
@@ -302,7 +303,8 @@ function Distinct:load(_, _, keys, times)
 end
 
 function M.distinct(instance, node)
-  return setmetatable({ instance = instance, node = node, by = node.by, due = math.huge }, Distinct)
+  return setmetatable({ instance = instance, node = node, by_fn = node.by, due = math.huge },
+    Distinct)
 end
 
 return M

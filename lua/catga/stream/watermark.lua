@@ -67,7 +67,7 @@ function Watermark:see(source, t)
   if #sources > 1 then
     for i = 1, #sources do
       local other = sources[i]
-      if not other.is_idle and other.wm < wm then wm = other.wm end
+      if not (other.is_idle or other.has_ended) and other.wm < wm then wm = other.wm end
     end
   end
   if wm > self.wm then
@@ -92,7 +92,9 @@ function Watermark:tick(now)
   local least, newest, all_idle = INFINITY, -INFINITY, true
   for _, source in ipairs(self.sources) do
     source.is_idle = is_silent(source, now) or nil
-    if source.is_idle then
+    if source.has_ended then
+      source.is_idle = true
+    elseif source.is_idle then
       newest = math.max(newest, source.wm + (now - source.seen))
     else
       all_idle = false
@@ -110,12 +112,14 @@ function Watermark:due(closes)
   local first, silent = INFINITY, -INFINITY
   local least = INFINITY
   for _, source in ipairs(self.sources) do
-    if not source.idle_ms then return INFINITY end
-    local from = source.seen + source.idle_ms
-    silent = math.max(silent, from)
+    if not source.idle_ms and not source.has_ended then return INFINITY end
+    local from = source.seen + (source.idle_ms or 0)
+    if not source.has_ended then silent = math.max(silent, from) end
     if source.is_idle then from = INFINITY end
     least = math.min(least, from) -- Then one more is left out.
-    if source.wm > -INFINITY then first = math.min(first, source.seen + closes - source.wm) end
+    if source.wm > -INFINITY and not source.has_ended then
+      first = math.min(first, source.seen + closes - source.wm)
+    end
   end
   if #self.sources > 1 and least < silent then return least end
   return math.max(first, silent)
