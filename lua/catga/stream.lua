@@ -268,8 +268,7 @@ function Stream:session(gap)
 end
 
 --- What becomes of items that come too late for the window or join before.
----@param target string|fun(item: any, key: any, window: table?)  an event type to publish, or a
----  function
+---@param target string|table|fun(item: any, key: any, window: table?)  or what `to` takes
 ---@return catga.Stream self
 function Stream:late(target)
   local at = where "late"
@@ -279,10 +278,8 @@ function Stream:late(target)
   if node.late then error(("%s: late items of this window go to %s already"):format(at,
     node.late.at), 0) end
   local fields = { kind = "each", at = caller(), is_sink = true, is_late = true, fn = target }
-  if type(target) == "string" then
-    fields.kind, fields.to = "to", { publish = target }
-  else
-    options.fn(at, target, "its argument (a function or an event type)")
+  if type(target) ~= "function" then
+    fields.kind, fields.to = "to", require("catga.stream.sinks").check(at, target)
   end
   node.late = add(self.world, fields).node
   node.late.late_of = node

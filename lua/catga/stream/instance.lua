@@ -226,9 +226,9 @@ function Instance:finish()
 end
 
 --- What must be on the disk before a commit.
-function Instance:flush()
+function Instance:sync()
   for _, op in ipairs(self.order) do
-    if op.flush then op:flush() end
+    if op.sync then op:sync() end
   end
 end
 
@@ -298,11 +298,13 @@ function Instance:loaded(watermark, counts)
 end
 
 --- What is to be seen of it.
----@return { late: integer, dropped: integer, windows: integer, keys: integer }
+---@return { late: integer, missed: integer, dropped: integer, windows: integer, keys: integer }
+---  missed: items that came too late for some of their hopping windows
 function Instance:counts()
-  local counts = { late = 0, dropped = 0, windows = 0, keys = 0 }
+  local counts = { late = 0, missed = 0, dropped = 0, windows = 0, keys = 0 }
   for _, op in ipairs(self.order) do
-    counts.late = counts.late + (op.late_count or 0) + (op.missed_count or 0)
+    counts.late = counts.late + (op.late_count or 0)
+    counts.missed = counts.missed + (op.missed_count or 0)
     counts.dropped = counts.dropped + (op.dropped_count or 0)
     if op.node.is_window then
       counts.windows = counts.windows + op:size()

@@ -139,13 +139,15 @@ end
 ---@param app catga.App
 ---@param stream_name string
 ---@param take fun(change: any[])?  nil: only how far it has come
+---@param shape string?  of the chain that takes: the state of another one is not handed on
 ---@return catga.StreamCheckpoint?
-function M.load(app, stream_name, take)
+function M.load(app, stream_name, take, shape)
   local store = app.store
   local stream = store:stream(stream_name)
   local base = stream and store:count(stream) > 0 and find_base(store, stream)
   if not base then return nil end
   local data = base.data
+  if shape and data.shape ~= shape then take = nil end
   local found = { to = data.to, shape = data.shape, watermark = data.watermark or { false },
     counts = data.counts or {}, events = data.events or 0, paused = data.paused == true,
     records = 0 }

@@ -82,7 +82,8 @@ local function recover(self)
   local instance = self.instance
   instance:close()
   instance:reset()
-  local found = journal.load(self.app, self.stream_name, function(change) instance:load(change) end)
+  local found = journal.load(self.app, self.stream_name, function(change) instance:load(change) end,
+    self.graph.shape)
   if found and found.shape ~= self.graph.shape then error(M.mismatch(self.app, self.graph), 0) end
   if not found then
     found = { to = first_position(self), watermark = { false }, counts = {}, events = 0,
@@ -104,7 +105,7 @@ end
 -- Stages what has changed together with what the sinks have staged.
 local function stage(self)
   local instance = self.instance
-  instance:flush()
+  instance:sync()
   local parts = journal.parts(self.app, self.name, function(add) instance:changes(add) end)
   journal.stage(units.of(state_of_task[1]), self.stream_name, parts, { to = self.handled,
     watermark = instance.watermark:stored(), counts = instance:stored_counts(),

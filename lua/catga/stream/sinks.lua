@@ -144,7 +144,7 @@ function Sink:load(_, _, size)
 end
 
 -- Before a commit: what must be on the disk by then.
-function Sink:flush() if self.file then self.file:flush() end end
+function Sink:sync() if self.file then self.file:sync() end end
 
 function Sink:close()
   if self.file then self.file:close() end

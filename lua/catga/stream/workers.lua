@@ -94,7 +94,8 @@ local function run(self, before, after)
   end
   self.tasks[task] = nil
   self.working = self.working - 1
-  if self.working == 0 then signal(self, "idle") end
+  if self.working > 0 then return end
+  signal(self, "idle")
   if self.failure and self.instance.failed then self.instance.failed(self.failure) end
 end
 
