@@ -7,6 +7,8 @@
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
 ---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua,
 ---   policies.lua and personal.lua
+---   aggregates.lua, transfer.lua, subscriptions.lua, processors.lua, schedules.lua and
+---   personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
@@ -80,6 +82,7 @@ local function aggregate(name) return lazy.call("catga.http.aggregates", name) e
 local function stream(name) return lazy.call("catga.http.streams", name) end
 local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
 local function routing(name) return lazy.call("catga.http.routes", name) end
+local function processor(name) return lazy.call("catga.http.processors", name) end
 local function schedule(name) return lazy.call("catga.http.schedules", name) end
 local function message(name) return lazy.call("catga.http.messages", name) end
 local function process(name) return lazy.call("catga.http.processes", name) end
@@ -117,6 +120,7 @@ local ROUTES = {
   import = { POST = { nil, import } },
   subscriptions = { GET = { subscription "show", subscription "list" },
     POST = { subscription "act" } },
+  processors = { GET = { processor "show", processor "list" }, POST = { processor "act" } },
   schedules = { GET = { schedule "show", schedule "list" },
     POST = { schedule "act", schedule "create" }, DELETE = { schedule "delete" } },
   outbox = { GET = { message "show", message "list" },

@@ -195,13 +195,13 @@ describe("a year of orders, killed again and again", function()
       check(list)
       local all = results_below(math.huge)
       -- Each life begins where a kill has ended the one before, a little further on.
-      local die, kills, position = orders.die(11), 0, nil
+      local die, kills = orders.die(11), 0
       app:stop()
       app = assert(testing.app(function() end))
       append(input)
       local first = app:position()
       reopen(first, lateness, 0)
-      position = first
+      local position = first
       while kills < KILLS do
         close_all()
         close_all()

@@ -36,7 +36,9 @@ end
 
 describe("operators", function()
   it("let through, change, flatten, fold", function()
-    assert.same({ 4, 8 }, of({ 1, 2, 3, 4 }, function(s) return s:where(is_even):select(double) end))
+    assert.same({ 4, 8 }, of({ 1, 2, 3, 4 }, function(s)
+      return s:where(is_even):select(double)
+    end))
     assert.same({ 1, 1, 2, 2 }, of({ 1, 2 }, function(s)
       return s:flat_map(function(v) return { v, v } end)
     end))
@@ -51,7 +53,8 @@ describe("operators", function()
   end)
 
   it("keep their state by key behind group_by", function()
-    local list = { { k = "a", n = 1 }, { k = "b", n = 5 }, { k = "a", n = 2 }, { k = false, n = 7 } }
+    local list = { { k = "a", n = 1 }, { k = "b", n = 5 }, { k = "a", n = 2 },
+      { k = false, n = 7 } }
     local keys = {}
     local sums = of(list, function(s)
       return s:group_by("k"):scan(function(sum, v) return sum + v.n end, 0):where(function(_, k)
@@ -192,22 +195,23 @@ describe("windows", function()
   -- Runs a join of two lists: "a+x" for each pair.
   local function joined(left, right, opts)
     open()
-    local list = {}
+    local got = {}
     opts.key = "k"
     app:call(function()
       catga.stream.run(function()
-        local of = { event_time = "t", lateness = "10s" }
-        catga.stream.of(left, of):join(catga.stream.of(right, of), opts, function(l, r)
+        local timed = { event_time = "t", lateness = "10s" }
+        catga.stream.of(left, timed):join(catga.stream.of(right, timed), opts, function(l, r)
           return l.n .. "+" .. (r and r.n or "")
-        end):each(function(v) list[#list + 1] = v end)
+        end):each(function(v) got[#got + 1] = v end)
       end)
     end)
-    table.sort(list)
-    return list
+    table.sort(got)
+    return got
   end
 
   it("of two streams join items of a key that are near", function()
-    local left = { { t = 0, k = 1, n = "a" }, { t = 100, k = 2, n = "b" }, { t = 60, k = 1, n = "c" } }
+    local left = { { t = 0, k = 1, n = "a" }, { t = 100, k = 2, n = "b" },
+      { t = 60, k = 1, n = "c" } }
     local right = { { t = 50, k = 1, n = "x" }, { t = 5000, k = 2, n = "y" },
       { t = 1050, k = 1, n = "z" } }
     assert.same({ "a+x", "c+x", "c+z" }, joined(left, right, { within = "1s" }))

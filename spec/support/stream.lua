@@ -1,5 +1,5 @@
---- Orders for specs of streams: those of the file in CATGA_ORDERS, else made ones of the same layout;
---- and what plain loops over them come to.
+--- Orders for specs of streams: those of the file in CATGA_ORDERS, else made ones of the same
+--- layout; and what plain loops over them come to.
 ---
 ---   local orders = dofile "spec/support/stream.lua"
 ---   orders.list()      { { id, date, customer, amount }, ... } in the order of the file
@@ -10,6 +10,7 @@ local M = {}
 
 local DAY_MS = 86400000
 local GAP_DAYS = 30
+local LINE = "^([^,]+),(%d%d%d%d%-%d%d%-%d%d)[^,]*,(%d+),([%d.]+)"
 
 --- A die of a seed: die(n) is 1 to n.
 ---@param seed integer
@@ -25,7 +26,7 @@ local function read(path)
   local list = {}
   local file = assert(io.open(path))
   for line in file:lines() do
-    local id, date, customer, amount = line:match("^([^,]+),(%d%d%d%d%-%d%d%-%d%d)[^,]*,(%d+),([%d.]+)")
+    local id, date, customer, amount = line:match(LINE)
     if id then
       list[#list + 1] = { id = id, date = date, customer = customer,
         amount = math.floor(tonumber(amount) * 1000 + 0.5) }

@@ -24,6 +24,8 @@ static const struct cg_cli_verb VERBS[] = {
     {"subscription", "look at and steer subscriptions", cg_cli_subscription_usage,
      cg_cli_subscription},
     {"route", "show what is routed where, and why", cg_cli_route_usage, cg_cli_route},
+    {"processor", "look at and steer streams of operators", cg_cli_processor_usage,
+     cg_cli_processor},
     {"schedule", "start processes at the times of a clock", cg_cli_schedule_usage, cg_cli_schedule},
     {"outbox", "look at and steer messages that wait", cg_cli_outbox_usage, cg_cli_outbox},
     {"dlq", "look at, mend and retry what has failed", cg_cli_dlq_usage, cg_cli_dlq},

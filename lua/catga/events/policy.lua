@@ -6,6 +6,7 @@
 ---   $subscription-     from the records on that the last checkpoint needs
 ---   $router-           from the parts of the last checkpoint on
 ---   $gather-           the messages of the last group
+---   $subscription-, $processor-  from the records on that the last checkpoint needs
 ---   $schedule-         the last 100 records
 ---   $schedules-        from the beginning of the last list on
 ---   $outcome-          keys that the inbox still knows (inbox_window)
@@ -110,12 +111,17 @@ end
 
 -- The newest record of a type in a stream that the runtime writes.
 local function newest_of(self, stream, count, kind)
+-- From the records on that the last one with a whole state needs.
+local function of_checkpoints(self, stream, count, types)
   local from = count - 1
   while from >= 0 and count - from <= LOOK_MAX do
     local list, err = self.app.store:read(stream, from, PAGE, true)
     if not list then error(err, 0) end
     for _, record in ipairs(list) do
       if record.type == kind then return record end
+      if types[record.type] then
+        return math.min(record.version, record.data.from or record.version), 0, count - 1
+      end
     end
     if #list == 0 then return nil end
     from = list[#list].version - 1
@@ -137,6 +143,14 @@ end
 local function of_gathered(self, stream, count)
   local record = newest_of(self, stream, count, "RouteGathered")
   if record then return record.data.from, 0, count - 1 end
+local SUBSCRIPTION = { SubscriptionCheckpoint = true }
+local PROCESSOR = { StreamSnapshot = true, StreamReset = true }
+
+  return of_checkpoints(self, stream, count, SUBSCRIPTION)
+end
+
+local function of_processor(self, stream, count)
+  return of_checkpoints(self, stream, count, PROCESSOR)
 end
 
 local function of_events(self, name, count)
@@ -184,6 +198,7 @@ local RUNTIMES = {
   ["$scheduled"] = last_only,
   ["$schedules"] = of_schedules,
   ["$subscription"] = of_subscription,
+  ["$processor"] = of_processor,
   ["$outcome"] = of_outcome,
   ["$message"] = of_message,
   ["$letter"] = of_letter,
