@@ -324,6 +324,8 @@ function App:start_routes()
   if not self.registry.routes then return end
   self.routes = routes.new(self)
   self.routes:start()
+end
+
 --- Starts the streams of the scripts, or takes over those of new scripts.
 function App:start_streams()
   if self.streams then return self.streams:reloaded() end
@@ -391,7 +393,7 @@ function App:failed(err)
 end
 
 -- What an app may have beside, in the order in which it ends.
-local AREAS = { "schedules", "outbox", "routes" }
+local AREAS = { "schedules", "outbox", "routes", "streams" }
 
 local function each_area(app, verb)
   for _, name in ipairs(AREAS) do
@@ -406,8 +408,6 @@ local function running_attempts(app)
     local working = app[name] and app[name].working or 0 -- A count, or a method that counts.
     count = count + (type(working) == "function" and working(app[name]) or tonumber(working) or 0)
   end
-  local count = app.subscriptions:working() + (app.schedules and app.schedules.working or 0)
-    + (app.streams and app.streams:working() or 0)
   for _, p in pairs(app.engine.active) do
     for _, s in ipairs(engine.strands_of(p)) do
       if s.task and s.task.limit then count = count + 1 end
@@ -437,12 +437,6 @@ function App:stop()
   while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
   self.subscriptions:stop()
   each_area(self, "stop")
-  if self.schedules then self.schedules:halt() end
-  if self.streams then self.streams:halt() end
-  local deadline = self.clock:mono() + self.settings.stop_timeout
-  while running_attempts(self) > 0 and self.clock:mono() < deadline do self.clock:sleep(5) end
-  self.subscriptions:stop()
-  if self.streams then self.streams:stop() end
   self.projections:stop()
   drop_processes(self)
   if self.http_client then self.http_client:close() end
@@ -461,8 +455,6 @@ function App:abandon()
   drop_processes(self)
   self.subscriptions:abandon()
   each_area(self, "abandon")
-  if self.schedules then self.schedules:halt() end
-  if self.streams then self.streams:abandon() end
   self.projections:abandon()
   if self.http_client then self.http_client:close() end
   if self.data then personal.close(self) end -- In memory they belong to the app that comes after.

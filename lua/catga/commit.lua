@@ -28,8 +28,6 @@ local function is_table(value) return type(value) == "table" end
 
 -- Adds one record to the commit that is built: its version, or nil and an error.
 local function add(store, stream_name, type, data, flags)
-  local json, fault = store:encode(data, type)
-local function add(store, stream_name, type, data)
   local json, fault = data, nil
   if is_table(data) then json, fault = store:encode(data, type) end
   if not json then return nil, fault end
@@ -39,12 +37,9 @@ end
 --- Commits bookkeeping records, whatever unit of work is open, and parks until they are durable.
 --- May yield.
 ---@param app catga.App
----@param fill fun(add: fun(stream: string, type: string, data: table, flags: integer?): integer?)
----  adds the records, INTERNAL unless flags say more; may be called again; a record that cannot be
----  added is the error, and nothing is committed
----@param fill fun(add: fun(stream: string, type: string, data: table|string): integer?)  adds the
----  records, whose data is a table or JSON;
----  may be called again; a record that cannot be added is the error, and nothing is committed
+---@param fill fun(add: fun(stream: string, type: string, data: table|string, flags: integer?):
+---  integer?)  adds the records, whose data is a table or JSON, INTERNAL unless flags say more; may
+---  be called again; a record that cannot be added is the error, and nothing is committed
 ---@return boolean ok
 ---@return catga.Error? err
 function M.records(app, fill)

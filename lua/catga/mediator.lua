@@ -11,6 +11,7 @@ local presenter = require "catga.event"
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 
 local handlers = require "catga.lazy".module "catga.outbox.handlers"
+local live = require "catga.lazy".module "catga.stream.live"
 local route_unstored = require "catga.lazy".call("catga.route.unstored", "take")
 
 local M = {}
@@ -349,8 +350,10 @@ local function check_publish(name, opts)
 end
 
 local function deliver_unstored(self, op)
+  local app = self.app
   self:deliver(op)
-  if self.app.live_streams then require("catga.stream.live").deliver(self.app, op) end
+  if app.registry.routes then route_unstored(app, op) end
+  if app.live_streams then live.deliver(app, op) end
 end
 
 -- An event that is not stored: delivered when the open unit has committed, or at once.
@@ -359,15 +362,9 @@ local function publish_unstored(self, task, name, data)
   local json, fault = app.store:encode(data, name)
   if not json then return nil, fault end
   local registry = app.registry
-  local routes, stale = registry.routes, registry.invalidations and registry.invalidations[name]
+  local stale = registry.invalidations and registry.invalidations[name]
   if stale then invalidation.event(app, stale, json) end
-  if not (registry.events[name] or routes) then return true end
-  local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
-    schema = units.schema_of(task, { type = name }) }
-  local function give()
-    self:deliver(op)
-    if routes then route_unstored(app, op) end
-  if not app.registry.events[name] and not app.live_streams then return true end
+  if not (registry.events[name] or registry.routes or app.live_streams) then return true end
   local op = { type = name, data = json, id = app:new_id(), metadata = units.metadata(task),
     schema = units.schema_of(task, { type = name }) }
   if not (task.in_unit or task.limit) then
@@ -375,7 +372,6 @@ local function publish_unstored(self, task, name, data)
   else
     unit_of(task):on_commit(function() deliver_unstored(self, op) end)
   end
-  if not (task.in_unit or task.limit) then give() else unit_of(task):on_commit(give) end
   return true
 end
 

@@ -10,7 +10,6 @@ local guard_ids = require "catga.events.ids".guard
 local is_behind = require "catga.commit".is_behind
 local is_schema = require "catga.upcast".is_schema
 local personal = require "catga.personal"
-local PERSONAL = require "catga.flags".PERSONAL
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 local flags_of = require "catga.flags"
 local PERSONAL, INTERNAL = flags_of.PERSONAL, flags_of.INTERNAL

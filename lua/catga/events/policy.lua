@@ -3,10 +3,9 @@
 ---   streams of events  what their metadata shows in reads; the last event, so that versions go on;
 ---                      of a stream that was deleted for good nothing
 ---   $metadata-, $snapshot-, $scheduled-  the last record
----   $subscription-     from the records on that the last checkpoint needs
+---   $subscription-, $processor-  from the records on that the last checkpoint needs
 ---   $router-           from the parts of the last checkpoint on
 ---   $gather-           the messages of the last group
----   $subscription-, $processor-  from the records on that the last checkpoint needs
 ---   $schedule-         the last 100 records
 ---   $schedules-        from the beginning of the last list on
 ---   $outcome-          keys that the inbox still knows (inbox_window)
@@ -109,48 +108,44 @@ local function of_letter_key(self, stream)
   return 0, self.now - retain, NONE
 end
 
--- The newest record of a type in a stream that the runtime writes.
-local function newest_of(self, stream, count, kind)
--- From the records on that the last one with a whole state needs.
-local function of_checkpoints(self, stream, count, types)
+-- The newest record of some types in a stream that the runtime writes.
+local function newest_of(self, stream, count, types)
   local from = count - 1
   while from >= 0 and count - from <= LOOK_MAX do
     local list, err = self.app.store:read(stream, from, PAGE, true)
     if not list then error(err, 0) end
     for _, record in ipairs(list) do
-      if record.type == kind then return record end
-      if types[record.type] then
-        return math.min(record.version, record.data.from or record.version), 0, count - 1
-      end
+      if types[record.type] then return record end
     end
     if #list == 0 then return nil end
     from = list[#list].version - 1
   end
 end
 
-local function of_subscription(self, stream, count)
-  local record = newest_of(self, stream, count, "SubscriptionCheckpoint")
-  if record then
-    return math.min(record.version, record.data.from or record.version), 0, count - 1
+-- From the records on that the last one with a whole state needs.
+local function from_newest(types)
+  return function(self, stream, count)
+    local record = newest_of(self, stream, count, types)
+    if record then
+      return math.min(record.version, record.data.from or record.version), 0, count - 1
+    end
   end
 end
 
+local of_subscription = from_newest { SubscriptionCheckpoint = true }
+local of_processor = from_newest { StreamSnapshot = true, StreamReset = true }
+
+local ROUTER = { RouterCheckpoint = true }
+local GATHERED = { RouteGathered = true }
+
 local function of_router(self, stream, count)
-  local record = newest_of(self, stream, count, "RouterCheckpoint")
+  local record = newest_of(self, stream, count, ROUTER)
   if record then return record.version - record.data.parts, 0, count - 1 end
 end
 
 local function of_gathered(self, stream, count)
-  local record = newest_of(self, stream, count, "RouteGathered")
+  local record = newest_of(self, stream, count, GATHERED)
   if record then return record.data.from, 0, count - 1 end
-local SUBSCRIPTION = { SubscriptionCheckpoint = true }
-local PROCESSOR = { StreamSnapshot = true, StreamReset = true }
-
-  return of_checkpoints(self, stream, count, SUBSCRIPTION)
-end
-
-local function of_processor(self, stream, count)
-  return of_checkpoints(self, stream, count, PROCESSOR)
 end
 
 local function of_events(self, name, count)
