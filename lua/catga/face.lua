@@ -1,6 +1,7 @@
 --- What the functions of the public face have in common: when they may be called.
 local state = require "catga.state"
 local registries = require "catga.registry"
+local sandbox = require "catga.sandbox"
 
 local M = {}
 
@@ -29,8 +30,10 @@ function M.running(what, instead, level)
     error(what .. " can only be called while the app runs; nothing runs while scripts load", level)
   end
   if task.pure then
-    error(("%s in %s, which runs on every read and must not have effects"):format(what, task.pure),
-      level)
+    local hint = task.pure == sandbox.PROJECTING
+      and "; react to events with catga.on(type, { durable = name }, handler)" or ""
+    error(("%s in %s, %s and must not have effects%s"):format(what, task.pure,
+      sandbox.why(task.pure), hint), level)
   end
   if task.flow then
     error(("%s in the body of a process would run again on every replay; %s"):format(what,

@@ -303,6 +303,9 @@ local function upcast(app, op)
     { __index = op })
 end
 
+--- A staged event as handlers get it: as it was staged, or upcast; nil: it was dropped.
+Mediator.newest = upcast
+
 local function deliver(self, op, position)
   local app = self.app
   local entries = app.registry.events[op.type]

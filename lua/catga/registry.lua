@@ -298,6 +298,10 @@ function Registry:compose(app)
     at_place(self.places["process " .. name], class.finish, class, app)
   end
   if self.routes then require("catga.route.compose").finish(self, app) end
+  for _, name in ipairs(M.sorted_names(self.projections)) do
+    at_place(self.places["projection " .. name], require("catga.projection.definition").finish,
+      self.projections[name])
+  end
   if self.schedules then require("catga.schedule.definition").finish_all(self, app) end
   if self.streams then require("catga.stream.graph").finish_all(self, app) end
 end

@@ -61,12 +61,23 @@ local function is_repeated()
   return task and (task.pure or task.flow and task.process)
 end
 
+--- What `pure` of a task is while a projection's handlers run.
+M.PROJECTING = "the handler of a projection"
+
+--- Why pure code must always do the same.
+---@param pure string  as in catga.Task
+---@return string
+function M.why(pure)
+  if pure == M.PROJECTING then return "which runs again when the model is rebuilt" end
+  return "which runs on every read"
+end
+
 -- Refuses in pure code what gives something else every time.
 local function refuse_in_pure(name)
   local task = state[1]
   if task and task.pure then
-    error(("%s in %s, which runs on every read, gives something else every time; what it needs "
-      .. "must be in the event's data"):format(name, task.pure), 3)
+    error(("%s in %s, %s, gives something else every time; what it needs "
+      .. "must be in the event's data"):format(name, task.pure, M.why(task.pure)), 3)
   end
 end
 
@@ -167,8 +178,8 @@ local function refuse_in_flow(container, container_name, name)
     end
     local task = state[1]
     if task and task.pure then
-      error(("%s.%s in %s, which runs on every read and must not have effects"):format(
-        container_name, name, task.pure), 2)
+      error(("%s.%s in %s, %s and must not have effects"):format(
+        container_name, name, task.pure, M.why(task.pure)), 2)
     end
     return plain(...)
   end

@@ -13,6 +13,8 @@ local personal = require "catga.personal"
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 local flags_of = require "catga.flags"
 local PERSONAL, INTERNAL = flags_of.PERSONAL, flags_of.INTERNAL
+local PERSONAL = require "catga.flags".PERSONAL
+local inline = require "catga.lazy".module "catga.projection.inline"
 
 local M = {}
 
@@ -427,26 +429,42 @@ function Unit:commit()
   end
   local ok, err = self:await_keys()
   if not ok then return false, err end
-  if self.app.is_closed then return false, errors.new("closed", "the app was stopped") end
-  local store = self.app.store
-  local holds, changed = self:verify()
-  if not holds then return false, changed end
-  store:begin()
-  local written, fault = self:write(task)
-  if not written then
-    store:rollback()
-    return false, fault
+  local token
+  if self.app.inline then
+    token, err = inline.prepare(self.app, self)
+    if not token then return false, err end
   end
-  local first, after = store:commit()
+  local first, after = self:put_down(task)
   if not first then
+    if token then inline.revoke(token) end
     if not is_behind(after) then return false, after end
     self.app.clock:sleep(1)
     return self:commit()
   end
-  ok, err = store:wait(after - 1)
+  if token then inline.place(token, after - 1) end
+  task.position = after - 1
+  ok, err = self.app.store:wait(after - 1)
   if not ok then return false, err end
   self:committed(first)
   return true
+end
+
+--- Makes the commit of what is staged; does not wait.
+---@param task catga.Task
+---@return integer? first  position of the first record
+---@return integer|catga.Error after  position behind the last; or the error
+function Unit:put_down(task)
+  if self.app.is_closed then return nil, errors.new("closed", "the app was stopped") end
+  local store = self.app.store
+  local holds, changed = self:verify()
+  if not holds then return nil, changed end
+  store:begin()
+  local written, fault = self:write(task)
+  if not written then
+    store:rollback()
+    return nil, fault
+  end
+  return store:commit()
 end
 
 return M

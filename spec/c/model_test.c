@@ -29,7 +29,8 @@ static int setup(void **state) {
   snprintf(path, sizeof(path), "%s/models.sqlite", directory);
   done_count = 0;
   struct cg_err err;
-  return uv_loop_init(&loop) == 0 && cg_model_open(&model, &loop, path, &err) == CG_OK ? 0 : -1;
+  return uv_loop_init(&loop) == 0 && cg_model_open(&model, &loop, path, false, &err) == CG_OK ? 0
+                                                                                              : -1;
 }
 
 static void close_model(void) {
@@ -56,7 +57,7 @@ static int teardown(void **state) {
 static void reopen(void) {
   struct cg_err err;
   close_model();
-  assert_int_equal(cg_model_open(&model, &loop, path, &err), CG_OK);
+  assert_int_equal(cg_model_open(&model, &loop, path, false, &err), CG_OK);
 }
 
 static void keep_last(void *arg, struct cg_model_job *job) {
@@ -332,7 +333,7 @@ static void test_close_ends_what_waits(void **state) {
   close_model();
   assert_int_equal(done_count, 200);
   assert_true(last->code == CG_ECLOSED || last->code == CG_OK);
-  assert_int_equal(cg_model_open(&model, &loop, path, &err), CG_OK);
+  assert_int_equal(cg_model_open(&model, &loop, path, false, &err), CG_OK);
 }
 
 static void test_too_many_jobs_are_refused(void **state) {
@@ -355,7 +356,7 @@ static void test_too_many_jobs_are_refused(void **state) {
   cg_model_job_free(job);
   sqlite3_close(db);
   close_model();
-  assert_int_equal(cg_model_open(&model, &loop, path, &err), CG_OK);
+  assert_int_equal(cg_model_open(&model, &loop, path, false, &err), CG_OK);
 }
 
 static void test_damaged_file_is_named(void **state) {
@@ -366,7 +367,7 @@ static void test_damaged_file_is_named(void **state) {
   for (int i = 0; i < 1000; i++)
     fputs("not a database ", file);
   fclose(file);
-  assert_int_equal(cg_model_open(&model, &loop, path, &err), CG_OK);
+  assert_int_equal(cg_model_open(&model, &loop, path, false, &err), CG_OK);
   assert_int_equal(define("Orders", 1), CG_ECORRUPT);
   assert_non_null(strstr(last->err.message, "models.sqlite"));
   assert_int_equal(define("Orders", 1), CG_ECORRUPT);
@@ -381,7 +382,7 @@ static void test_newer_format_is_refused(void **state) {
   sqlite3_open(path, &db);
   sqlite3_exec(db, "PRAGMA user_version = 2", NULL, NULL, NULL);
   sqlite3_close(db);
-  assert_int_equal(cg_model_open(&model, &loop, path, &err), CG_OK);
+  assert_int_equal(cg_model_open(&model, &loop, path, false, &err), CG_OK);
   assert_int_equal(define("Orders", 1), CG_EINVAL);
 }
 
@@ -389,7 +390,7 @@ static void test_memory_database(void **state) {
   (void)state;
   struct cg_err err;
   close_model();
-  assert_int_equal(cg_model_open(&model, &loop, NULL, &err), CG_OK);
+  assert_int_equal(cg_model_open(&model, &loop, NULL, false, &err), CG_OK);
   assert_int_equal(define("Orders", 1), CG_OK);
   assert_int_equal(run(changes(1, 0, 1, "a", "1", NULL)), CG_OK);
   assert_string_equal(fetch(1, "a"), "1");
@@ -408,7 +409,7 @@ static void test_killed_process_leaves_whole_batches(void **state) {
       struct cg_err err;
       uv_loop_t own;
       uv_loop_init(&own);
-      cg_model_open(&model, &own, path, &err);
+      cg_model_open(&model, &own, path, false, &err);
       for (uint64_t i = position;; i++) {
         char doc[32];
         snprintf(doc, sizeof(doc), "%d", (int)i + 1);
@@ -422,7 +423,7 @@ static void test_killed_process_leaves_whole_batches(void **state) {
     }
     assert_int_equal(waitpid(child, NULL, 0), child);
     struct cg_err err;
-    assert_int_equal(cg_model_open(&model, &loop, path, &err), CG_OK);
+    assert_int_equal(cg_model_open(&model, &loop, path, false, &err), CG_OK);
     assert_int_equal(define("Orders", 1), CG_OK);
     assert_true(last->position > position);
     position = last->position;

@@ -488,7 +488,10 @@ describe("a new version of a projection", function()
       local p = catga.projection "Orders"
       p.version = number
       function p.on.OrderCreated(event, model)
-        while hold and hold.is_held do catga.sleep("1s") end
+        while hold and hold.is_held do
+          local clock = state[1].app.clock
+          clock:sleep(1000)
+        end
         model:put(event.order_id, { version = number, n = event.n })
       end
     end

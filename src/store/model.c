@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -27,19 +28,22 @@ struct queue {
 /* The read models of a store, and the thread that works on them. */
 struct cg_model {
   char *path;             /* Of the database; NULL: in memory. Constant. */
+  bool is_reader;         /* Opened for reading. Constant. */
+  atomic_bool is_ending;  /* Breaks off a QUERY. */
   uv_async_t async;       /* Rung when jobs are done. */
   uv_thread_t thread;     /* The worker. */
-  uv_mutex_t mutex;       /* Over the four below. */
+  uv_mutex_t mutex;       /* Over waiting, done, waiting_count, is_stopping. */
   uv_cond_t wake;         /* Something waits, or stopping. */
   struct queue waiting;   /* Submitted. */
   struct queue done;      /* To be told to the loop thread. */
+  struct queue deferred;  /* Reads that wait for the end of the open transaction; the worker's. */
   uint32_t waiting_count; /* Jobs in `waiting`. */
   bool is_stopping;       /* The worker is to end. */
   uint32_t open_count;    /* Submitted and not told; the loop thread's. */
 };
 
 static void work(void *arg);
-static struct cg_model_job *take(struct cg_model *model);
+static struct cg_model_job *take(struct cg_model *model, struct cg_model_sql *sql);
 static void put(struct cg_model *model, struct cg_model_job *job);
 static void on_async(uv_async_t *handle);
 static void tell(struct cg_model *model, struct queue *queue);
@@ -72,9 +76,10 @@ static int start_thread(struct cg_model *model) {
   return status;
 }
 
-enum cg_code cg_model_open(struct cg_model **out, uv_loop_t *loop, const char *path,
+enum cg_code cg_model_open(struct cg_model **out, uv_loop_t *loop, const char *path, bool is_reader,
                            struct cg_err *err) {
   struct cg_model *model = cg_alloc(sizeof(*model));
+  model->is_reader = is_reader;
   model->path = path != NULL ? cg_strndup(path, strlen(path)) : NULL;
   int status = uv_async_init(loop, &model->async, on_async);
   if (status != 0)
@@ -101,6 +106,7 @@ fail_async:
 void cg_model_close(struct cg_model *model) {
   if (model == NULL)
     return;
+  atomic_store(&model->is_ending, true);
   uv_mutex_lock(&model->mutex);
   model->is_stopping = true;
   uv_cond_signal(&model->wake);
@@ -115,8 +121,7 @@ void cg_model_close(struct cg_model *model) {
 }
 
 struct cg_model_job *cg_model_job_new(enum cg_model_verb verb, const char *projection,
-                                      uint32_t version) {
-  assert(projection != NULL || verb == CG_MODEL_LIST);
+                                      uint64_t version) {
   struct cg_model_job *job = cg_alloc(sizeof(*job));
   job->verb = verb;
   job->projection = projection != NULL ? cg_strndup(projection, strlen(projection)) : NULL;
@@ -189,6 +194,7 @@ void cg_model_job_free(struct cg_model_job *job) {
     return;
   cg_buf_unref(job->request);
   cg_buf_unref(job->reply);
+  cg_buf_unref(job->statements);
   cg_free(job->projection);
   cg_free(job->order);
   cg_free(job);
@@ -219,8 +225,9 @@ static void work(void *arg) {
   struct cg_model *model = arg;
   struct cg_err err;
   struct cg_model_sql *sql = NULL;
-  enum cg_code code = cg_model_sql_open(&sql, model->path, &err);
-  for (struct cg_model_job *job = take(model); job != NULL; job = take(model)) {
+  enum cg_code code =
+      cg_model_sql_open(&sql, model->path, model->is_reader, &model->is_ending, &err);
+  for (struct cg_model_job *job = take(model, sql); job != NULL; job = take(model, sql)) {
     if (code == CG_OK) {
       cg_model_sql_run(sql, job);
     } else {
@@ -232,16 +239,37 @@ static void work(void *arg) {
   cg_model_sql_close(sql);
 }
 
+/* Must the job wait for the end of an open transaction? */
+static bool is_outside_read(const struct cg_model_job *job) {
+  return !job->is_inside &&
+         (job->verb == CG_MODEL_FETCH || job->verb == CG_MODEL_FIND || job->verb == CG_MODEL_QUERY);
+}
+
+/* The next job that may run now, or NULL. The mutex is held. */
+static struct cg_model_job *next_job(struct cg_model *model, bool is_open) {
+  if (!is_open && model->deferred.first != NULL)
+    return pop(&model->deferred);
+  while (model->waiting.first != NULL) {
+    struct cg_model_job *job = pop(&model->waiting);
+    model->waiting_count--;
+    if (!is_open || !is_outside_read(job))
+      return job;
+    push(&model->deferred, job);
+  }
+  return NULL;
+}
+
 /* The next job; waits for one. NULL: the end. On the worker. */
-static struct cg_model_job *take(struct cg_model *model) {
+static struct cg_model_job *take(struct cg_model *model, struct cg_model_sql *sql) {
+  bool is_open = cg_model_sql_is_open(sql);
   struct cg_model_job *job = NULL;
   uv_mutex_lock(&model->mutex);
-  while (model->waiting.first == NULL && !model->is_stopping)
+  while (!model->is_stopping && (job = next_job(model, is_open)) == NULL)
     uv_cond_wait(&model->wake, &model->mutex);
-  if (!model->is_stopping) {
-    job = pop(&model->waiting);
-    model->waiting_count--;
-  }
+  if (job == NULL)
+    for (struct cg_model_job *left = pop(&model->deferred); left != NULL;
+         left = pop(&model->deferred))
+      push(&model->waiting, left);
   uv_mutex_unlock(&model->mutex);
   return job;
 }

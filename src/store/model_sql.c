@@ -15,6 +15,7 @@
 
 #include "base/mem.h"
 #include "store/model_find.h"
+#include "store/model_run.h"
 
 #define FORMAT_VERSION 1     /* PRAGMA user_version of our files. */
 #define BUSY_MS 5000         /* How long another process may hold the database. */
@@ -50,7 +51,7 @@ static const char *const OWN_SQL[OWN_COUNT] = {
 /* The prepared statements of one version's table. */
 struct table {
   char *projection;                    /* Owned. */
-  uint32_t version;                    /* Of the projection. */
+  uint64_t version;                    /* Of the projection. */
   sqlite3_stmt *statements[OWN_COUNT]; /* Owned. */
   struct table *next;                  /* In the list of all. */
 };
@@ -61,6 +62,7 @@ struct cg_model_sql {
   const char *name;                   /* Of the file, for errors; SQLite's memory. */
   sqlite3_stmt *common[COMMON_COUNT]; /* Owned. */
   struct table *tables;               /* Those used so far. */
+  struct cg_model_run *run;           /* For statements; owned. */
 };
 
 static enum cg_code set_up(struct cg_model_sql *sql, struct cg_err *err);
@@ -70,6 +72,8 @@ static enum cg_code run_fetch(struct cg_model_sql *sql, struct cg_model_job *job
 static enum cg_code run_apply(struct cg_model_sql *sql, struct cg_model_job *job);
 static enum cg_code run_serve(struct cg_model_sql *sql, struct cg_model_job *job);
 static enum cg_code run_find(struct cg_model_sql *sql, struct cg_model_job *job);
+static enum cg_code run_drop(struct cg_model_sql *sql, struct cg_model_job *job);
+static enum cg_code run_undo(struct cg_model_sql *sql, struct cg_model_job *job);
 
 /* Takes a table out of the list at `link` and frees it with its statements. */
 static void free_table(struct table **link) {
@@ -81,10 +85,10 @@ static void free_table(struct table **link) {
   cg_free(table);
 }
 
-/* Sets the error from what SQLite says last. */
-static enum cg_code fail(struct cg_model_sql *sql, const char *what, struct cg_err *err) {
+enum cg_code cg_model_sql_fail(sqlite3 *db, const char *name, const char *what,
+                               struct cg_err *err) {
   enum cg_code code = CG_EIO;
-  switch (sqlite3_errcode(sql->db)) {
+  switch (sqlite3_errcode(db)) {
   case SQLITE_FULL:
     code = CG_EFULL;
     break;
@@ -101,26 +105,35 @@ static enum cg_code fail(struct cg_model_sql *sql, const char *what, struct cg_e
     return cg_err_set(err, CG_ECORRUPT,
                       "%s: %s; read models can be rebuilt: delete this file and those beside it "
                       "that begin with its name",
-                      sql->name, sqlite3_errmsg(sql->db));
+                      name, sqlite3_errmsg(db));
   default:
     break;
   }
-  return cg_err_set(err, code, "%s: %s: %s", sql->name, what, sqlite3_errmsg(sql->db));
+  return cg_err_set(err, code, "%s: %s: %s", name, what, sqlite3_errmsg(db));
 }
 
-enum cg_code cg_model_sql_open(struct cg_model_sql **out, const char *path, struct cg_err *err) {
+/* Sets the error from what SQLite says last. */
+static enum cg_code fail(struct cg_model_sql *sql, const char *what, struct cg_err *err) {
+  return cg_model_sql_fail(sql->db, sql->name, what, err);
+}
+
+enum cg_code cg_model_sql_open(struct cg_model_sql **out, const char *path, bool is_reader,
+                               const atomic_bool *is_ending, struct cg_err *err) {
   struct cg_model_sql *sql = cg_alloc(sizeof(*sql));
   sql->name = path != NULL ? path : "read models in memory";
-  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+  int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | (is_reader ? 0 : SQLITE_OPEN_CREATE);
   enum cg_code code = CG_OK;
   if (sqlite3_open_v2(path != NULL ? path : ":memory:", &sql->db, flags, NULL) != SQLITE_OK)
     code = fail(sql, "open", err);
-  if (code == CG_OK)
+  if (code == CG_OK && is_reader)
+    sqlite3_busy_timeout(sql->db, BUSY_MS);
+  else if (code == CG_OK)
     code = set_up(sql, err);
   if (code != CG_OK) {
     cg_model_sql_close(sql);
     return code;
   }
+  sql->run = cg_model_run_new(sql->db, sql->name, is_ending);
   *out = sql;
   return CG_OK;
 }
@@ -132,6 +145,7 @@ void cg_model_sql_close(struct cg_model_sql *sql) {
     sqlite3_finalize(sql->common[i]);
   while (sql->tables != NULL)
     free_table(&sql->tables);
+  cg_model_run_free(sql->run);
   sqlite3_close(sql->db);
   cg_free(sql);
 }
@@ -156,7 +170,23 @@ void cg_model_sql_run(struct cg_model_sql *sql, struct cg_model_job *job) {
   case CG_MODEL_SERVE:
     job->code = run_serve(sql, job);
     break;
+  case CG_MODEL_DROP:
+    job->code = run_drop(sql, job);
+    break;
+  case CG_MODEL_RUN:
+    job->code = cg_model_run_own(sql->run, job);
+    break;
+  case CG_MODEL_QUERY:
+    job->code = cg_model_run_query(sql->run, job);
+    break;
+  case CG_MODEL_UNDO:
+    job->code = run_undo(sql, job);
+    break;
   }
+}
+
+bool cg_model_sql_is_open(const struct cg_model_sql *sql) {
+  return sql != NULL && !sqlite3_get_autocommit(sql->db);
 }
 
 static enum cg_code execute(struct cg_model_sql *sql, const char *text, struct cg_err *err) {
@@ -221,6 +251,10 @@ static enum cg_code set_up(struct cg_model_sql *sql, struct cg_err *err) {
       "CREATE TABLE IF NOT EXISTS catga_checkpoints (projection TEXT NOT NULL,"
       " version INTEGER NOT NULL, position INTEGER NOT NULL, serving INTEGER NOT NULL,"
       " PRIMARY KEY (projection, version)) WITHOUT ROWID;"
+      "CREATE TABLE IF NOT EXISTS catga_skipped (projection TEXT NOT NULL, version INTEGER NOT "
+      "NULL,"
+      " number INTEGER NOT NULL, position INTEGER NOT NULL, type TEXT, stream TEXT, code TEXT,"
+      " message TEXT, time INTEGER, PRIMARY KEY (projection, version, number)) WITHOUT ROWID;"
       "PRAGMA user_version = 1";
   sqlite3_busy_timeout(sql->db, BUSY_MS);
   enum cg_code code = check_format(sql, err);
@@ -240,7 +274,8 @@ static enum cg_code table_name(struct cg_model_job *job, char name[TABLE_NAME_BY
   if (strlen(job->projection) > CG_MODEL_NAME_BYTES_MAX)
     return cg_err_set(&job->err, CG_EINVAL, "a projection's name has up to %d bytes: %.64s...",
                       CG_MODEL_NAME_BYTES_MAX, job->projection);
-  sqlite3_snprintf(TABLE_NAME_BYTES, name, "\"%w@%u\"", job->projection, job->version);
+  sqlite3_snprintf(TABLE_NAME_BYTES, name, "\"%w@%llu\"", job->projection,
+                   (unsigned long long)job->version);
   return CG_OK;
 }
 
@@ -306,15 +341,15 @@ static void bind_key(sqlite3_stmt *statement, int place, const void *bytes, size
 static enum cg_code read_checkpoint(struct cg_model_sql *sql, struct cg_model_job *job) {
   sqlite3_stmt *statement = sql->common[FIND_CHECKPOINT];
   bind_key(statement, 1, job->projection, strlen(job->projection));
-  sqlite3_bind_int64(statement, 2, job->version);
+  sqlite3_bind_int64(statement, 2, (sqlite3_int64)job->version);
   int status = sqlite3_step(statement);
   enum cg_code code = CG_OK;
   if (status == SQLITE_ROW) {
     job->position = (uint64_t)sqlite3_column_int64(statement, 0);
     job->is_serving = sqlite3_column_int(statement, 1) != 0;
   } else if (status == SQLITE_DONE) {
-    code = cg_err_set(&job->err, CG_ENOTFOUND, "%s: no version %u of projection %s", sql->name,
-                      job->version, job->projection);
+    code = cg_err_set(&job->err, CG_ENOTFOUND, "%s: no version %llu of projection %s", sql->name,
+                      (unsigned long long)job->version, job->projection);
   } else {
     code = fail(sql, "read a checkpoint", &job->err);
   }
@@ -353,21 +388,33 @@ static enum cg_code check_case(struct cg_model_sql *sql, struct cg_model_job *jo
   return code;
 }
 
-/* The view under the projection's plain name shows the version that serves. */
+/* The view under the projection's plain name shows the version that serves, if its documents are
+ * here. */
 static enum cg_code make_view(struct cg_model_sql *sql, struct cg_model_job *job) {
-  return execute_named(sql, &job->err,
-                       "DROP VIEW IF EXISTS \"%w\";"
-                       "CREATE VIEW \"%w\" AS SELECT key, doc FROM \"%w@%u\"",
-                       job->projection, job->projection, job->projection, job->version);
+  char name[TABLE_NAME_BYTES];
+  snprintf(name, sizeof(name), "%s@%llu", job->projection, (unsigned long long)job->version);
+  bool is_here = sqlite3_table_column_metadata(sql->db, "main", name, "doc", NULL, NULL, NULL, NULL,
+                                               NULL) == SQLITE_OK;
+  enum cg_code code = execute_named(sql, &job->err, "DROP VIEW IF EXISTS \"%w\"", job->projection);
+  if (code == CG_OK && is_here)
+    code = execute_named(sql, &job->err, "CREATE VIEW \"%w\" AS SELECT key, doc FROM \"%w\"",
+                         job->projection, name);
+  return code;
 }
 
 static enum cg_code make_version(struct cg_model_sql *sql, struct cg_model_job *job) {
-  enum cg_code code =
-      execute_named(sql, &job->err,
-                    "CREATE TABLE \"%w@%u\" (key TEXT PRIMARY KEY NOT NULL, doc TEXT NOT NULL);"
-                    "INSERT INTO catga_checkpoints SELECT %Q, %u, 0, NOT EXISTS"
-                    " (SELECT 1 FROM catga_checkpoints WHERE projection = %Q AND serving)",
-                    job->projection, job->version, job->projection, job->version, job->projection);
+  unsigned long long version = job->version;
+  enum cg_code code = CG_OK;
+  if (!job->is_apart)
+    code = execute_named(sql, &job->err,
+                         "CREATE TABLE \"%w@%llu\" (key TEXT PRIMARY KEY NOT NULL,"
+                         " doc TEXT NOT NULL)",
+                         job->projection, version);
+  if (code == CG_OK)
+    code = execute_named(sql, &job->err,
+                         "INSERT INTO catga_checkpoints SELECT %Q, %llu, 0, NOT EXISTS"
+                         " (SELECT 1 FROM catga_checkpoints WHERE projection = %Q AND serving)",
+                         job->projection, version, job->projection);
   if (code == CG_OK)
     code = read_checkpoint(sql, job);
   if (code == CG_OK && job->is_serving)
@@ -433,28 +480,38 @@ static enum cg_code move_checkpoint(struct cg_model_sql *sql, struct cg_model_jo
   sqlite3_stmt *statement = sql->common[MOVE];
   sqlite3_bind_int64(statement, 1, (sqlite3_int64)job->position);
   bind_key(statement, 2, job->projection, strlen(job->projection));
-  sqlite3_bind_int64(statement, 3, job->version);
+  sqlite3_bind_int64(statement, 3, (sqlite3_int64)job->version);
   sqlite3_bind_int64(statement, 4, (sqlite3_int64)job->from);
   enum cg_code code = step(sql, statement, "move the checkpoint", &job->err);
   if (code == CG_OK && sqlite3_changes(sql->db) != 1)
     code = cg_err_set(&job->err, CG_ECONFLICT,
-                      "%s: the checkpoint of projection %s version %u is not at %llu: something "
+                      "%s: the checkpoint of projection %s version %llu is not at %llu: something "
                       "else has written to it",
-                      sql->name, job->projection, job->version, (unsigned long long)job->from);
+                      sql->name, job->projection, (unsigned long long)job->version,
+                      (unsigned long long)job->from);
   return code;
 }
 
 static enum cg_code run_apply(struct cg_model_sql *sql, struct cg_model_job *job) {
   struct table *table;
   enum cg_code code = find_table(sql, job, &table);
-  if (code == CG_OK)
+  if (code == CG_OK && sqlite3_get_autocommit(sql->db))
     code = begin(sql, &job->err);
-  if (code != CG_OK)
-    return code;
-  code = move_checkpoint(sql, job);
+  if (code == CG_OK && !job->stays_open)
+    code = move_checkpoint(sql, job);
   if (code == CG_OK)
     code = write_documents(sql, job, table);
+  if (code == CG_OK && job->statements != NULL)
+    code = cg_model_run_writes(sql->run, job);
+  if (code == CG_OK && job->stays_open)
+    return CG_OK;
   return end(sql, code, &job->err);
+}
+
+static enum cg_code run_undo(struct cg_model_sql *sql, struct cg_model_job *job) {
+  if (sqlite3_get_autocommit(sql->db))
+    return CG_OK;
+  return step(sql, sql->common[ROLLBACK], "rollback", &job->err);
 }
 
 /* Drops the tables of all versions of the job's projection but its own. */
@@ -463,10 +520,11 @@ static enum cg_code drop_others(struct cg_model_sql *sql, struct cg_model_job *j
   struct cg_buf *drops = cg_buf_take(NULL, 0);
   while (sqlite3_step(statement) == SQLITE_ROW) {
     const char *projection = (const char *)sqlite3_column_text(statement, 0);
-    uint32_t version = (uint32_t)sqlite3_column_int64(statement, 1);
+    uint64_t version = (uint64_t)sqlite3_column_int64(statement, 1);
     if (strcmp(projection, job->projection) != 0 || version == job->version)
       continue;
-    char *text = sqlite3_mprintf("DROP TABLE \"%w@%u\";", projection, version);
+    char *text = sqlite3_mprintf("DROP TABLE IF EXISTS \"%w@%llu\";", projection,
+                                 (unsigned long long)version);
     cg_buf_append(drops, text, strlen(text));
     sqlite3_free(text);
   }
@@ -479,6 +537,7 @@ static enum cg_code drop_others(struct cg_model_sql *sql, struct cg_model_job *j
 }
 
 static enum cg_code run_serve(struct cg_model_sql *sql, struct cg_model_job *job) {
+  unsigned long long version = job->version;
   enum cg_code code = begin(sql, &job->err);
   if (code != CG_OK)
     return code;
@@ -489,9 +548,29 @@ static enum cg_code run_serve(struct cg_model_sql *sql, struct cg_model_job *job
     code = drop_others(sql, job);
   if (code == CG_OK)
     code = execute_named(sql, &job->err,
-                         "DELETE FROM catga_checkpoints WHERE projection = %Q AND version <> %u;"
+                         "DELETE FROM catga_checkpoints WHERE projection = %Q AND version <> %llu;"
+                         "DELETE FROM catga_skipped WHERE projection = %Q AND version <> %llu;"
                          "UPDATE catga_checkpoints SET serving = 1 WHERE projection = %Q",
-                         job->projection, job->version, job->projection);
+                         job->projection, version, job->projection, version, job->projection);
+  return end(sql, code, &job->err);
+}
+
+static enum cg_code run_drop(struct cg_model_sql *sql, struct cg_model_job *job) {
+  enum cg_code code = begin(sql, &job->err);
+  if (code != CG_OK)
+    return code;
+  for (struct table **link = &sql->tables; *link != NULL;)
+    if ((*link)->version == job->version && strcmp((*link)->projection, job->projection) == 0)
+      free_table(link);
+    else
+      link = &(*link)->next;
+  unsigned long long version = job->version;
+  code =
+      execute_named(sql, &job->err,
+                    "DROP TABLE IF EXISTS \"%w@%llu\";"
+                    "DELETE FROM catga_checkpoints WHERE projection = %Q AND version = %llu;"
+                    "DELETE FROM catga_skipped WHERE projection = %Q AND version = %llu",
+                    job->projection, version, job->projection, version, job->projection, version);
   return end(sql, code, &job->err);
 }
 

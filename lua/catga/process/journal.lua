@@ -47,6 +47,7 @@ local state = require "catga.state"
 local history = require "catga.process.history"
 local blobs = require "catga.lazy".module "catga.process.blobs"
 local serializers = require "catga.lazy".module "catga.process.serializer"
+local inline = require "catga.lazy".module "catga.projection.inline"
 
 local M = {}
 
@@ -65,20 +66,33 @@ local function write_once(p, kind, flags, head, field, value, tail, unit)
     local ok, err = unit:await_keys()
     if not ok then return false, err end
   end
+  local token, fault
+  if unit and unit.n > 0 and p.app.inline then
+    token, fault = inline.prepare(p.app, unit)
+    if not token then return false, fault end
+  end
   if p.app.is_closed then return false, CLOSED end
   if unit then
     local ok, err = unit:verify()
-    if not ok then return false, err end
-    store:begin()
-    ok, err = unit:write(state[1])
+    if ok then
+      store:begin()
+      ok, err = unit:write(state[1])
+      if not ok then store:rollback() end
+    end
     if not ok then
-      store:rollback()
+      if token then inline.revoke(token) end
       return false, err
     end
   end
+  local undo = token and inline.place(token, (store:positions()) + unit.n - 1)
   local ok, result, time = store:journal(p.stream, kind, flags, head, field, value, tail,
     unit ~= nil)
-  if ok then p.now = time end
+  if ok then
+    p.now = time
+    if unit then state[1].position = (store:positions()) - 1 end
+  elseif undo then
+    inline.unplace(undo)
+  end
   return ok, result
 end
 
