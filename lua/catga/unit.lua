@@ -13,7 +13,6 @@ local personal = require "catga.personal"
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 local flags_of = require "catga.flags"
 local PERSONAL, INTERNAL = flags_of.PERSONAL, flags_of.INTERNAL
-local PERSONAL = require "catga.flags".PERSONAL
 local inline = require "catga.lazy".module "catga.projection.inline"
 
 local M = {}

@@ -109,9 +109,9 @@ struct cg_model_job {
  * set in it; for RUN and QUERY only. Errors: CG_EIO no thread. */
 enum cg_code cg_model_open(struct cg_model **model, uv_loop_t *loop, const char *path,
                            bool is_reader, struct cg_err *err);
-/* Waits for the job that runs (a QUERY is broken off), ends those that wait with CG_ECLOSED (done is called for each of
- * them, inside), closes the database; the memory is freed when the loop has turned. NULL is
- * fine. */
+/* Waits for the job that runs (a QUERY is broken off), ends those that wait with CG_ECLOSED (done
+ * is called for each of them, inside), closes the database; the memory is freed when the loop has
+ * turned. NULL is fine. */
 void cg_model_close(struct cg_model *model);
 
 /* A job without entries. `projection` is copied; NULL only for LIST. */
