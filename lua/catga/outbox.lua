@@ -23,14 +23,14 @@ local SLICE_MS = 10        -- Or so long.
 local LOOK_MS = 60000      -- The wall clock is looked at so often: it may have jumped.
 local LOST_MS = 5000       -- Commits that nobody told of are looked for so often.
 local LOOKS_MAX = 120      -- And each so many times.
+local GROUPS_MAX = 10000   -- Groups of which the first one that waits is looked at for the status.
 local ALWAYS = 2 ^ 53      -- Later than every turn.
-local RANK = 2 ^ 48        -- Turns of one priority.
 local RANKS = messages.RANKS
 
 ---@class catga.Outbox
 ---@field app catga.App
 ---@field later catga.Dues        by the time when they are due
----@field ready catga.Dues        by turn
+---@field ready catga.Dues[]      by turn, one for each priority from 0
 ---@field turn integer            the last one given
 ---@field groups table<string, { head: integer, waiting: catga.Dues?, last: integer }>  those with a
 ---  message under way, or between two attempts
@@ -56,9 +56,10 @@ Outbox.__index = Outbox
 function M.of(app)
   local self = app.outbox
   if self then return self end
-  self = setmetatable({ app = app, later = dues.new(), ready = dues.new(), turn = 0, groups = {},
-    out = {}, waiting = 0, working = 0, workers = {}, expected = {}, look = 0, found = {},
-    handled = 0, failed = 0, first_new = app.store:positions(), started = app.clock:now() }, Outbox)
+  self = setmetatable({ app = app, later = dues.new(), turn = 0, groups = {}, out = {},
+    ready = { [0] = dues.new(), dues.new(), dues.new() }, waiting = 0, working = 0, workers = {},
+    expected = {}, look = 0, found = {}, handled = 0, failed = 0,
+    first_new = app.store:positions(), started = app.clock:now() }, Outbox)
   app.outbox = self
   self:start()
   return self
@@ -163,7 +164,7 @@ end
 ---@param rank integer
 function Outbox:enter(stream, rank)
   self.turn = self.turn + 1
-  self.ready:push(rank * RANK + self.turn, stream)
+  self.ready[rank]:push(self.turn, stream)
 end
 
 local function by_due(a, b)
@@ -239,7 +240,11 @@ end
 local function take(self)
   local looked = 0
   while not self.is_halting do
-    local stream = self.ready:pop(ALWAYS, 1)[1]
+    local stream
+    for rank = 0, #self.ready do
+      stream = self.ready[rank]:pop(ALWAYS, 1)[1]
+      if stream then break end
+    end
     if not stream then return nil end
     local message
     if self.app.store:is_unfinished(stream) then
@@ -296,11 +301,49 @@ end
 ---@param message catga.Message
 function Outbox:removed(message)
   self.waiting = self.waiting - 1
+  self.later:remove(message.stream)
   local group = message.group and self.groups[message.group]
   if not group or group.head ~= message.stream then return end
   local following = next_of_group(self, message.group)
   if following then self:enter(following.stream, following.rank) end
   self:pump()
+end
+
+--- A message that was to wait until later may be delivered now.
+---@param message catga.Message
+function Outbox:hasten(message)
+  if not self.later:remove(message.stream) then return end -- It is on its way already.
+  self:enter(message.stream, message.rank)
+  self:pump()
+end
+
+local function due_of(self, stream)
+  if not stream or not self.app.store:is_unfinished(stream) then return math.huge end
+  local message = self:read(stream)
+  return message and message.due or math.huge
+end
+
+--- How it stands, from what is in memory.
+---@return { waiting: integer, due: integer, delayed: integer, working: integer, handled: integer,
+---  failed: integer, recovering: boolean?, oldest: number?, oldest_age: number? }
+function Outbox:status()
+  local now, oldest, looked = self.app.clock:now(), math.huge, 0
+  local first, later = self.later:next(), self.later:count()
+  for rank = 0, #self.ready do
+    oldest = math.min(oldest, due_of(self, select(2, self.ready[rank]:next())))
+  end
+  for message in pairs(self.out) do oldest = math.min(oldest, message.due) end
+  for _, group in pairs(self.groups) do
+    looked = looked + 1
+    if looked > GROUPS_MAX then break end
+    oldest = math.min(oldest, due_of(self, group.waiting and select(2, group.waiting:next())))
+  end
+  if first and first <= now then oldest = math.min(oldest, first) end
+  local is_some = oldest < math.huge
+  return { waiting = self.waiting, due = self.waiting - later, delayed = later,
+    working = self.working, handled = self.handled, failed = self.failed,
+    recovering = not self.is_open or nil, oldest = is_some and oldest or nil,
+    oldest_age = is_some and math.max(0, now - oldest) or nil }
 end
 
 --- A message waits before its next attempt; its group waits with it.
@@ -349,7 +392,9 @@ end
 --- Starts workers for what is ready.
 function Outbox:pump()
   if self.is_halting then return end -- Before it is open, only what is new is ready.
-  local wanted = math.min(self.ready:count(), self.app.settings.outbox_concurrency - self.working)
+  local ready = self.ready
+  local wanted = math.min(ready[0]:count() + ready[1]:count() + ready[2]:count(),
+    self.app.settings.outbox_concurrency - self.working)
   for _ = 1, wanted do
     self.working = self.working + 1
     self.workers[tasks.spawn(self.app, run_worker, self)] = true

@@ -37,7 +37,31 @@ static void they_come_out_in_order_and_not_early(void **state) {
   assert_null(dues.heap);
 }
 
+static void one_that_is_removed_does_not_come_out(void **state) {
+  (void)state;
+  struct cg_dues dues = {0};
+  uint32_t random = 7;
+  for (uint64_t i = 0; i < 10000; i++) {
+    random = random * 1664525u + 1013904223u;
+    assert_true(cg_dues_push(&dues, (struct cg_due){.due_ms = random % 100, .stream = i}));
+  }
+  for (uint64_t i = 0; i < 10000; i += 3)
+    assert_true(cg_dues_remove(&dues, i));
+  assert_false(cg_dues_remove(&dues, 0));
+  assert_false(cg_dues_remove(&dues, 10000));
+  int64_t last_ms = 0;
+  struct cg_due due;
+  int count = 0;
+  for (; cg_dues_pop(&dues, INT64_MAX, &due); count++) {
+    assert_true(due.due_ms >= last_ms && due.stream % 3 != 0);
+    last_ms = due.due_ms;
+  }
+  assert_int_equal(count, 10000 - 3334);
+  cg_dues_deinit(&dues);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(they_come_out_in_order_and_not_early)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(they_come_out_in_order_and_not_early),
+                                     cmocka_unit_test(one_that_is_removed_does_not_come_out)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

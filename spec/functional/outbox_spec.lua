@@ -320,6 +320,67 @@ describe("messages of one group", function()
   end)
 end)
 
+describe("the status of the outbox", function()
+  local function status() return app:call(catga.outbox.status) end
+
+  it("tells what waits, and for how long the oldest of what is due", function()
+    open { outbox_concurrency = 1 }
+    assert.same({ waiting = 0, due = 0, delayed = 0, working = 0, handled = 0, failed = 0 },
+      status())
+    local began = app.clock:now()
+    mood[1] = function() catga.sleep("50s") end
+    enqueue(1)
+    app:advance("5s")
+    enqueue(2, { priority = "low" })
+    app:advance("5s")
+    enqueue(3, { delay = "1h" })
+    assert.same({ waiting = 3, due = 2, delayed = 1, working = 1, handled = 0, failed = 0,
+      oldest = began, oldest_age = 10000 }, status())
+    mood[4] = function() catga.sleep("30s") end
+    enqueue(4)
+    app:advance("45s") -- The fourth goes before the second.
+    local now = status()
+    assert.same({ 3, 2, 1, 1, began + 5000, 50000 }, { now.waiting, now.due, now.delayed,
+      now.handled, now.oldest, now.oldest_age })
+    app:advance("1m")
+    now = status()
+    assert.same({ 1, 0, 1, 3 }, { now.waiting, now.due, now.delayed, now.handled })
+    assert.is_nil(now.oldest)
+  end)
+
+  it("tells of those that a message between two attempts keeps waiting", function()
+    open()
+    mood[1] = function() return "no" end
+    enqueue(1, { group = "g", backoff = "1h" })
+    app:advance("1s")
+    local began = app.clock:now()
+    local id = enqueue(2, { group = "g" })
+    enqueue(3, { delay = "1h" })
+    app:advance("9s")
+    local now = status()
+    assert.same({ 3, 1, 2, 1, began, 9000 }, { now.waiting, now.due, now.delayed, now.failed,
+      now.oldest, now.oldest_age })
+    app:call(catga.outbox.cancel, id)
+    for _, one in ipairs(app:call(catga.outbox.list)) do app:call(catga.outbox.cancel, one.id) end
+    now = status()
+    assert.same({ 0, 0, 0 }, { now.waiting, now.due, now.delayed })
+  end)
+
+  it("is right when a message was made due and failed", function()
+    open()
+    mood[1] = function() return "no" end
+    local id = enqueue(1, { delay = "1m", backoff = "1h" })
+    app:call(catga.outbox.retry, id)
+    app:settle()
+    assert.same({ 1 }, seen)
+    assert.equal(1, status().delayed)
+    app:advance("2m") -- The first time has no meaning any more.
+    assert.same({ 1 }, seen)
+    app:advance("1h")
+    assert.same({ 1, 1 }, seen)
+  end)
+end)
+
 describe("a message that fails", function()
   before_each(function() open() end)
 

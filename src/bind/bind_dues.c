@@ -39,12 +39,19 @@ static int bind_push(lua_State *L) {
   return 0;
 }
 
-/* dues:next() -> due_ms | nil */
+/* dues:next() -> due_ms, stream | nil */
 static int bind_next(lua_State *L) {
   struct cg_due due;
   if (!cg_dues_next(check_dues(L), &due))
     return 0;
   lua_pushnumber(L, (lua_Number)due.due_ms);
+  lua_pushnumber(L, (lua_Number)due.stream);
+  return 2;
+}
+
+/* dues:remove(stream) -> boolean */
+static int bind_remove(lua_State *L) {
+  lua_pushboolean(L, cg_dues_remove(check_dues(L), (uint64_t)check_number(L, 2)));
   return 1;
 }
 
@@ -76,11 +83,9 @@ static int bind_gc(lua_State *L) {
 
 int cg_bind_dues(lua_State *L) {
   static const luaL_Reg functions[] = {{"new", bind_new}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"push", bind_push},
-                                     {"next", bind_next},
-                                     {"pop", bind_pop},
-                                     {"count", bind_count},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"push", bind_push},   {"next", bind_next},
+                                     {"pop", bind_pop},     {"remove", bind_remove},
+                                     {"count", bind_count}, {NULL, NULL}};
   cg_bind_type(L, DUES_TYPE, methods, bind_gc);
   lua_newtable(L);
   luaL_register(L, NULL, functions);

@@ -31,5 +31,7 @@ bool cg_dues_push(struct cg_dues *dues, struct cg_due due);
 bool cg_dues_next(const struct cg_dues *dues, struct cg_due *due);
 /* Takes the earliest one if it is due at `now_ms`. */
 bool cg_dues_pop(struct cg_dues *dues, int64_t now_ms, struct cg_due *due);
+/* Takes one entry of a stream out, looking at all of them. False: it has none. */
+bool cg_dues_remove(struct cg_dues *dues, uint64_t stream);
 
 #endif

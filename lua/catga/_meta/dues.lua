@@ -23,6 +23,11 @@ function Dues:push(due_ms, stream) end
 ---@return number? due_ms
 function Dues:next() end
 
+--- Takes one entry of a stream out. Looks at all of them.
+---@param stream integer
+---@return boolean was_there
+function Dues:remove(stream) end
+
 --- Takes those that are due, the earliest first.
 ---@param now_ms number
 ---@param max integer  1 to 100,000

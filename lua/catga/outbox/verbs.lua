@@ -148,34 +148,20 @@ function M.retry(app, id)
     add(messages.PREFIX .. id, "MessageDue", messages.change(message, now), messages.CHANGES)
   end)
   if not ok then return nil, fault end
-  outboxes.of(app):postpone(message, now)
+  outboxes.of(app):hasten(message)
   return true
 end
 
---- How the outbox stands. Looks at all that waits. May yield.
+--- How the outbox stands.
 ---@param app catga.App
 ---@return { waiting: integer, due: integer, delayed: integer, working: integer, handled: integer,
----  failed: integer, oldest: number?, oldest_age: number? }  due: waits and could be handled now;
----  handled, failed: since the start; oldest: since when the first of those is due, Unix ms
+---  failed: integer, recovering: boolean?, oldest: number?, oldest_age: number? }  due: waits and
+---  could be handled now; delayed: until later, also between two attempts; handled, failed
+---  attempts: since the start; recovering: not all are counted yet; oldest: since when the first of
+---  those that could be handled is due, Unix ms; oldest_age: that in ms
 function M.status(app)
-  local outbox, now = app.outbox, app.clock:now()
-  local result = { waiting = 0, due = 0, delayed = 0, working = outbox and outbox.working or 0,
-    handled = outbox and outbox.handled or 0, failed = outbox and outbox.failed or 0 }
-  for i, stream in ipairs(app.store:unfinished(messages.PREFIX)) do
-    local message = app.store:is_unfinished(stream) and messages.read(app, stream)
-    if message then
-      result.waiting = result.waiting + 1
-      if message.due > now then
-        result.delayed = result.delayed + 1
-      else
-        result.due = result.due + 1
-        result.oldest = math.min(result.oldest or message.due, message.due)
-      end
-    end
-    if i % LOOKS == 0 then native_task.yield() end
-  end
-  result.oldest_age = result.oldest and now - result.oldest or nil
-  return result
+  if app.outbox then return app.outbox:status() end
+  return { waiting = 0, due = 0, delayed = 0, working = 0, handled = 0, failed = 0 }
 end
 
 return M
