@@ -174,6 +174,34 @@ describe("a dead letter of a command", function()
   end)
 end)
 
+describe("the key of a dead letter", function()
+  it("stands for the data that it is edited to", function()
+    pay(-5, { key = "k" })
+    local id = letters()[1].id
+    call("edit", id, { amount = 6 })
+    call("retry", id)
+    app:settle()
+    assert.same({}, letters())
+    assert.same({ 6 }, paid())
+    app:send("Pay", { amount = 6 }, { key = "k" })
+    assert.same({ 6 }, paid())
+    assert.equal("conflict", select(2, app:send("Pay", { amount = -5 }, { key = "k" })).code)
+  end)
+
+  it("keeps its outcome when somebody else has done it meanwhile", function()
+    broken.pay = true
+    pay(5, { key = "k", attempts = 1 })
+    broken.pay = nil
+    app:send("Pay", { amount = 5 }, { key = "k" })
+    local id = letters()[1].id
+    call("edit", id, { amount = 6 })
+    call("retry", id)
+    app:settle()
+    assert.same({ 5 }, paid())
+    assert.equal("conflict", letters()[1].reason.code)
+  end)
+end)
+
 describe("dead letters", function()
   before_each(function()
     broken.pay, broken.ship = true, true
@@ -272,6 +300,45 @@ describe("a handler of an event that fails", function()
     app:advance("1m")
     assert.equal(1, #app:call(catga.events.read, "First"))
     assert.same({}, letters())
+  end)
+
+  it("has its effect once wherever the program is killed once it has failed", function()
+    broken.first = true
+    make(1)
+    local first = app:position()
+    broken.first = nil
+    app:advance("1m")
+    local last = app:position()
+    assert.equal(1, #app:call(catga.events.read, "First"))
+    app:stop()
+    assert.is_true(last - first >= 2)
+    for position = first, last do
+      seen, broken = {}, { first = true }
+      app = assert(testing.app(define))
+      make(1)
+      broken.first = nil
+      app:advance("1m")
+      app = assert(app:crash(position))
+      app:advance("1m")
+      assert.equal(1, #app:call(catga.events.read, "First"), "killed at " .. position)
+      assert.same({}, letters())
+      app:stop()
+    end
+    app = nil
+  end)
+
+  it("runs in the newest scripts, found by its file and its place in it", function()
+    broken.second = true
+    make(1)
+    broken.second = nil
+    local calls = {}
+    app = assert(app:crash(nil, function()
+      catga.on("Made", function() calls[#calls + 1] = "first" end)
+      catga.on("Made", function() calls[#calls + 1] = "second" end)
+      catga.on("Made", function() calls[#calls + 1] = "third" end)
+    end))
+    app:advance("1m")
+    assert.same({ "second" }, calls)
   end)
 
   it("is a dead letter at once when there is no use in trying again", function()

@@ -6,7 +6,10 @@ local duration = require "catga.duration"
 local suggest = require "catga.registry".suggest
 local dead_letters = require "catga.dead_letters"
 local reading = require "catga.dead_letters.read"
-local enqueue = require "catga.lazy".module "catga.outbox.enqueue"
+local INTERNAL = require "catga.flags".INTERNAL
+local lazy = require "catga.lazy"
+local enqueue = lazy.module "catga.outbox.enqueue"
+local inbox = lazy.module "catga.inbox"
 
 local M = {}
 
@@ -132,6 +135,19 @@ local function find_open(app, id)
   return letter
 end
 
+-- The key of a message stands for its new data from now on, unless something with it was done.
+local function rekey(app, unit, letter, data)
+  local key = letter.kind == "message" and letter.detail and letter.detail.key
+  if not key then return true end
+  local name = inbox.stream_name(letter.source, key)
+  local found, err = inbox.find(app, name)
+  if not found then return nil, err end
+  if not found.is_known or found.is_handled then return true end
+  local version, fault = unit:append(name, { { type = "CommandAccepted",
+    data = { id = found.id, hash = inbox.hash(data) } } }, found.expect, INTERNAL)
+  return version and true, fault
+end
+
 --- Changes the data with which a letter is retried; it stays a letter. May yield.
 ---@param app catga.App
 ---@param id string
@@ -146,9 +162,10 @@ function M.edit(app, id, data)
       .. " or purge it", id)
   end
   if data == nil then return invalid("edit: give the new data") end
-  return stage(function()
+  return stage(function(unit)
     local version, fault = dead_letters.stage(id, "LetterEdited", { data = data }, letter.last)
-    return version and true, fault
+    if not version then return nil, fault end
+    return rekey(app, unit, letter, data)
   end)
 end
 
