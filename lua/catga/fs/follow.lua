@@ -17,10 +17,12 @@ local host = require "catga.native.host"
 local native = require "catga.native.fs"
 local effect = require "catga.face".effect
 local call = require "catga.fs.call"
-local reader_of = require "catga.fs.lines".reader
+local reading = require "catga.fs.lines"
 local wait = require "catga.fs.watch".wait
 
 local M = {}
+
+local reader_of, CHUNK_BYTES = reading.reader, reading.CHUNK_BYTES
 
 local HEAD_BYTES = 256 -- Of a file by which it is known again.
 local POLL = "1s"      -- How often the file is looked at when nothing says that it changed.
@@ -81,6 +83,7 @@ end
 
 -- Goes on in an open file.
 local function enter(self, file, info, head, offset)
+  if self.is_closed then return file:close() end -- Meanwhile.
   close_reader(self)
   self.reader = reader_of(self.app, self.path, file, offset, self.line_max)
   self.id, self.head, self.summed, self.changed = info.id, head, nil, info.changed
@@ -242,7 +245,7 @@ end
 -- Does the path lead to another file, or did the file become shorter? Begins anew in such a one.
 local function is_other(self)
   local info = call.run(self.app, "stat", { path = self.path })
-  if not info then return false end
+  if not info or self.is_closed then return false end
   if info.id ~= self.id then
     self.is_old = true
     return true
@@ -250,6 +253,7 @@ local function is_other(self)
   local is_same = info.size >= self.reader.offset
   if is_same and (info.changed ~= self.changed or #self.head < HEAD_BYTES) then
     local head = head_of(self, self.reader.file)
+    if self.is_closed then return false end
     is_same = head:sub(1, #self.head) == self.head
     if is_same and #head > #self.head then self.head, self.summed = head, nil end
   end
@@ -258,6 +262,7 @@ local function is_other(self)
 end
 
 local function pause(self)
+  if self.is_closed then return end
   if not self.watch and not self.has_no_watch then
     self.watch = native.watch(self.directory)
     self.has_no_watch = not self.watch
@@ -298,6 +303,20 @@ local function at_end(self)
   return line
 end
 
+-- Something was read. At the end of the file it may be of another content than what came before it:
+-- the first bytes tell.
+local function has_read(self, count, info)
+  self.changed, self.is_waited = info.changed, nil
+  if self.is_old or count >= CHUNK_BYTES and #self.head == HEAD_BYTES then return end
+  local head = head_of(self, self.reader.file)
+  if self.is_closed then return end
+  if head:sub(1, #self.head) ~= self.head then
+    begin(self, self.path)
+  elseif #head > #self.head then
+    self.head, self.summed = head, nil
+  end
+end
+
 -- The next line, waiting for it.
 local function next_line(self)
   while not self.is_closed do
@@ -310,8 +329,7 @@ local function next_line(self)
       if self.is_closed then break end
       if not count then error(info, 0) end
       if count > 0 then
-        self.changed, self.is_waited = info.changed, nil
-        if #self.head < HEAD_BYTES then self.head = head_of(self, self.reader.file) end
+        has_read(self, count, info)
       else
         line = at_end(self)
         if line then return line, self.last_position end

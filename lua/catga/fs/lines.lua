@@ -10,7 +10,7 @@ local call = require "catga.fs.call"
 
 local M = {}
 
-local CHUNK_BYTES = 65536
+M.CHUNK_BYTES = 65536 -- Of one read.
 local OPTIONS = { from = true, line_max = true }
 
 --- Bytes of an open file, cut into lines.
@@ -60,7 +60,7 @@ function Reader:fill()
     return nil, errors.new("too_large", ("%s: the line at byte %d is over %d bytes (line_max)")
       :format(self.path, self:given(), self.line_max))
   end
-  local bytes, info = call.read(self.app, self.file, self.offset, CHUNK_BYTES)
+  local bytes, info = call.read(self.app, self.file, self.offset, M.CHUNK_BYTES)
   if not bytes then return nil, info end
   self.text, self.place = rest .. bytes, 1
   self.offset = self.offset + #bytes
