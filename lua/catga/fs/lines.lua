@@ -1,9 +1,7 @@
 --- catga.fs.lines: a file line by line, whatever its size.
 ---
 ---   for line, next_offset in assert(catga.fs.lines("orders.csv", { from = offset })) do ... end
-local state = require "catga.state"
 local errors = require "catga.error"
-local tasks = require "catga.task"
 local settings = require "catga.settings"
 local effect = require "catga.face".effect
 local call = require "catga.fs.call"
@@ -101,10 +99,7 @@ function M.open(path, opts)
     or app.settings.fs_line_max
   local file, err = call.run(app, "open", { path = path })
   if not file then return nil, err end
-  local lines = setmetatable({ reader = M.reader(app, path, file, from, line_max),
-    task = state[1] }, Lines)
-  tasks.at_end(state[1], lines, function() file:close() end)
-  return lines
+  return setmetatable({ reader = M.reader(app, path, file, from, line_max) }, Lines)
 end
 
 --- The next line, without its end, and the offset behind it; nil at the end of the file. May
@@ -134,11 +129,11 @@ function Lines:__call()
   error(offset, 0)
 end
 
---- Ends it early. Harmless when repeated.
+--- Ends it early; else the file is closed at its end, or when nobody holds the lines any more.
+--- Harmless when repeated.
 function Lines:close()
   if self.is_closed then return end
   self.is_closed = true
-  tasks.at_end(self.task, self, nil)
   self.reader:close()
 end
 
