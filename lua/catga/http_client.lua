@@ -19,6 +19,7 @@ local M = {}
 -- Redirects that keep method and body; after the others the next request is a GET.
 local KEEPS = { [307] = true, [308] = true }
 local FOLLOWED = { [301] = true, [302] = true, [303] = true, [307] = true, [308] = true }
+local REPEATABLE = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true }
 local PRIVATE = { authorization = true, cookie = true, ["proxy-authorization"] = true }
 local ABOUT_BODY = { ["content-type"] = true, ["content-length"] = true,
   ["content-encoding"] = true }
@@ -210,7 +211,7 @@ local function add_traceparent(app, request, wanted)
 end
 
 -- With a policy a status that may change counts as a failure; the last answer is given anyway.
-local function with_policy(app, opts, fn)
+local function with_policy(app, wanted, opts, fn)
   local wrapped = require("catga.policy").wrap(app, opts.policy, function()
     local response, err = fn()
     if not response then return nil, err end
@@ -218,7 +219,7 @@ local function with_policy(app, opts, fn)
     if not (failure and failure.retryable) then return response end
     failure.response = response
     return nil, failure
-  end)
+  end, { idempotent = opts.idempotency ~= nil or REPEATABLE[wanted.method] })
   local response, err = wrapped()
   if response or not (err and err.response) then return response, err end
   return err.response
@@ -243,7 +244,7 @@ local function request(what, method, url, opts, level)
     add_traceparent(app, wanted, opts.traceparent)
     local function attempt() return perform(pool, wanted, opts) end
     if opts.policy then
-      response, err = with_policy(app, opts, attempt)
+      response, err = with_policy(app, wanted, opts, attempt)
     else
       response, err = attempt()
     end

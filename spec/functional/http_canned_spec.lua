@@ -82,6 +82,31 @@ describe("canned answers", function()
     assert.equal(3, #app.http_requests)
   end)
 
+  it("come under policies: what may change is tried again, the last answer is given", function()
+    open({ ["http://a/"] = { 503, { error = "reset" }, { body = "third" } }, ["http://b/"] = 503,
+      ["http://late/"] = { delay = "10s" }, ["http://no/"] = 404 }, function()
+      catga.policy("calls", { retry = { attempts = 3, backoff = "1s" }, timeout = "2s" })
+    end)
+    run(function()
+      assert.equal("third", assert(catga.http.get("http://a/", { policy = "calls" })).body)
+      local res = assert(catga.http.get("http://b/", { policy = "calls" }))
+      assert.equal(503, res.status)
+      assert.equal(404, assert(catga.http.get("http://no/", { policy = "calls" })).status)
+      assert.equal(7, #app.http_requests)
+      local ok, err = pcall(catga.http.get, "http://b/", { policy = { attempts = 2 },
+        raise = true })
+      assert.is_false(ok)
+      assert.equal("http_status", err.code)
+      assert.equal(9, #app.http_requests)
+      local none
+      none, err = catga.http.get("http://late/", { policy = "calls" })
+      assert.is_nil(none)
+      assert.equal("timeout", err.code)
+      ok = pcall(catga.http.get, "http://a/", { policy = "other" })
+      assert.is_false(ok)
+    end)
+  end)
+
   it("follow redirects as real ones do", function()
     open { ["http://a/x"] = { status = 302, headers = { Location = "/y" } },
       ["http://a/y"] = { status = 301, headers = { Location = "http://b/" } },
