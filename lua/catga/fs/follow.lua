@@ -283,23 +283,27 @@ local function pause(self)
   until is_ours or #changes == 0 -- Nothing: it was the poll.
 end
 
--- At the end of the file. Returns the last line of one that was left without a line end.
-local function at_end(self)
+-- At the end of the file. Returns the last line of one that was left without a line end; true when
+-- it should have to wait and must not.
+local function at_end(self, is_hasty)
   if not self.is_old then
     if is_other(self) then return end
+    if is_hasty then return nil, true end
     pause(self)
     if not self.is_closed then is_other(self) end -- Before more is read of it.
     return
   end
   -- Who writes may not have noticed yet that the file has another name.
-  if not self.is_waited then
+  if not self.is_waited and not is_hasty then
     self.is_waited = true
     return pause(self)
   end
   self.is_waited = nil
   local line = self.reader:rest()
   if line then self.last_position = position_of(self) end
-  if not enter_next(self) then pause(self) end
+  if enter_next(self) then return line end
+  if is_hasty then return line, not line end
+  pause(self)
   return line
 end
 
@@ -317,11 +321,14 @@ local function has_read(self, count, info)
   end
 end
 
--- The next line, waiting for it.
-local function next_line(self)
+-- The next line, waiting for it unless in haste.
+local function next_line(self, is_hasty)
   while not self.is_closed do
     if not self.reader then
-      if not begin(self, self.path) then pause(self) end
+      if not begin(self, self.path) then
+        if is_hasty then return nil end
+        pause(self)
+      end
     else
       local line = self.reader:take()
       if line then return line, position_of(self) end
@@ -331,8 +338,10 @@ local function next_line(self)
       if count > 0 then
         has_read(self, count, info)
       else
-        line = at_end(self)
+        local is_over
+        line, is_over = at_end(self, is_hasty)
         if line then return line, self.last_position end
+        if is_over then return nil end
       end
     end
   end
@@ -381,15 +390,9 @@ function Follower:__call()
   return next_line(self)
 end
 
---- The lines that are there, at least one, and the position behind the last. May yield.
----@param max integer?  at most so many, default and most 1000
----@return string[]? lines   nil: it was closed
----@return catga.FollowPosition|nil position
-function Follower:read(max)
-  effect("follower:read", 3)
+-- Lines, the first of which is given.
+local function gather(self, line, position, max)
   max = math.min(max or READ_MAX, READ_MAX)
-  local line, position = next_line(self)
-  if not line then return nil end
   local lines = { line }
   while #lines < max do
     line = self.reader and self.reader:take()
@@ -398,6 +401,26 @@ function Follower:read(max)
     position = nil
   end
   return lines, position or position_of(self)
+end
+
+--- The lines that are there, at least one, and the position behind the last. May yield.
+---@param max integer?  at most so many, default and most 1000
+---@return string[]? lines   nil: it was closed
+---@return catga.FollowPosition? position
+function Follower:read(max)
+  effect("follower:read", 3)
+  local line, position = next_line(self)
+  if line then return gather(self, line, position, max) end
+end
+
+--- The lines that are there by now, and the position behind the last. May yield.
+---@param max integer?  at most so many, default and most 1000
+---@return string[]? lines   nil: there is none that was not given
+---@return catga.FollowPosition? position
+function Follower:poll(max)
+  effect("follower:poll", 3)
+  local line, position = next_line(self, true)
+  if line then return gather(self, line, position, max) end
 end
 
 --- Ends it; who waits for a line goes on. Harmless when repeated.
