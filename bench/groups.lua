@@ -147,6 +147,33 @@ local function waiting()
   return group
 end
 
+local STREAM_PEERS = { rxjs = "rxjs", node = "node_streams" }
+
+-- Our chains beside a bare loop and the same chains of each peer.
+local function streams()
+  local home = "$BUILD/bench/streams/"
+  local group = { name = "streams", is_long = true, rows = {}, commands = {
+    { run = "bench/peers/streams/install $BUILD", once = true },
+    app("streams"),
+  } }
+  for _, peer in ipairs { "rxjs", "node" } do
+    add(group.commands, { needs = home .. "node",
+      run = ("%snode %s%s.mjs"):format(home, home, STREAM_PEERS[peer]) })
+  end
+  for _, kind in ipairs { "plain", "scan", "group", "tumbling" } do
+    for _, floor in ipairs { "loop", "rxjs", "node" } do
+      add(group.rows, { what = "streams " .. kind, floor = floor .. " " .. kind,
+        title = kind .. ", " .. floor, better = "more",
+        budget = kind == "plain" and 30000000 or nil })
+    end
+  end
+  add(group.rows, { what = "streams, aborted traces", budget = 0, better = "less" })
+  add(group.rows, { what = "slow sink, Lua heap", better = "less" })
+  add(group.rows, { what = "slow sink, resident", better = "less" })
+  add(group.rows, { what = "durable tumbling over the log", better = "more" })
+  return group
+end
+
 local function json()
   local group = { name = "json", commands = { { run = "$BUILD/bench/json_bench", once = true } },
     rows = {} }
@@ -281,4 +308,5 @@ return {
   outbox(),
   waiting(),
   json(),
+  streams(),
 }

@@ -1,5 +1,5 @@
 /* cli_processor.c - `catga processor list|show|pause|resume|reset`: streams of operators in a
- * running instance. (`catga stream` is about the event store's.)
+ * running program. (`catga stream` is about the event store.)
  *
  * Owns: nothing. Thread: the main thread. */
 #include <stdio.h>
