@@ -168,6 +168,7 @@ local function streams()
     end
   end
   add(group.rows, { what = "streams, aborted traces", budget = 0, better = "less" })
+  add(group.rows, { what = "streams, aborted traces in the first hundredth", better = "less" })
   add(group.rows, { what = "slow sink, Lua heap", better = "less" })
   add(group.rows, { what = "slow sink, resident", better = "less" })
   add(group.rows, { what = "durable tumbling over the log", better = "more" })

@@ -13,7 +13,7 @@ after_each(function()
 end)
 
 local function open(define, opts)
-  app = assert(testing.app(define, opts))
+  app = assert(testing.app(define or function() end, opts))
   return app
 end
 
@@ -232,6 +232,16 @@ describe("an item that fails in a durable stream", function()
     assert.same({ "stream", "s", 10, 3 }, { letters[1].kind, letters[1].source, letters[1].data,
       letters[1].attempts })
     assert.matches("no tens", letters[1].reason.message)
+    local retry = require(package.loaded["catga.dead_letters"].retriers.stream).retry
+    local ok, err = app:call(retry, app.app, letters[1])
+    assert.is_nil(ok)
+    assert.matches("no tens", err.message)
+    is_broken = false
+    assert.is_true(app:call(retry, app.app, letters[1]))
+    assert.same({ 1, 3, 6, 15, 21, 10 }, sums())
+    append(items(7, 7))
+    app:settle()
+    assert.equal(28, sums()[7])
   end)
 
   it("a window whose sink fails is one item", function()
@@ -246,6 +256,58 @@ describe("an item that fails in a durable stream", function()
     app:settle()
     assert.same({ { count = 1 }, { count = 2 }, { count = 2 } }, results())
     assert.equal(1, get().skipped)
+  end)
+end)
+
+describe("a file", function()
+  local app_dir = dofile "spec/support/app_dir.lua"
+  local path
+
+  local function lines()
+    local list = {}
+    for line in io.lines(path) do list[#list + 1] = catga.json.decode(line).n end
+    return list
+  end
+
+  before_each(function() path = app_dir.new { ["out.ndjson"] = '{"n":0}\n' } .. "/out.ndjson" end)
+  after_each(function() app_dir.remove_all() end)
+
+  it("has each line once, wherever the program is killed", function()
+    local function define()
+      source { batch = 3 }:to { file = path }
+    end
+    open(define)
+    append(items(1, 10))
+    app:settle()
+    assert.same({ 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, lines())
+    local last = app:position()
+    for position = 12, last do -- What was written behind the kill is cut off, and written again.
+      app = assert(app:crash(position))
+      app:settle()
+      assert.same({ 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, lines())
+    end
+    append(items(11, 11))
+    app:settle()
+    assert.equal(11, lines()[12])
+  end)
+
+  it("that is shorter than it was is told of", function()
+    open(function() source():to { file = path } end)
+    append(items(1, 3))
+    app:settle()
+    io.open(path, "w"):close()
+    app = assert(app:crash())
+    app:settle()
+    append(items(4, 4))
+    app:advance("10s")
+    assert.equal("failed", get().status)
+    assert.matches("out.ndjson has 0 bytes, but the stream has written %d+;", get().error.message)
+  end)
+
+  it("is written by a stream that is not durable, too", function()
+    open()
+    app:call(function() catga.stream.of({ { n = 1 }, { n = 2 } }):to { file = path } end)
+    assert.same({ 0, 1, 2 }, lines())
   end)
 end)
 

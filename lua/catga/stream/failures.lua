@@ -33,26 +33,30 @@ function M.note(runner, err, event)
   runner.last_error = last
 end
 
--- The item of a call that failed, with its key and window.
-local function item_of(node, op, a, b, c, d)
-  if a ~= op or op == nil then
-    if node.kind == "scan" or node.kind == "reduce" then return b, c, d end
-    if node.kind == "join" then return { left = a, right = b }, c end
-    return a, b, c
+-- Whether it was one item that failed, and not what several had come to; the item, with its key,
+-- window and time. `a` to `e` are the arguments of the call.
+local function item_of(node, op, a, b, c, d, e)
+  if a == op and op ~= nil then
+    if node.is_window and type(b) == "table" and b.k ~= nil and (b.times or b.list) then
+      return false, b.list or b.items -- A session or sliding window that is folded at its end.
+    end
+    return true, b, c, d, e
   end
-  if type(b) == "table" and (b.list or b.items) and d ~= nil and c ~= nil then
-    return b.list or b.items, c
-  end
-  return b, c, d
+  if node.kind == "events" or node.kind == "iterator" then return false, a end
+  if node.kind == "join" then return false, { left = a, right = b }, c end
+  if node.kind == "scan" or node.kind == "reduce" then return true, b, c, d end
+  return true, a, b, c
 end
 
 -- Adds a dead letter; true when it is staged or stored.
-local function add_letter(runner, node, err, attempts, item, k, w)
+local function add_letter(runner, node, err, attempts, is_item, item, k, w, t)
   local letters = require "catga.dead_letters"
+  letters.retriers.stream = "catga.stream.retry"
   local text = json.encode(item)
   return letters.add(runner.app, { kind = "stream", source = runner.name,
     type = node.kind .. " " .. node.at, data = text and item or json.null,
-    metadata = { node = node.id, shape = runner.graph.shape, key = k, window = w },
+    metadata = { node = node.id, shape = runner.graph.shape, key = k, window = w,
+      time = t, is_item = is_item },
     reason = { code = err.code, message = tostring(err.message) }, attempts = attempts,
     traceback = err.traceback, group = runner.name, position = runner.handled })
 end
@@ -60,10 +64,9 @@ end
 -- Leaves an item out as `on_error` says, or raises.
 local function give_up(runner, node, err, attempts, ...)
   local policy = runner.graph.options.on_error
-  if policy == "stop" or GENERAL[err.code] then error(err, 0) end
-  local item, k, w = item_of(node, runner.instance.ops[node.id], ...)
+  if policy == "stop" or runner.is_injecting or GENERAL[err.code] then error(err, 0) end
   if policy == "dead_letter" then
-    add_letter(runner, node, err, attempts, item, k, w)
+    add_letter(runner, node, err, attempts, item_of(node, runner.instance.ops[node.id], ...))
   else
     runner.app:say("warn", ("stream %s: an item is left out, %s (%s): %s"):format(runner.name,
       node.kind, node.at, tostring(err.message)))

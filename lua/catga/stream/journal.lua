@@ -1,7 +1,8 @@
 --- What of a durable stream is kept: the records of `$processor-<name>`, from version 2 on
 --- with `@<version>` behind it.
 ---
----   StreamReset    { to, shape }                begins anew behind a position
+---   StreamReset    { to, shape, paused?, changes? }  begins anew behind a position; changes: where
+---                                               the files of its sinks stand
 ---   StreamChanged  { changes }                  part of the commit that the next one ends
 ---   StreamMoved    { to, watermark, counts, events, changes }  all up to `to` is in the state
 ---   StreamPart     { changes }                  part of a whole state
@@ -154,6 +155,7 @@ function M.load(app, stream_name, take, shape)
   local function apply(changes)
     for _, change in ipairs(take and changes or {}) do take(change) end
   end
+  apply(data.changes)
   each_record(store, stream, data.from or base.version, base.version, function(record)
     if record.type == "StreamPart" then apply(record.data.changes) end
   end)

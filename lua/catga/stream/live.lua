@@ -16,7 +16,12 @@ local rings = require "catga.stream.queue"
 
 local M = {}
 
-local SLICE = 256            -- Items of an iterator before other tasks get their turn.
+-- Items of an iterator before other tasks get their turn: as many as take about a millisecond, in
+-- these bounds. What is between two slices is not compiled, so short ones would cost; the first one
+-- is long enough for the loop to be compiled before the functions that it calls are by themselves.
+local SLICE_MIN, SLICE, SLICE_MAX = 64, 1024, 65536
+local SLICE_MS = 1
+local RING_MAX = 256         -- Live events taken at once.
 local TIMER_MS_MAX = 86400000
 -- What a chain of the same shape may have anew; an iterator goes on.
 local RENEWED = { "fn", "by", "keys", "reduce", "merge", "event_time", "at", "to", "initial",
@@ -127,7 +132,7 @@ end
 function arm(self)
   if self.is_over or not self.graph.is_timed then return end
   local at = self.instance:due()
-  if at == self.timer_at and self.timer then return end
+  if self.timer and self.timer_at <= at then return end -- It will look again.
   cancel_timer(self)
   self.timer_at = at
   if at == math.huge then return end
@@ -191,7 +196,7 @@ local function read_ring(self, node)
     if not ring:wait() then return end
     wait_for_room(self)
     local events = {}
-    while ring.count > 0 and #events < SLICE do events[#events + 1] = ring:shift() end
+    while ring.count > 0 and #events < RING_MAX do events[#events + 1] = ring:shift() end
     feed(self, node, events)
     native_task.yield()
   end
@@ -214,14 +219,22 @@ local function puller(self, node)
   end
 end
 
+local function next_slice(slice, ms)
+  if ms < SLICE_MS then return math.min(slice * 2, SLICE_MAX) end
+  return ms > 2 * SLICE_MS and math.max(math.floor(slice / 2), SLICE_MIN) or slice
+end
+
 local function read_iterator(self, node)
   local instance, next_item = self.instance, puller(self, node)
   local source = instance.sources[node.id]
+  local clock, slice = self.app.clock, SLICE
   enter(self)
   while not self.is_over do
-    instance.now = self.app.clock:now()
+    instance.now = clock:now()
     instance.watermark:arrived(source, instance.now)
-    local is_over, count = instance.X["s" .. node.id](next_item, SLICE)
+    local begin = clock:mono()
+    local is_over, count = instance.X["s" .. node.id](next_item, slice)
+    slice = next_slice(slice, clock:mono() - begin)
     self.events = self.events + count
     instance:pass()
     if is_over or self.is_over then break end
@@ -245,6 +258,10 @@ local function source_ended(self, node)
   self.instance:finish()
   self:over "finished"
 end
+
+-- Between slices there are loops of a few rounds and new closures, which the compiler would try, and
+-- give up, again and again.
+for _, fn in ipairs { arm, wait_for_room, feed, next_slice, read_iterator } do jit.off(fn) end
 
 local READ = { events = read_log, iterator = read_iterator }
 
@@ -296,6 +313,20 @@ end
 function Live:halt() self.is_halting = true end
 function Live:drop() self:over(self.status == "running" and "stopped" or self.status) end
 Live.finish = Live.drop
+
+--- Puts an item into the chain. May yield.
+---@param one { node: integer, v: any, k: any, w: table?, t: number?, outcome: catga.Future }
+function Live:inject(one)
+  enter(self)
+  self.is_injecting, self.instance.now = true, self.app.clock:now()
+  local was_guarded = self.instance.guard ~= nil
+  self.instance:use(true)
+  local ok, err = xpcall(self.instance.X["n" .. one.node], errors.catch, one.v, one.k, one.w, one.t)
+  self.instance:use(was_guarded)
+  self.is_injecting = nil
+  leave(self)
+  one.outcome:set(ok or nil, err)
+end
 
 --- Begins or ends a pause: sources are not read meanwhile.
 ---@param is_paused boolean

@@ -47,7 +47,7 @@ Processor.__index = Processor
 function M.new(app, graph)
   local self = setmetatable({ app = app, graph = graph, name = graph.name, is_durable = true,
     status = "stopped", stream_name = journal.stream_name(graph.name, graph.version), position = 0,
-    handled = 0, unsaved = 0, events = 0, working = 0, attempts = 0, rates = {} }, Processor)
+    handled = 0, unsaved = 0, events = 0, working = 0, attempts = 0, rates = {}, injected = {} }, Processor)
   self.instance = instances.new(app, graph, failures.guard(self))
   return self
 end
@@ -77,6 +77,20 @@ function M.mismatch(app, graph)
     graph.name, graph.at, graph.version))
 end
 
+--- Records that it begins behind a position, without state. May yield.
+---@param to integer
+---@return boolean ok
+---@return catga.Error? err
+function Processor:begin_anew(to)
+  self.instance:reset()
+  local changes = {}
+  self.instance:dump(function(text) changes[#changes + 1] = self.app.json.decode(text) end)
+  return commits.records(self.app, function(add)
+    add(self.stream_name, "StreamReset", { to = to, shape = self.graph.shape,
+      paused = self.is_paused == true, changes = self.app.json.array(changes) })
+  end)
+end
+
 -- Brings the state to what the log has of it. A new stream is recorded first. May yield.
 local function recover(self)
   local instance = self.instance
@@ -88,9 +102,7 @@ local function recover(self)
   if not found then
     found = { to = first_position(self), watermark = { false }, counts = {}, events = 0,
       paused = false, records = 0 }
-    local ok, err = commits.records(self.app, function(add)
-      add(self.stream_name, "StreamReset", { to = found.to, shape = self.graph.shape })
-    end)
+    local ok, err = self:begin_anew(found.to)
     if not ok then error(err, 0) end
   end
   instance:loaded(found.watermark, found.counts)
@@ -159,6 +171,10 @@ function Processor:process(batch)
     instance:tick()
   end
   if batch.is_behind then instance:is_behind() end
+  if batch.inject then
+    local one = batch.inject
+    instance.X["n" .. one.node](one.v, one.k, one.w, one.t)
+  end
   reading.feed(instance, self.graph, events)
   if not batch.is_behind then
     local before = instance.watermark.wm
@@ -278,8 +294,32 @@ local function next_batch(self)
   return batch
 end
 
+--- Puts an item into the chain, behind the batch that is under way.
+---@param one { node: integer, v: any, k: any, w: table?, t: number?, outcome: catga.Future }
+function Processor:inject(one)
+  self.injected[#self.injected + 1] = one
+  self:wake()
+end
+
+-- Takes an item that was put in.
+local function take_injected(self)
+  local one = table.remove(self.injected, 1)
+  self.working, self.must_save, self.is_injecting, self.has_ticked = 1, true, true, true
+  self.instance.now = self.app.clock:now()
+  self.instance:use(true)
+  local ok, err = attempt(self, { events = {}, position = self.handled, is_behind = true,
+    inject = one })
+  self.instance:use(false)
+  self.is_injecting = nil
+  if not ok then recover(self) end
+  self.working = 0
+  one.outcome:set(ok or nil, err)
+  return true
+end
+
 -- One batch; false: there is nothing to do, nil: it is over.
 local function round(self)
+  if self.injected[1] then return take_injected(self) end
   local batch = next_batch(self)
   if not batch then return false end
   if batch.failure and #batch.events == 0 then

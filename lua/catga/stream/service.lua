@@ -6,7 +6,6 @@ local commits = require "catga.commit"
 local registries = require "catga.registry"
 local lazy = require "catga.lazy"
 local graphs = require "catga.stream.graph"
-local journal = require "catga.stream.journal"
 
 local processors = lazy.module "catga.stream.processor"
 local live = lazy.module "catga.stream.live"
@@ -207,10 +206,7 @@ function Streams:reset(name, place)
   end
   return alone(runner, function()
     runner:finish()
-    local ok, fault = commits.records(self.app, function(add)
-      add(journal.stream_name(name, runner.graph.version), "StreamReset",
-        { to = to, shape = runner.graph.shape, paused = runner.is_paused == true })
-    end)
+    local ok, fault = runner:begin_anew(to)
     runner:start()
     return ok or nil, fault
   end)

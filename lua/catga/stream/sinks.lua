@@ -113,9 +113,9 @@ function TO.append(_, node)
 end
 
 -- A file of one JSON document a line.
-function TO.file(_, node, op)
+function TO.file(app, node, op)
+  op.file = require("catga.stream.file").new(app, node, op.instance.is_durable)
   return function(v)
-    op.file = op.file or require("catga.stream.file").open(node, op)
     local text, err = json.encode(v)
     if not text then M.failed(node, err) end
     op.file:write(text)
@@ -138,18 +138,16 @@ end
 function Sink:changes(add) if self.file then self.file:changes(add) end end
 function Sink:dump(add) if self.file then self.file:dump(add) end end
 
-function Sink:load(_, _, size)
-  self.file = self.file or require("catga.stream.file").open(self.node, self)
-  self.file:load(size)
-end
+function Sink:load(_, _, size) self.file:load(size) end
 
 -- Before a commit: what must be on the disk by then.
 function Sink:sync() if self.file then self.file:sync() end end
 
-function Sink:close()
-  if self.file then self.file:close() end
-  self.file = nil
-end
+-- The end of a batch, and of the stream.
+function Sink:pass() if self.file then self.file:pass() end end
+Sink.finish = Sink.pass
+
+function Sink:close() if self.file then self.file:close() end end
 
 --- The sink of a node.
 ---@param instance table

@@ -147,6 +147,10 @@ function Watermark:load(data)
   end
 end
 
+-- They run between batches: nothing to compile.
+jit.off(Watermark.tick)
+jit.off(Watermark.due)
+
 --- A function that gives the event time of an item: of a field, or what the script's function says.
 ---@param spec string|fun(v: any): any
 ---@param at string  file:line
