@@ -1,4 +1,5 @@
---- Streams when the scripts change: functions are replaced, state stays; what does not fit is refused.
+--- Streams when the scripts change: functions are replaced, state stays; what does not fit is
+--- refused.
 local testing = require "catga.testing"
 local app_dir = dofile "spec/support/app_dir.lua"
 local catga = require "catga"

@@ -1,8 +1,8 @@
 --- A file that a stream writes: one JSON document a line.
 ---
---- A durable stream writes the lines of a commit and syncs the file before the commit, and keeps in
---- its state how long the file is. After a kill the file is cut to that length: so each line is there
---- once. The file belongs to the stream: nobody else may write to it.
+--- A durable stream writes the lines of a commit and syncs the file before the commit, and keeps
+--- in its state how long the file is. After a kill the file is cut to that length: so each line is
+--- there once. The file belongs to the stream: nobody else may write to it.
 local ffi = require "ffi"
 local errors = require "catga.error"
 

@@ -259,8 +259,8 @@ local function source_ended(self, node)
   self:over "finished"
 end
 
--- Between slices there are loops of a few rounds and new closures, which the compiler would try, and
--- give up, again and again.
+-- Between slices there are loops of a few rounds and new closures, which the compiler would try,
+-- and give up, again and again.
 for _, fn in ipairs { arm, wait_for_room, feed, next_slice, read_iterator } do jit.off(fn) end
 
 local READ = { events = read_log, iterator = read_iterator }

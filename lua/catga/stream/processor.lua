@@ -47,7 +47,8 @@ Processor.__index = Processor
 function M.new(app, graph)
   local self = setmetatable({ app = app, graph = graph, name = graph.name, is_durable = true,
     status = "stopped", stream_name = journal.stream_name(graph.name, graph.version), position = 0,
-    handled = 0, unsaved = 0, events = 0, working = 0, attempts = 0, rates = {}, injected = {} }, Processor)
+    handled = 0, unsaved = 0, events = 0, working = 0, attempts = 0, rates = {},
+    injected = {} }, Processor)
   self.instance = instances.new(app, graph, failures.guard(self))
   return self
 end

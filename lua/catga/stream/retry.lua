@@ -1,5 +1,5 @@
---- Dead letters of streams, tried again: the item goes once more through the operator that it failed
---- in, and on from there.
+--- Dead letters of streams, tried again: the item goes once more through the operator that it
+--- failed in, and on from there.
 local errors = require "catga.error"
 local tasks = require "catga.task"
 
