@@ -38,6 +38,7 @@ M.retriers = {
   message = "catga.outbox.letters",
   handler = "catga.outbox.letters",
   route = "catga.route.letters",
+  stream = "catga.stream.retry",
 }
 
 --- A dead letter as it is added.

@@ -9,7 +9,6 @@ local app
 after_each(function()
   if app then app:stop() end
   app = nil
-  package.loaded["catga.dead_letters"] = nil
 end)
 
 local function open(define, opts)
@@ -215,30 +214,26 @@ describe("an item that fails in a durable stream", function()
     assert.same({ 1, 3, 6, 15, 21, 28 }, sums())
   end)
 
-  it("becomes a dead letter in the same commit", function()
-    local letters = {}
-    package.loaded["catga.dead_letters"] = { retriers = {}, add = function(_, letter)
-      letters[#letters + 1] = letter
-      require("catga.unit").of(require("catga.state")[1]):append("Letters",
-        { { type = "Letter", data = { sum = letter.data } } })
-      return "1"
-    end }
+  it("becomes a dead letter in the same commit, and can be tried again", function()
     open(define("dead_letter"))
     append(items(1, 6))
     app:advance("10s")
     assert.same({ 1, 3, 6, 15, 21 }, sums())
+    local letters = app:call(catga.dead_letters.list, {})
     assert.equal(1, #letters)
-    assert.same({ { sum = 10 } }, results "Letters")
-    assert.same({ "stream", "s", 10, 3 }, { letters[1].kind, letters[1].source, letters[1].data,
-      letters[1].attempts })
-    assert.matches("no tens", letters[1].reason.message)
-    local retry = require(package.loaded["catga.dead_letters"].retriers.stream).retry
-    local ok, err = app:call(retry, app.app, letters[1])
-    assert.is_nil(ok)
-    assert.matches("no tens", err.message)
+    local letter = app:call(catga.dead_letters.get, letters[1].id)
+    assert.same({ "stream", "s", 10, 3 }, { letter.kind, letter.source, letter.data,
+      letter.attempts })
+    assert.matches("no tens", letter.reason.message)
+    app:call(function() catga.dead_letters.retry(letter.id) end)
+    app:advance("10s")
+    assert.equal(1, #app:call(catga.dead_letters.list, {}))
+    assert.same({ 1, 3, 6, 15, 21 }, sums())
     is_broken = false
-    assert.is_true(app:call(retry, app.app, letters[1]))
+    app:call(function() assert(catga.dead_letters.retry(letter.id)) end)
+    app:advance("10s")
     assert.same({ 1, 3, 6, 15, 21, 10 }, sums())
+    assert.equal(0, #app:call(catga.dead_letters.list, {}))
     append(items(7, 7))
     app:settle()
     assert.equal(28, sums()[7])
@@ -356,6 +351,24 @@ describe("a durable stream", function()
     append(items(1, 1))
     app:settle()
     assert.equal(2, #results())
+  end)
+
+  it("forgets keys of a buffer that have no items, when there are many", function()
+    open(function()
+      source { batch = 100 }:group_by("n"):buffer(2)
+        :select(function(list) return { n = #list } end):to(OUT)
+    end)
+    append(items(1, 1500))
+    append(items(1, 900))
+    app:settle()
+    assert.equal(900, #results())
+    assert.equal(1024, get().keys)
+    app = assert(app:crash())
+    app:settle()
+    assert.equal(1024, get().keys)
+    append(items(901, 1500))
+    app:settle()
+    assert.equal(1500, #results())
   end)
 
   it("whose state is over its bound says which setting", function()

@@ -48,17 +48,14 @@ local function item_of(node, op, a, b, c, d, e)
   return true, a, b, c
 end
 
--- Adds a dead letter; true when it is staged or stored.
+-- Adds a dead letter: staged in the open unit of work, or stored.
 local function add_letter(runner, node, err, attempts, is_item, item, k, w, t)
   local letters = require "catga.dead_letters"
-  letters.retriers.stream = "catga.stream.retry"
-  local text = json.encode(item)
-  return letters.add(runner.app, { kind = "stream", source = runner.name,
-    type = node.kind .. " " .. node.at, data = text and item or json.null,
-    metadata = { node = node.id, shape = runner.graph.shape, key = k, window = w,
-      time = t, is_item = is_item },
-    reason = { code = err.code, message = tostring(err.message) }, attempts = attempts,
-    traceback = err.traceback, group = runner.name, position = runner.handled })
+  local id, fault = letters.add(runner.app, { kind = "stream", source = runner.name,
+    type = node.kind .. " " .. node.at, data = json.encode(item) and item or json.null,
+    detail = { node = node.id, shape = runner.graph.shape, key = k, window = w, time = t,
+      is_item = is_item }, reason = err, attempts = attempts, position = runner.handled })
+  if not id then error(fault, 0) end
 end
 
 -- Leaves an item out as `on_error` says, or raises.
@@ -118,10 +115,10 @@ function M.unreadable(processor, failure)
     return nil
   end
   if policy == "dead_letter" then
-    require("catga.dead_letters").add(processor.app, { kind = "stream", source = processor.name,
-      type = failure.type, data = json.null, reason = { code = failure.code,
-        message = tostring(failure.message) }, attempts = 1, group = processor.name,
-      position = failure.position })
+    local id, err = require("catga.dead_letters").add(processor.app, { kind = "stream",
+      source = processor.name, type = failure.type, data = json.null, reason = failure,
+      position = failure.position, key = tostring(failure.position) })
+    if not id then error(err, 0) end
   else
     processor.app:say("warn", ("stream %s: the event at position %d is left out: %s"):format(
       processor.name, failure.position, tostring(failure.message)))

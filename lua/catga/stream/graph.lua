@@ -213,6 +213,16 @@ function M.of(first)
   return graph
 end
 
+-- Time zones that are not there are errors of the scripts.
+local function check_zones(graph, app)
+  for _, node in ipairs(graph.nodes) do
+    if node.zone and node.zone ~= "UTC" then
+      local zone, err = require("catga.schedule.calendar").zone(app, node.zone)
+      if not zone then error(("%s: stream:tumbling: %s"):format(node.at, err.message), 0) end
+    end
+  end
+end
+
 --- The graphs of a generation of scripts, by name.
 ---@param registry catga.Registry
 ---@param app catga.App
@@ -227,7 +237,8 @@ function M.finish_all(registry, app)
         error(("%s: there is a stream %s already, at %s"):format(graph.at, graph.name, taken.at), 0)
       end
       made.graphs[graph.name] = graph
-      require("catga.stream.sinks").check_names(graph, registry, app)
+      require("catga.stream.sinks").check_names(graph, registry)
+      check_zones(graph, app)
       require("catga.stream.compile").chunk(graph)
     end
   end

@@ -16,6 +16,7 @@ local instances = require "catga.stream.instance"
 local journal = require "catga.stream.journal"
 local reading = require "catga.stream.reading"
 local failures = require "catga.stream.failures"
+local retrying = require "catga.lazy".module "catga.stream.retry"
 
 local M = {}
 
@@ -175,6 +176,7 @@ function Processor:process(batch)
   if batch.inject then
     local one = batch.inject
     instance.X["n" .. one.node](one.v, one.k, one.w, one.t)
+    units.of(state_of_task[1]):record(retrying.PREFIX .. one.letter, "StreamRetried", "{}")
   end
   reading.feed(instance, self.graph, events)
   if not batch.is_behind then

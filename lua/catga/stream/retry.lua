@@ -5,10 +5,14 @@ local tasks = require "catga.task"
 
 local M = {}
 
---- Gives an item back to its stream. In a durable stream it is part of the next commit. May yield.
+M.PREFIX = "$retried-"
+
+--- Gives an item back to its stream. In a durable stream what it leads to is one commit with a
+--- record that the letter was retried, so one that was killed behind it does nothing. May
+--- yield.
 ---@param app catga.App
----@param letter { source: string, data: any, metadata: { node: integer, shape: string, key: any,
----  window: table?, time: number?, is_item: boolean? } }
+---@param letter { id: string, source: string, data: any, detail: { node: integer, shape: string,
+---  key: any, window: table?, time: number?, is_item: boolean? } }
 ---@return boolean? ok
 ---@return catga.Error? err
 function M.retry(app, letter)
@@ -16,7 +20,9 @@ function M.retry(app, letter)
   if not runner then
     return nil, errors.new("not_found", ("no stream is called %s"):format(tostring(letter.source)))
   end
-  local place = letter.metadata or {}
+  local done = app.store:stream(M.PREFIX .. letter.id)
+  if done and app.store:count(done) > 0 then return true end
+  local place = letter.detail or {}
   if place.shape ~= runner.graph.shape or not place.node then
     return nil, errors.new("conflict", ("the operators of stream %s have changed since: there is "
       .. "no place for this item"):format(letter.source))
@@ -31,7 +37,8 @@ function M.retry(app, letter)
   end
   local outcome = tasks.future()
   runner:inject({ node = place.node, v = letter.data, k = place.key, w = place.window,
-    t = place.time, outcome = outcome })
+    t = place.time, outcome = outcome,
+    letter = letter.id })
   return outcome:wait()
 end
 
