@@ -199,6 +199,34 @@ local function routing()
   return group
 end
 
+local POLICIES = { "none", "behavior", "authorize", "fallback", "total_timeout", "timeout", "retry",
+  "breaker", "limiter", "window", "bulkhead", "order_by", "lock", "deduplicate", "cache",
+  "all" }
+
+-- What each kind of policy adds to a message that goes well.
+local function policies()
+  local group = { name = "policies", commands = {}, rows = {} }
+  for _, kind in ipairs(POLICIES) do
+    group.commands[#group.commands + 1] = app("policies", "BENCH_POLICY=" .. kind)
+    group.rows[#group.rows + 1] = { what = "send with " .. kind, floor = kind ~= "none"
+      and "send with none" or nil, better = "less" }
+  end
+  return group
+end
+
+local PATHS = { "outermost", "nested", "behaviors", "full", "policies", "events" }
+
+-- How often LuaJIT gives up a trace on a hot path.
+local function traces()
+  local group = { name = "traces", commands = {}, rows = {} }
+  for _, path in ipairs(PATHS) do
+    group.commands[#group.commands + 1] = app("traces", "BENCH_TRACES=" .. path)
+    group.rows[#group.rows + 1] = { what = "traces given up, " .. path, budget = 0,
+      better = "less" }
+  end
+  return group
+end
+
 local PEERS = { "sqlite", "lmdb", "redis" }
 local LARGE_EVENTS, LARGE_STREAMS = 10000000, 1000000
 
@@ -248,6 +276,8 @@ return {
       { what = "send full, nested", floor = BESIDE_FULL, budget = 150, better = "less" },
     },
   },
+  policies(),
+  traces(),
   {
     name = "append",
     commands = {

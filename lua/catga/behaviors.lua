@@ -9,6 +9,7 @@ local unit_of = require "catga.unit".of
 local state = require "catga.state"
 local INTERNAL = require "catga.flags".INTERNAL
 local inbox = require "catga.lazy".module "catga.inbox"
+local protected = require "catga.protected".call
 local lazy = require "catga.lazy"
 local kinds = lazy.module "catga.policy.kinds"
 local policy = lazy.module "catga.policy"
@@ -43,7 +44,10 @@ end
 local function idempotency(app, entry, inner)
   local prefix
   return function(data, ctx)
-    if not (entry.idempotent or ctx.has_key) then return inner(data, ctx) end
+    if not (entry.idempotent or ctx.has_key) then
+      local value, err = inner(data, ctx) -- No tail call: a trace of LuaJIT has few of them.
+      return value, err
+    end
     prefix = prefix or inbox.prefix(entry.name)
     local name = prefix .. ctx.key
     local hash = ctx.has_key and inbox.hash(data) or nil
@@ -216,18 +220,30 @@ function M.order(list, used)
   return ordered
 end
 
+-- The closure of one behavior around one handler. Each is compiled from text, and so a function of
+-- its own: LuaJIT stops a trace that meets the same function too often, or too many tail calls.
+-- What a behavior calls as `next()` is a table, because LuaJIT does not compile the making of a
+-- closure, nor what is around it. It belongs to one message, so it may be kept and called later.
+local OWN = [[
+local fn, inner, setmetatable = ...
+local next = { __call = function(self)
+  local value, err = inner(self[1], self[2])
+  return value, err
+end }
+return function(data, ctx)
+  local value, err = fn(data, ctx, setmetatable({ data, ctx }, next))
+  return value, err
+end]]
+
 local function wrap_own(behavior, inner)
-  local fn = behavior.fn
-  return function(data, ctx)
-    return fn(data, ctx, function() return inner(data, ctx) end)
-  end
+  return assert(loadstring(OWN, "=behavior " .. behavior.name))(behavior.fn, inner, setmetatable)
 end
 
 -- Around policies: what it raises must not pass them by.
 local function wrap_own_outside(behavior, inner)
   local run, catch = wrap_own(behavior, inner), errors.catch
   return function(data, ctx)
-    local ok, value, err = xpcall(run, catch, data, ctx)
+    local ok, value, err = xpcall(protected, catch, run, data, ctx)
     if ok then return value, err end
     return nil, value
   end
@@ -237,7 +253,8 @@ local function wrap_validation(check, inner)
   return function(data, ctx)
     local fault = check(data)
     if fault then return nil, fault end
-    return inner(data, ctx)
+    local value, err = inner(data, ctx)
+    return value, err
   end
 end
 

@@ -165,8 +165,9 @@ function catga.main(fn) loading("catga.main"):set_main(fn) end
 ---@return any value
 ---@return catga.Error? err
 function catga.send(name, data, opts)
-  local app = running("catga.send", "use self:send or a step")
-  return app.mediator:send("command", name, data, app.mediator.outside(opts))
+  local mediator = running("catga.send", "use self:send or a step").mediator
+  local value, err = mediator:send("command", name, data, opts and mediator.outside(opts) or nil)
+  return value, err -- No tail call: a trace of LuaJIT has few of them.
 end
 
 --- Enqueues a command: it is committed with what the open unit of work does (or alone, durable when

@@ -8,6 +8,7 @@ local encode_json = require "catga.native.json".encode
 local units = require "catga.unit"
 local tasks = require "catga.task"
 local presenter = require "catga.event"
+local raw_next = require "catga.sandbox".raw.next
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 
 local handlers = require "catga.lazy".module "catga.outbox.handlers"
@@ -16,9 +17,10 @@ local route_unstored = require "catga.lazy".call("catga.route.unstored", "take")
 
 local M = {}
 
-local unit_of = units.of
+local unit_of, catch = units.of, errors.catch
 local CONFLICT_RUNS_MAX = 10 -- How often a unit of work runs again after a conflict.
 local KEY_BYTES_MAX = 512
+local NOTHING = {}
 
 --- Envelope of a message. Ids are made when they are first read.
 ---@class catga.Ctx
@@ -86,9 +88,20 @@ local CTX = {
   end,
 }
 
--- What of an envelope may be given instead of being made.
-local GIVEN = { "id", "key", "has_key", "attempt", "correlation_id", "causation_id", "stream",
-  "version", "position", "hops" }
+-- Takes what of an envelope is given instead of being made. Written out: LuaJIT would make a trace
+-- of a loop and of each way through it.
+local function take_given(ctx, opts)
+  if opts.id ~= nil then ctx.id = opts.id end
+  if opts.key ~= nil then ctx.key = opts.key end
+  if opts.has_key ~= nil then ctx.has_key = opts.has_key end
+  if opts.attempt ~= nil then ctx.attempt = opts.attempt end
+  if opts.correlation_id ~= nil then ctx.correlation_id = opts.correlation_id end
+  if opts.causation_id ~= nil then ctx.causation_id = opts.causation_id end
+  if opts.stream ~= nil then ctx.stream = opts.stream end
+  if opts.version ~= nil then ctx.version = opts.version end
+  if opts.position ~= nil then ctx.position = opts.position end
+  if opts.hops ~= nil then ctx.hops = opts.hops end
+end
 
 local function new_ctx(entry, parent, opts)
   local nth
@@ -98,12 +111,7 @@ local function new_ctx(entry, parent, opts)
   end
   local ctx = setmetatable({ entry = entry, parent = parent, attempt = 1, nth = nth, sent = 0,
     has_key = false }, CTX)
-  if opts then
-    for i = 1, #GIVEN do
-      local field = GIVEN[i]
-      if opts[field] ~= nil then ctx[field] = opts[field] end
-    end
-  end
+  if opts then take_given(ctx, opts) end
   return ctx
 end
 
@@ -126,12 +134,14 @@ end
 ---@return catga.Mediator
 function M.new(app) return setmetatable({ app = app }, Mediator) end
 
+local protected = require "catga.protected".call
+
 -- Runs the handler inside the open unit; takes back what it staged when it fails.
 local function run_nested(task, entry, data, ctx)
   local unit = task.unit
   local n, after = 0, 0
   if unit then n, after = unit:mark() end
-  local ok, value, err = xpcall(entry.run, errors.catch, data, ctx)
+  local ok, value, err = xpcall(protected, catch, entry.run, data, ctx)
   if ok and (value ~= nil or err == nil) then return value end
   if task.unit then task.unit:take_back(n, after) end
   if ok then return nil, errors.from(err) end
@@ -143,7 +153,7 @@ local function run_unit(task, entry, data, ctx)
   for _ = 1, CONFLICT_RUNS_MAX do
     ctx.sent = 0 -- What it sends has the same keys in every run.
     task.in_unit = true
-    local ok, value, err = xpcall(entry.run, errors.catch, data, ctx)
+    local ok, value, err = xpcall(protected, catch, entry.run, data, ctx)
     task.in_unit = nil
     local unit = task.unit
     task.unit = nil
@@ -191,7 +201,7 @@ end
 -- Runs what stands around all attempts.
 local function run_outside(task, entry, data, ctx)
   local timed = task.timed
-  local ok, value, err = xpcall(entry.outer, errors.catch, data, ctx)
+  local ok, value, err = xpcall(protected, catch, entry.outer, data, ctx)
   if ok and (value ~= nil or err == nil) then return value end
   task.timed = timed
   if ok then return nil, errors.from(err) end
@@ -276,7 +286,8 @@ function Mediator:send(kind, name, data, opts)
     return nil, errors.new("invalid", ("%s %s: the id or key of a message is a string of 1 to %d "
       .. "bytes of UTF-8"):format(kind, name, KEY_BYTES_MAX))
   end
-  return self:run(entry, data, opts)
+  local value, err = self:run(entry, data, opts) -- No tail call: a trace has few of them.
+  return value, err
 end
 
 --- Options of a message that comes from outside: an id or key makes its outcome stored.
@@ -306,26 +317,37 @@ end
 --- A staged event as handlers get it: as it was staged, or upcast; nil: it was dropped.
 Mediator.newest = upcast
 
+-- The body of a task that handles one event.
+local function handle_event(data, opts)
+  local entry = opts.entry
+  local app = entry.app
+  local _, err = app.mediator:run(entry, data, opts)
+  if not err then return end
+  local op, position = opts.op, opts.position
+  if not err.reported then
+    app:say("error", ("event %s at position %s: handler failed: %s"):format(op.type,
+      tostring(position), tostring(err)))
+  end
+  if op.name then handlers.failed(app, op, position, entry, opts.entries, opts.cause, err) end
+end
+
+local function deliver_to(app, entries, i, op, cause, position)
+  local opts = { entry = entries[i], entries = entries, op = op, cause = cause, id = op.id,
+    key = op.id .. "/" .. i, correlation_id = cause.correlation_id,
+    causation_id = cause.causation_id, version = op.version, position = position,
+    stream = op.name, hops = cause.hops }
+  local data = app.json.decode(op.plain or op.data) -- Each handler gets its own copy.
+  tasks.spawn(app, protected, handle_event, data, opts)
+end
+
 local function deliver(self, op, position)
   local app = self.app
   local entries = app.registry.events[op.type]
   if not entries then return end
-  local cause = op.metadata and app.json.decode(op.metadata) or {}
-  for i, entry in ipairs(entries) do
-    local opts = { id = op.id, key = op.id .. "/" .. i, correlation_id = cause.correlation_id,
-      causation_id = cause.causation_id, version = op.version, position = position,
-      stream = op.name, hops = cause.hops }
-    local data = app.json.decode(op.plain or op.data) -- Each handler gets its own copy.
-    tasks.spawn(app, function()
-      local _, err = self:run(entry, data, opts)
-      if not err then return end
-      if not err.reported then
-        app:say("error", ("event %s at position %s: handler failed: %s")
-          :format(op.type, tostring(position), tostring(err)))
-      end
-      if op.name then handlers.failed(app, op, position, entry, entries, cause, err) end
-    end)
-  end
+  local cause = op.metadata and app.json.decode(op.metadata) or NOTHING
+  -- Most events have one handler; LuaJIT cannot compile a loop that ends after its first round.
+  deliver_to(app, entries, 1, op, cause, position)
+  for i = 2, #entries do deliver_to(app, entries, i, op, cause, position) end
 end
 
 --- Delivers an event to its handlers, each as a task and a unit of its own.
@@ -344,7 +366,11 @@ local function check_publish(name, opts)
   if type(name) ~= "string" or name == "" then
     error("catga.publish: the type of an event is a string that is not empty", 3)
   end
-  for option, value in pairs(opts or {}) do
+  if not opts or opts.qos and (opts.qos == 0 or opts.qos == 1) and raw_next(opts) == "qos"
+    and raw_next(opts, "qos") == nil then
+    return
+  end
+  for option, value in pairs(opts) do
     if option ~= "qos" or value ~= 0 and value ~= 1 then
       error(("catga.publish: unknown option %s = %s; there is qos, 0 or 1"):format(tostring(option),
         tostring(value)), 3)

@@ -8,10 +8,12 @@ local codec = require "catga.native.json"
 local apps = require "catga.app"
 local settings = require "catga.settings"
 local http = require "catga.http"
+local protected = require "catga.protected"
 
 local M = {}
 
 local GUARD_MS_MIN = 20 -- The guard is not finer than that.
+local WARM_UP_MS = 100  -- After the start.
 local LOOK_MS = 5       -- How often a stop looks whether handlers still run.
 
 --- An open app as C holds it.
@@ -72,6 +74,8 @@ end
 ---@param watch boolean  load the scripts anew when they change
 function Program:start(watch)
   self.app:start()
+  -- Not before it serves, and not in a program that ends at once.
+  self.app.clock:after(WARM_UP_MS, protected.warm_up)
   if not watch or not self.app.dir then return end
   local ok, err = self.app:watch()
   if not ok then

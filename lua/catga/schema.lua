@@ -6,6 +6,7 @@
 --- fields pass.
 local errors = require "catga.error"
 local null = require "catga.native.json".null
+local call_rule = require "catga.protected".call
 
 local M = {}
 
@@ -24,10 +25,51 @@ local SPOKEN = { string = "a string", number = "a number", integer = "an integer
 
 local compile
 
+local FIELDS_AT_ONCE = 50 -- Checks of one generated function, which has a bound of its variables.
+
+-- Whether a value is right, as text over the variable v; and the type of the field behind it.
+local INLINE = {
+  string = 'type(v) == "string"', number = 'type(v) == "number" and v == v',
+  integer = 'type(v) == "number" and v % 1 == 0', boolean = 'type(v) == "boolean"',
+  table = 'type(v) == "table"', any = "v ~= nil and v ~= null",
+}
+
+-- The lines that look at one field: what is right costs no call.
+local function lines_of(k, name, rule)
+  local kind, optional
+  if type(rule) == "string" then kind, optional = rule:match("^(%a+)(%??)$") end
+  local test = kind and INLINE[kind]
+  local call = ("fault = c%d(v) if fault then return fault end"):format(k)
+  if not test then return ("v = data[%q] %s"):format(name, call) end
+  if optional == "?" then test = "v == nil or " .. test end
+  return ("v = data[%q] if not (%s) then %s end"):format(name, test, call)
+end
+
+-- One function that looks at the fields from the i-th on, one after the other. It is made as text:
+-- a loop over closures is more than LuaJIT puts into one trace, and one closure for all strings
+-- would be compiled for the first of them.
+local function straighten(names, rules, checks, i)
+  local last = math.min(#names, i + FIELDS_AT_ONCE - 1)
+  local variables, values = { "type", "null" }, { type, null }
+  local lines = {}
+  for k = i, last do
+    variables[#variables + 1], values[#values + 1] = "c" .. k, checks[k]
+    lines[#lines + 1] = lines_of(k, names[k], rules[names[k]])
+  end
+  if last < #names then
+    variables[#variables + 1] = "rest"
+    values[#values + 1] = straighten(names, rules, checks, last + 1)
+    lines[#lines + 1] = "return rest(data)"
+  end
+  local text = ("local %s = ...\nreturn function(data)\nlocal v, fault\n%s\nend"):format(
+    table.concat(variables, ", "), table.concat(lines, "\n"))
+  return assert(loadstring(text, "=schema"))(unpack(values))
+end
+
 local function field_check(path, rule)
   if type(rule) == "function" then
     return function(value)
-      local ran, ok, must = pcall(rule, value)
+      local ran, ok, must = pcall(call_rule, rule, value)
       if ran and ok then return nil end
       if ran then return path .. " " .. tostring(must or "is not valid") end
       if value == nil or value == null then return path .. " is missing" end
@@ -69,12 +111,7 @@ function compile(prefix, schema)
   table.sort(names)
   local checks = {}
   for i, name in ipairs(names) do checks[i] = field_check(prefix .. name, schema[name]) end
-  return function(data)
-    for i = 1, #names do
-      local fault = checks[i](data[names[i]])
-      if fault then return fault end
-    end
-  end
+  return straighten(names, schema, checks, 1)
 end
 
 --- Compiles a schema. Raises when the schema itself is wrong.

@@ -392,20 +392,23 @@ function Unit:write(task)
   return true
 end
 
+local function delivered(app, op, position)
+  local stale = app.registry.invalidations and app.registry.invalidations[op.type]
+  if stale then invalidation.event(app, stale, op.plain or op.data) end
+  if is_event(op) and not op.is_imported
+    and (app.registry.events[op.type] or app.registry.upcasts) then
+    app.mediator:deliver(op, position)
+  end
+end
+
 --- Runs what waits for the commit, then delivers the events.
 ---@param first integer?  position of the first staged record
 function Unit:committed(first)
   for i = 1, #self.after do self.after[i]() end
   local app = self.app
-  for i = 1, self.n do
-    local op = self.ops[i]
-    local stale = app.registry.invalidations and app.registry.invalidations[op.type]
-    if stale then invalidation.event(app, stale, op.plain or op.data) end
-    if is_event(op) and not op.is_imported
-      and (app.registry.events[op.type] or app.registry.upcasts) then
-      app.mediator:deliver(op, first and first + i - 1)
-    end
-  end
+  -- Most units have one record; LuaJIT cannot compile a loop that ends after its first round.
+  if self.n > 0 then delivered(app, self.ops[1], first) end
+  for i = 2, self.n do delivered(app, self.ops[i], first and first + i - 1) end
 end
 
 --- Waits until the keys with which the unit's events are encrypted are durable: no event may be

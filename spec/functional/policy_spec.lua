@@ -461,3 +461,27 @@ describe("an event handler", function()
     assert.same({ "Tried3" }, types_of("Mails"))
   end)
 end)
+
+describe("the page on policies", function()
+  it("has a sample that runs, and names every kind in its order", function()
+    local file = assert(io.open "docs/resilience.md")
+    local text = file:read "*a"
+    file:close()
+    open(assert(loadstring(text:match "```lua\n(.-)```")))
+    assert.same({ order_id = "1", attempt = 1 }, app:send("ProcessPayment", { order_id = "1" }))
+    assert.same({ item = 7, amount = 5 }, app:ask("Price", { item = 7 }))
+    assert.same({ order_id = "2" }, app:run("Order", { id = "2" }))
+    local kinds = require "catga.policy.kinds"
+    local after = 1
+    for _, name in ipairs(kinds.ORDER) do
+      local row = name == "unit" and "| *unit of work* |" or "| `" .. name .. "` |"
+      local at = text:find(row, after, true)
+      assert.truthy(at, name)
+      after = at
+      local line = text:sub(at, text:find("\n", at))
+      for field in pairs(name ~= "unit" and kinds.of(name).fields or {}) do
+        assert.truthy(field == "given" or line:find(field, 1, true), name .. "." .. field)
+      end
+    end
+  end)
+end)

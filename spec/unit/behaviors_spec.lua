@@ -181,3 +181,26 @@ describe("a registration of a behavior", function()
     end)
   end
 end)
+
+describe("what a behavior calls as next", function()
+  it("belongs to its message, and may be called later, elsewhere, or not", function()
+    local kept = {}
+    open(function()
+      catga.behavior("keep", function(message, _, next)
+        kept[#kept + 1] = next
+        if message.spawn then return catga.spawn(function() return next() end):wait() end
+        if message.first then
+          catga.send("C", { n = 2 }) -- The same behavior, for another message.
+          return next()
+        end
+        local ok, value = pcall(next)
+        return ok and value
+      end)
+      catga.command("C", function(cmd, ctx) return { n = cmd.n, name = ctx.name } end)
+    end)
+    assert.same({ n = 1, name = "C" }, app:send("C", { n = 1, first = true }))
+    assert.same({ n = 3, name = "C" }, app:send("C", { n = 3, spawn = true }))
+    assert.same({ n = 2, name = "C" }, app:call(kept[2]))
+    assert.same({ n = 1, name = "C" }, app:call(kept[1]))
+  end)
+end)

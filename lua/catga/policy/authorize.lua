@@ -3,6 +3,7 @@
 --- authorize = function(message, ctx) returns true when it may; false or nil, and a reason, when it
 --- may not: the answer is the error `forbidden` (HTTP 403). What it raises is an error of its own.
 local errors = require "catga.error"
+local protected = require "catga.protected".call
 
 local M = {}
 
@@ -23,7 +24,7 @@ function M.layer(inner, p, _, scope)
   local by, counters, name = p.by, scope.counters, scope.name
   counters.forbidden = counters.forbidden or 0
   return function(data, ctx)
-    local ok, may, reason = xpcall(by, catch, data, ctx)
+    local ok, may, reason = xpcall(protected, catch, by, data, ctx)
     if not ok then return nil, may end
     if may == true then return inner(data, ctx) end
     counters.forbidden = counters.forbidden + 1

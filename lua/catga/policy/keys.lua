@@ -1,5 +1,6 @@
 --- Keys of messages, and copies of values: what several kinds of policies need.
 local errors = require "catga.error"
+local protected = require "catga.protected".call
 local raw = require "catga.sandbox".raw
 local null = require "catga.native.json".null
 
@@ -15,7 +16,7 @@ local DEPTH_MAX = 100 -- Of values that are copied or made a key of.
 ---@return string|number|nil key
 ---@return catga.Error? err  "invalid": it gave none
 function M.of(fn, data, ctx, what)
-  local ok, key = xpcall(fn, errors.catch, data, ctx)
+  local ok, key = xpcall(protected, errors.catch, fn, data, ctx)
   if not ok then return nil, key end
   local kind = type(key)
   if kind == "string" or kind == "number" and key == key then return key end

@@ -5,6 +5,7 @@
 --- stopped by handler_timeout. An attempt that does not wait costs no timer.
 local state = require "catga.state"
 local errors = require "catga.error"
+local protected = require "catga.protected".call
 
 local M = {}
 
@@ -40,7 +41,7 @@ function M.layer(inner, p, _, scope)
     local task = state[1]
     local limit = { ms = ms, outer = task.timed, what = what }
     task.timed = limit
-    local ok, value, err = xpcall(inner, catch, data, ctx)
+    local ok, value, err = xpcall(protected, catch, inner, data, ctx)
     finish(task, limit)
     if limit.failure then
       counters.timeouts = counters.timeouts + 1

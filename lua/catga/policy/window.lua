@@ -2,6 +2,7 @@
 local M = {}
 
 local SLICES = 10
+local min = math.min
 
 ---@class catga.OutcomeWindow
 ---@field total integer
@@ -10,26 +11,32 @@ local SLICES = 10
 local Count = {}
 Count.__index = Count
 
--- An outcome as a number: 1 failed, 2 slow, 3 both.
+-- What an outcome as a number (1 failed, 2 slow, 3 both) counts, up or down.
+local function count(self, outcome, by)
+  if outcome % 2 == 1 then self.failed = self.failed + by end
+  if outcome >= 2 then self.slow = self.slow + by end
+end
+
+-- The ring is full of good outcomes at first, and `total` is bounded without a branch: so it is
+-- the same work from the first call on, and one trace of LuaJIT.
 function Count:add(_, failed, slow)
   local place = self.next
-  local old = self.ring[place]
-  if old then
-    if old % 2 == 1 then self.failed = self.failed - 1 end
-    if old >= 2 then self.slow = self.slow - 1 end
-  else
-    self.total = self.total + 1
+  local old, new = self.ring[place], (failed and 1 or 0) + (slow and 2 or 0)
+  if old ~= new then
+    self.ring[place] = new
+    count(self, old, -1)
+    count(self, new, 1)
   end
-  self.ring[place] = (failed and 1 or 0) + (slow and 2 or 0)
-  if failed then self.failed = self.failed + 1 end
-  if slow then self.slow = self.slow + 1 end
+  self.total = min(self.total + 1, self.size)
   self.next = place % self.size + 1
 end
 
 function Count.turn() end
 
 function Count:clear()
-  self.ring, self.next, self.total, self.failed, self.slow = {}, 1, 0, 0, 0
+  local ring = {}
+  for i = 1, self.size do ring[i] = 0 end
+  self.ring, self.next, self.total, self.failed, self.slow = ring, 1, 0, 0, 0
 end
 
 local Time = {}
