@@ -92,6 +92,10 @@ function M.define(name, fn, opts, at)
   if fn ~= nil and RANK[name] then
     error(("%s: %s is a shipped behavior; choose another name"):format(at, name), 0)
   end
+  if not RANK[name] and kinds.RANK[name] then
+    error(("%s: behavior %s: that is the name of a policy, which has its place already; choose "
+      .. "another name, and before = \"%s\" or after = \"%s\""):format(at, name, name, name), 0)
+  end
   for option, value in pairs(opts) do
     if option ~= "only" and option ~= "before" and option ~= "after" then
       error(("%s: behavior %s: unknown option \"%s\"; there are only, before and after")

@@ -321,3 +321,28 @@ describe("over HTTP", function()
     assert.equal(403, (post("D")))
   end)
 end)
+
+describe("a behavior for all messages", function()
+  it("may refuse before policies spend anything, and before outcomes are given", function()
+    local calls = 0
+    open(function()
+      catga.behavior("access", function(message, ctx, next)
+        if ctx.kind ~= "event" and message.user ~= "anna" then
+          return nil, catga.error("forbidden", "only anna may")
+        end
+        return next()
+      end, { before = "authorize" })
+      catga.command { name = "C", limiter = { rate = 1, per = "1h" }, fallback = "instead",
+        handle = function()
+          calls = calls + 1
+          return "done"
+        end }
+    end)
+    local _, err = app:send("C", { user = "bob" }, { key = "k" })
+    assert.equal("forbidden", err.code)
+    assert.equal("done", app:send("C", { user = "anna" }, { key = "k" }))
+    _, err = app:send("C", { user = "bob" }, { key = "k" })
+    assert.equal("forbidden", err.code)
+    assert.equal(1, calls)
+  end)
+end)

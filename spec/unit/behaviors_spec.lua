@@ -164,6 +164,8 @@ describe("a registration of a behavior", function()
     { "without a function", function() catga.behavior("mine") end, "needs a function" },
     { "under a shipped name", function() catga.behavior("logging", pass) end,
       "logging is a shipped behavior" },
+    { "under the name of a policy", function() catga.behavior("authorize", pass) end,
+      "that is the name of a policy" },
     { "with an unknown option", function() catga.behavior("a", pass, { onyl = "command" }) end,
       "unknown option \"onyl\"" },
     { "for an unknown kind", function() catga.behavior("a", pass, { only = "commands" }) end,
