@@ -43,20 +43,13 @@ function M.running(what, instead, level)
 end
 
 --- The app of the running task, for what reaches outside of the log: files, the network, programs,
---- locks. As `running`; a handler of a projection is refused too, as it runs again in a rebuild.
+--- locks. As `running`, with the advice that fits.
 ---@param what string      the function, for the error
 ---@param level integer?   where it raises, as for error; default 3
 ---@return catga.App
 function M.effect(what, level)
-  level = level or 3
-  local app = M.running(what, "call it in a step: self:step(\"name\", function() ... end)",
-    level + 1)
-  local task = state[1]
-  if task.projects then
-    error(("%s in projection %s, whose handlers run again in a rebuild and must not have effects; "
-      .. "use catga.on for them"):format(what, task.projects), level)
-  end
-  return app
+  return M.running(what, "call it in a step: self:step(\"name\", function() ... end)",
+    (level or 3) + 1)
 end
 
 return M

@@ -39,7 +39,11 @@ M.KINDS = { ["local"] = "catga.lock.memory" }
 local Lock = {}
 Lock.__index = Lock
 
-local function kind_of(app, name)
+--- The locks of a kind, which policies use too. Raises for a kind that there is not.
+---@param app catga.App
+---@param name string?  default "local"
+---@return table
+function M.kind(app, name)
   name = name or "local"
   local module = M.KINDS[name]
   if not module then
@@ -55,6 +59,8 @@ local function kind_of(app, name)
   if not kinds[name] then kinds[name] = require(module).new(app) end
   return kinds[name]
 end
+
+local kind_of = M.kind
 
 local function check(what, app, key, opts)
   if type(key) ~= "string" or key == "" or #key > KEY_BYTES_MAX then

@@ -14,7 +14,6 @@
 ---@field timed_out boolean?   the limit has passed
 ---@field ending table<any, function>?  what is done when the task has ended, see catga.task
 ---@field at_end function?     does it; the scheduler calls it for a task that was dropped
----@field projects string?     the projection whose handlers run in the task
 ---@field interrupt catga.Error? raised at the next wait
 ---@field timed catga.Limit?   the innermost time limit of a policy
 ---@field holds catga.Hold[]?  what it lets go of when it is dropped

@@ -50,7 +50,7 @@ describe("catga.lock", function()
     app:settle()
     local doc = app:document("Seen", "1")
     assert.is_false(doc.ok)
-    assert.truthy(doc.failure:find("in projection Seen", 1, true))
+    assert.truthy(doc.failure:find("in the handler of a projection", 1, true))
   end)
 
   it("counts against the timeout of the step that waits for it", function()

@@ -351,7 +351,7 @@ describe("a lock", function()
     begin("A")
     app:advance("1m")
     assert.equal(1, most)
-    assert.same({ 1, 2, 3 }, tokens)
+    assert.is_true(#tokens == 3 and tokens[1] < tokens[2] and tokens[2] < tokens[3])
     assert.same({ held = 0, waiting = 0 }, status_of("policy shared", "lock"))
   end)
 

@@ -392,7 +392,6 @@ function Runner:start()
   self.status, self.error, self.is_stopping, self.bad, self.skips = "running", nil, nil, nil, nil
   if self.definition.lifecycle == "inline" then inline.allow(self) end
   self.task = tasks.spawn(self.app, run, self)
-  self.task.projects = self.name
 end
 
 --- Ends it where it stands: what is not committed is handled again after the next start.
