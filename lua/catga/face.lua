@@ -48,8 +48,9 @@ end
 ---@param level integer?   where it raises, as for error; default 3
 ---@return catga.App
 function M.effect(what, level)
-  return M.running(what, "call it in a step: self:step(\"name\", function() ... end)",
+  local app = M.running(what, "call it in a step: self:step(\"name\", function() ... end)",
     (level or 3) + 1)
+  return app -- No tail call: the level counts this function.
 end
 
 return M
