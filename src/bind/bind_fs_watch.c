@@ -131,9 +131,12 @@ static int bind_watch_take(lua_State *L) {
   return 2;
 }
 
-/* wake(): lets the task that waits go on, with nothing */
+/* wake(): lets the task that waits go on, with nothing; harmless when closed */
 static int bind_watch_wake(lua_State *L) {
-  struct watch *watch = check_watch(L, 1);
+  struct watch **box = luaL_checkudata(L, 1, WATCH_TYPE);
+  struct watch *watch = *box;
+  if (watch == NULL)
+    return 0;
   struct cg_task *task = watch->task;
   watch->task = NULL;
   if (task != NULL)

@@ -67,7 +67,7 @@ function Watch:wait() end
 ---@return boolean has_lost  there were more
 function Watch:take() end
 
---- Lets the task that waits go on.
+--- Lets the task that waits go on. Harmless when closed.
 function Watch:wake() end
 
 --- Harmless when closed.
