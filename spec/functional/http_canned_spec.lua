@@ -10,6 +10,41 @@ end
 after_each(function() app:stop() end)
 local function run(fn) return app:call(fn) end
 
+-- The first block of Lua below a heading of docs/effects.md.
+local function sample(heading)
+  local file = assert(io.open "docs/effects.md")
+  local text = file:read "*a"
+  file:close()
+  local at = assert(text:find("\n## " .. heading .. "\n", 1, true))
+  return text:match("```lua\n(.-)```", at)
+end
+
+describe("docs/effects.md", function()
+  it("has a request that works", function()
+    open({ ["POST https://bank.example/*"] = { { error = "timeout" }, 503,
+      { json = { id = "c1" } }, 402, 404 } }, assert(loadstring(sample "HTTP")))
+    assert.same({ id = "c1" }, app:send("Charge", { order = "o1", cents = 5 }, { key = "o1" }))
+    for _, asked in ipairs(app.http_requests) do
+      assert.equal("o1/1", asked.headers["idempotency-key"])
+    end
+    local _, err = app:send("Charge", { order = "o2", cents = 5 })
+    assert.equal("refused_by_bank", err.code)
+    _, err = app:send("Charge", { order = "o3", cents = 5 })
+    assert.equal("http_status", err.code)
+  end)
+
+  it("has a cache that works", function()
+    local calls = 0
+    open(function()
+      calls = calls + 1
+      return { json = { cents = 5 } }
+    end, assert(loadstring("local url = 'http://shop/'\n" .. sample "Caches")))
+    assert.equal(5, app:ask("Price", { sku = "a" }).cents)
+    assert.equal(5, app:ask("Price", { sku = "a" }).cents)
+    assert.equal(1, calls)
+  end)
+end)
+
 describe("canned answers", function()
   it("are found by method and url, the longest first; what was asked is kept", function()
     open {
