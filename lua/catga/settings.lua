@@ -112,6 +112,7 @@ local function convert(name, known, value)
     return ms
   end
   if kind == "size" then return M.size(value, name) end
+  if value == known[2] and kind == "config" then return value end
   if kind == "config" then return require("catga.config").check(value) end
   if kind == "processes" then return require("catga.process.options").check_file(value) end
   if kind == "policies" then
