@@ -8,7 +8,7 @@ local M = {}
 
 --- What may be set, with its kind and default.
 ---   duration: a string with a unit    size: a string such as "256MiB"
----   count: a whole number in the bounds that follow    text: a string    optional: text or nothing
+---   count: a whole number in the bounds that follow    text: a string    optional: text or false
 ---   config: a table of values for the scripts
 ---   processes: a table by name, see lua/catga/process/options.lua
 ---   policies: a table by name, see lua/catga/policy/handlers.lua
@@ -67,8 +67,8 @@ M.KNOWN = {
   http_connections_max = { "count", 256, 1, 10000 },       -- open; further requests wait
   http_host_connections_max = { "count", 32, 1, 10000 },   -- of one host
   http_idle_connections_max = { "count", 64, 1, 10000 },   -- kept for reuse
-  http_ca_file = { "optional" },              -- certificates to trust instead of the system's
-  http_proxy = { "optional" },                -- instead of the environment's
+  http_ca_file = { "optional", false },       -- certificates to trust instead of the system's
+  http_proxy = { "optional", false },         -- instead of the environment's
   after_timeout = { "duration", "5s" },       -- how long a query waits for a model, `after`
   sql_timeout = { "duration", "30s" },        -- of one query of SQL
   sql_rows_max = { "count", 10000, 1, 1000000 }, -- rows that catga sql gives
@@ -126,7 +126,7 @@ local function convert(name, known, value)
     end
     return value
   end
-  if kind == "optional" and value == nil then return nil end
+  if kind == "optional" and value == false then return false end
   if kind == "text" or kind == "optional" then
     if type(value) == "string" and value ~= "" then return value end
     error(("%s must be text, got %s"):format(name, tostring(value)), 0)

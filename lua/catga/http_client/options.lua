@@ -180,8 +180,8 @@ function M.request(app, method, url, opts)
     body_max = opts.body_max and settings.size(opts.body_max, "body_max") or set.http_body_max,
     redirects_max = opts.redirects or set.http_redirects_max,
     is_streamed = (opts.stream or opts.on_data ~= nil) and true or false,
-    proxy = opts.proxy == false and "" or opts.proxy or set.http_proxy,
-    ca_file = opts.ca_file or set.http_ca_file, cert_file = opts.cert_file,
+    proxy = opts.proxy == false and "" or opts.proxy or set.http_proxy or nil,
+    ca_file = opts.ca_file or set.http_ca_file or nil, cert_file = opts.cert_file,
     key_file = opts.key_file, is_unverified = opts.unsafe_tls }
   if opts.stream and not opts.body_max then request.body_max = nil end
   if opts.on_data and not opts.body_max then request.body_max = nil end
