@@ -51,6 +51,7 @@ local M = {}
 ---@field is_draining boolean?   no further request is taken
 ---@field scavenging table?      { what, done, segments } of the scavenge or compression under way
 ---@field has_metadata boolean?  some stream has metadata; nil: not looked yet
+---@field sql_count integer?      queries of SQL that run
 ---@field event_ids table?       ids of events that are known, see lua/catga/events/ids.lua
 ---@field last_cursor table?     of the last read_all, see lua/catga/events/positions.lua
 local App = {}
@@ -214,8 +215,19 @@ function App:flushed()
   return self.store:wait(next_position - 1)
 end
 
+--- The position of the last record committed so far: it covers all that the caller has done, and
+--- waited for.
+---@return integer
+function App:position() return (self.store:positions()) - 1 end
+
 --- Asks a query. May yield.
-function App:ask(name, data) return self.mediator:send("query", name, data) end
+---@param name string
+---@param data any
+---@param opts { after: integer?, timeout_ms: number? }?
+function App:ask(name, data, opts)
+  return self.mediator:send("query", name, data,
+    opts and { after = opts.after, after_timeout_ms = opts.timeout_ms })
+end
 
 --- Says a line, unless the app was made silent.
 function App:say(level, text)

@@ -7,11 +7,14 @@
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
 ---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua,
 ---   policies.lua, processors.lua and personal.lua
+---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, projections.lua and
+---   personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"
 local answers = require "catga.http.answer"
 local lazy = require "catga.lazy"
+local duration = require "catga.duration"
 
 local M = {}
 
@@ -37,13 +40,36 @@ local function message_options(headers)
   return true, { key = key }
 end
 
+-- What the answer to something that was done carries: a query with this `after` sees it.
+local function position_of(app) return ("%.0f"):format(app:position()) end
+
+-- What the query of a request says of the models: `after` and `timeout`.
+local function query_options(request, opts)
+  local ok, after, kind, fault = answers.number_of(request.query, "after", 0, 2 ^ 53)
+  if not ok then return false, after, kind, fault end
+  local ms, wrong
+  if request.query.timeout then
+    ms, wrong = duration.parse(request.query.timeout, "timeout")
+    if wrong then return false, problem(400, "invalid", wrong) end
+  end
+  if not after then return true, opts end
+  opts = opts or {}
+  opts.after, opts.after_timeout_ms = after, ms
+  return true, opts
+end
+
 local function send(kind)
   return function(app, name, request)
     local keyed, opts, kind_of_fault, fault = message_options(request.headers)
     if not keyed then return opts, kind_of_fault, fault end
-    local value, err = app.mediator:send(kind, name, request.data,
-      opts and app.mediator.outside(opts))
+    opts = opts and app.mediator.outside(opts)
+    if kind == "query" and request.query.after then
+      keyed, opts, kind_of_fault, fault = query_options(request, opts)
+      if not keyed then return opts, kind_of_fault, fault end
+    end
+    local value, err = app.mediator:send(kind, name, request.data, opts)
     if value == nil and err ~= nil then return refuse(err) end
+    if kind == "command" then return answer(200, value, "Catga-Position", position_of(app)) end
     return answer(200, value)
   end
 end
@@ -51,7 +77,7 @@ end
 local function publish(app, name, request)
   local ok, err = app.mediator:publish(name, request.data)
   if not ok then return refuse(err) end
-  return answer(200, true)
+  return answer(200, true, "Catga-Position", position_of(app))
 end
 
 -- Where the log stands, with everything durable that was committed before. What lies below
@@ -81,6 +107,7 @@ local function stream(name) return lazy.call("catga.http.streams", name) end
 local function subscription(name) return lazy.call("catga.http.subscriptions", name) end
 local function routing(name) return lazy.call("catga.http.routes", name) end
 local function processor(name) return lazy.call("catga.http.processors", name) end
+local function projection(name) return lazy.call("catga.http.projections", name) end
 local function schedule(name) return lazy.call("catga.http.schedules", name) end
 local function message(name) return lazy.call("catga.http.messages", name) end
 local function process(name) return lazy.call("catga.http.processes", name) end
@@ -119,6 +146,8 @@ local ROUTES = {
   subscriptions = { GET = { subscription "show", subscription "list" },
     POST = { subscription "act" } },
   processors = { GET = { processor "show", processor "list" }, POST = { processor "act" } },
+  projections = { GET = { projection "show", projection "list" }, POST = { projection "act" } },
+  sql = { POST = { nil, projection "sql" } },
   schedules = { GET = { schedule "show", schedule "list" },
     POST = { schedule "act", schedule "create" }, DELETE = { schedule "delete" } },
   outbox = { GET = { message "show", message "list" },

@@ -186,14 +186,42 @@ function catga.enqueue(name, data, opts)
     "use self:enqueue or a step"), name, data, opts)
 end
 
+local ASK = { after = true, timeout = true }
+
+-- The options of a query; raises at its caller's caller.
+local function ask_options(opts)
+  if opts == nil then return nil end
+  if type(opts) ~= "table" then error("catga.ask: the options are a table", 3) end
+  for name in pairs(opts) do
+    if not ASK[name] then
+      error(("catga.ask: unknown option %s; there are after and timeout"):format(tostring(name)), 3)
+    end
+  end
+  local after = opts.after
+  if after ~= nil and (type(after) ~= "number" or after < 0 or after % 1 ~= 0) then
+    error("catga.ask: after is a position, see catga.position; got " .. tostring(after), 3)
+  end
+  return { after = after, timeout_ms = opts.timeout and duration.ms(opts.timeout, "timeout") }
+end
+
 --- Asks a query. May yield.
+---
+---   catga.send("Pay", order)
+---   catga.ask("Total", {}, { after = catga.position() })   -- sees what was just done
 ---@param name string
 ---@param data any
+---@param opts { after: integer?, timeout: string? }?  after: the models that the handler reads wait
+---  until they have seen this position, up to timeout (default: the setting after_timeout)
 ---@return any value
----@return catga.Error? err
-function catga.ask(name, data)
-  return running("catga.ask", "ask in a step"):ask(name, data)
+---@return catga.Error? err  "behind": a model did not come to the position
+function catga.ask(name, data, opts)
+  return running("catga.ask", "ask in a step"):ask(name, data, ask_options(opts))
 end
+
+--- The position of the last record committed so far: it covers all that this task has done, and
+--- waited for.
+---@return integer
+function catga.position() return running("catga.position", "ask in a step"):position() end
 
 --- Publishes an event. May yield.
 ---@param name string
@@ -378,10 +406,26 @@ function catga.subject_events(subject, opts)
   return personal.events(running("catga.subject_events", "look in a step"), subject, opts)
 end
 
---- Reads a document of a projection: catga.model("Name"):get(key).
+--- Reads a projection: catga.model("Name"):get(key), :find(filter), :rows("SELECT ...").
 ---@param name string
-function catga.model(name)
-  return running("catga.model", "read it in a step").projections:model(name)
+---@param opts { after: integer?, timeout: string? }?  as for catga.ask
+---@return catga.Model
+function catga.model(name, opts)
+  return running("catga.model", "read it in a step").projections:model(name, opts)
+end
+
+--- Projections from outside: list, get, skipped, pause, resume, stop, start, rebuild; see
+--- lua/catga/projection/control.lua.
+catga.projections = lazy.module "catga.projection.face"
+
+--- Rows of a SELECT over all read models, read-only: see lua/catga/projection/query.lua. May yield.
+---@param text string
+---@param opts { on: string?, params: any[]?, max: integer?, timeout: string? }?
+---@return table[]? rows
+---@return string[]|catga.Error columns
+---@return boolean? is_cut
+function catga.sql(text, opts)
+  return require("catga.projection.query").run(running("catga.sql", "ask in a step"), text, opts)
 end
 
 --- Says a line on the program's output.

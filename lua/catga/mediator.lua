@@ -36,6 +36,8 @@ local NOTHING = {}
 ---@field version integer?       of an event
 ---@field position integer?      of an event
 ---@field hops integer?          how many routes the message has gone through
+---@field after integer?         of a query: models that it reads must have seen this position
+---@field after_timeout_ms number?  how long it waits for them
 local Ctx = {}
 local LAZY = {}
 
@@ -102,6 +104,9 @@ local function take_given(ctx, opts)
   if opts.position ~= nil then ctx.position = opts.position end
   if opts.hops ~= nil then ctx.hops = opts.hops end
 end
+-- What of an envelope may be given instead of being made.
+local GIVEN = { "id", "key", "has_key", "attempt", "correlation_id", "causation_id", "stream",
+  "version", "position", "after", "after_timeout_ms" }
 
 local function new_ctx(entry, parent, opts)
   local nth

@@ -120,9 +120,12 @@ local function asked_after(self)
   end
 end
 
+local reading
+
 -- Calls fn with the place of the version that serves, and its runner if it is inline, when it has
--- seen what it must: its results, or nil and an error. May yield.
-local function reading(self, fn, ...)
+-- seen what it must: its results, or nil and an error. Again when another version has taken over
+-- before it has begun to read. May yield.
+function reading(self, fn, ...)
   local projections = self.projections
   local after, timeout_ms = asked_after(self)
   if after then
@@ -132,7 +135,9 @@ local function reading(self, fn, ...)
   end
   local place, runner = projections:serving(self.name)
   if not place then return nil, runner end
-  return place:read(fn, place, runner, self.name, ...)
+  local first, second, third = place:read(fn, place, runner, self.name, ...)
+  if first == inline.AGAIN then return reading(self, fn, ...) end
+  return first, second, third
 end
 
 local function get(place, runner, name, key)
@@ -144,6 +149,7 @@ end
 
 local function find_docs(place, runner, name, find)
   if runner then inline.flush(runner) end
+  if not place:serves() then return inline.AGAIN end
   return M.run(place:get(), name, place.slot, find)
 end
 
@@ -181,8 +187,7 @@ function Model:find(filter, opts)
   return reading(self, find_docs, M.prepare(filter, opts))
 end
 
---- Rows of a SELECT on the projection's tables, and on the view of its documents, which has its
---- name: key, doc. May yield.
+--- Rows of a SELECT on the projection's tables, and on `documents`: key, doc (JSON). May yield.
 ---
 --- ```lua
 --- local rows = catga.model("Sales"):rows("SELECT * FROM revenue WHERE month >= ?", "2011-01")

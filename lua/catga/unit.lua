@@ -444,7 +444,6 @@ function Unit:commit()
     return self:commit()
   end
   if token then inline.place(token, after - 1) end
-  task.position = after - 1
   ok, err = self.app.store:wait(after - 1)
   if not ok then return false, err end
   self:committed(first)

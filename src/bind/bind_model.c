@@ -112,11 +112,12 @@ static int bind_model_list(lua_State *L) {
   return submit(L, model, request, lua_gettop(L));
 }
 
-/* define(name, version, is_apart) -> job: position, is_serving */
+/* define(name, version, is_apart, is_alone) -> job: position, is_serving */
 static int bind_model_define(lua_State *L) {
   struct cg_model *model = check_models(L, 1);
-  bool is_apart = lua_toboolean(L, 4);
+  bool is_apart = lua_toboolean(L, 4), is_alone = lua_toboolean(L, 5);
   struct request *request = push_job(L, CG_MODEL_DEFINE);
+  request->job->is_alone = is_alone;
   request->job->is_apart = is_apart;
   return submit(L, model, request, lua_gettop(L));
 }

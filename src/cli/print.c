@@ -182,13 +182,14 @@ static lua_State *decode(const struct cg_buf *text) {
   return NULL;
 }
 
-/* Pushes the field of the document on top of the stack; nil when it is not there. */
+/* Pushes the field of the document on top of the stack; nil when it is not there. A field may have
+ * a name with a dot in it. */
 static void push_field(lua_State *L, const char *field) {
   const char *dot = strchr(field, '.');
-  if (dot == NULL) {
-    lua_getfield(L, -1, field);
+  lua_getfield(L, -1, field);
+  if (dot == NULL || !lua_isnil(L, -1))
     return;
-  }
+  lua_pop(L, 1);
   lua_pushlstring(L, field, (size_t)(dot - field));
   lua_gettable(L, -2);
   if (!lua_istable(L, -1))

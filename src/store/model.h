@@ -85,6 +85,7 @@ struct cg_model_job {
   uint64_t position;         /* APPLY: the checkpoint after. DEFINE: result. */
   bool is_serving;           /* DEFINE: result. */
   bool is_apart;             /* DEFINE: its documents are in a database of its own, not here. */
+  bool is_alone;             /* DEFINE: this is that database: the view is called "documents". */
   bool stays_open;           /* APPLY: the transaction stays open, the checkpoint where it is. */
   bool is_inside;            /* FETCH, FIND, QUERY: sees the open transaction. */
   bool is_cut;               /* QUERY: result; there were more rows than `max`. */

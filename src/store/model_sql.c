@@ -388,17 +388,18 @@ static enum cg_code check_case(struct cg_model_sql *sql, struct cg_model_job *jo
   return code;
 }
 
-/* The view under the projection's plain name shows the version that serves, if its documents are
- * here. */
+/* The view shows the version that serves, if its documents are here: under the projection's name,
+ * or as "documents", so that it is in no table's way, where the projection is alone. */
 static enum cg_code make_view(struct cg_model_sql *sql, struct cg_model_job *job) {
   char name[TABLE_NAME_BYTES];
+  const char *view = job->is_alone ? "documents" : job->projection;
   snprintf(name, sizeof(name), "%s@%llu", job->projection, (unsigned long long)job->version);
   bool is_here = sqlite3_table_column_metadata(sql->db, "main", name, "doc", NULL, NULL, NULL, NULL,
                                                NULL) == SQLITE_OK;
-  enum cg_code code = execute_named(sql, &job->err, "DROP VIEW IF EXISTS \"%w\"", job->projection);
+  enum cg_code code = execute_named(sql, &job->err, "DROP VIEW IF EXISTS \"%w\"", view);
   if (code == CG_OK && is_here)
-    code = execute_named(sql, &job->err, "CREATE VIEW \"%w\" AS SELECT key, doc FROM \"%w\"",
-                         job->projection, name);
+    code = execute_named(sql, &job->err, "CREATE VIEW \"%w\" AS SELECT key, doc FROM \"%w\"", view,
+                         name);
   return code;
 }
 

@@ -2,7 +2,10 @@
  *
  *   table catga_checkpoints     projection, version, position, serving
  *   table "<projection>@<version>"   key, doc (JSON)
+ *   table catga_skipped         events that a version has passed over
  *   view  "<projection>"        key, doc of the version that serves, for people
+ * In a database of one version alone, beside the tables of its scripts:
+ *   view  documents             key, doc
  *
  * Owns: the connection and its prepared statements. Thread: the model's worker thread. */
 #ifndef CG_STORE_MODEL_SQL_H

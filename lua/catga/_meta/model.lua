@@ -52,9 +52,10 @@ function Models:list() end
 --- serves reads.
 ---@param name string
 ---@param version integer
----@param is_apart boolean?  its documents are in a database of its own
+---@param is_apart boolean?  its documents are in a database of its own, not here
+---@param is_alone boolean?  this is that database: the view of its documents is called "documents"
 ---@return catga.ModelJob
-function Models:define(name, version, is_apart) end
+function Models:define(name, version, is_apart, is_alone) end
 
 --- Reads documents. take() gives a list with the JSON, or false, for each key.
 ---@param name string

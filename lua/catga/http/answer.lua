@@ -18,6 +18,7 @@ local STATUS_OF = {
   permission = 500, apply_failed = 500, upcast_failed = 500, deleted = 410, truncated = 410,
   forgotten = 410, ended = 409, forbidden = 403, rate_limited = 429, circuit_open = 503,
   bulkhead_full = 503, locked = 409, lock_lost = 503,
+  forgotten = 410, ended = 409, forbidden = 403, behind = 503, projection_failed = 503,
 }
 
 local TITLES = {

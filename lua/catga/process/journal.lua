@@ -89,7 +89,6 @@ local function write_once(p, kind, flags, head, field, value, tail, unit)
     unit ~= nil)
   if ok then
     p.now = time
-    if unit then state[1].position = (store:positions()) - 1 end
   elseif undo then
     inline.unplace(undo)
   end

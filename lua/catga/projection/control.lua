@@ -3,11 +3,11 @@
 --- A pause is durable: a record in the stream `$projection-<name>`, for the directory of names the
 --- stream `$projections`. A stop lasts until the projection, or the program, is started again.
 local errors = require "catga.error"
-local json = require "catga.native.json"
 local commit = require "catga.commit"
 local registries = require "catga.registry"
 local places = require "catga.projection.place"
 local status = require "catga.projection.status"
+local models = require "catga.model"
 local lazy = require "catga.lazy"
 local faults = lazy.module "catga.projection.faults"
 local inline = lazy.module "catga.projection.inline"
@@ -33,7 +33,7 @@ end
 -- Writes which projections are paused. May yield.
 local function write_paused(app, paused)
   return commit.records(app, function(add)
-    add(STREAM, "ProjectionsPaused", { paused = next(paused) and paused or json.object() })
+    add(STREAM, "ProjectionsPaused", { paused = paused })
   end)
 end
 
@@ -181,6 +181,16 @@ local function wait_for_build(self, runner)
     runner.error and runner.error.message or "it is " .. runner.status))
 end
 
+-- Drops a build that has failed. May yield.
+local function give_up(self, runner)
+  runner:stop()
+  if runner.definition.lifecycle ~= "live" then
+    local ok, err = models.await(self.models:drop(runner.name, runner.slot))
+    if not ok then error(err, 0) end
+  end
+  runner.place:retire()
+end
+
 --- Builds it anew beside the one that serves; that is swapped when the new one has caught up.
 --- Returns when it has begun. May yield.
 ---@param app catga.App
@@ -195,16 +205,22 @@ function M.rebuild(app, name, opts)
   if self.paused[name] then
     return nil, errors.new("conflict", ("projection %s is paused; resume it"):format(name))
   end
-  local former = self.runners[name]
+  local former, newest = self.runners[name], self.runners[name]
+  if not newest.is_serving and newest.status == "failed" and self.former[name] then
+    former = self.former[name] -- What could not be built is given up.
+  end
   if not former.is_serving or self.building then
     return nil, errors.new("busy", ("projection %s is being built already"):format(name),
       { retryable = true })
   end
   self.building = true
   local ok, failure = pcall(function()
-    local place = self:open_place(former.definition, places.next_slot(former.slot))
+    if newest ~= former then give_up(self, newest) end
+    local definition = newest.definition
+    local place = self:open_place(definition, places.next_slot(math.max(newest.slot,
+      former.version == newest.version and former.slot or 0)))
     self.former[name] = former
-    self.runners[name] = self:runner(former.definition, place)
+    self.runners[name] = self:runner(definition, place)
     self.runners[name]:start()
   end)
   self.building = nil

@@ -274,7 +274,7 @@ function Documents:sql(text, ...)
   self.statements:add(self.event.position, text, ...)
 end
 
---- Asks the projection's tables, and the view of its documents: what was done so far, also by this
+--- Asks the projection's tables, and the view `documents`: what was done so far, also by this
 --- handler. Each call waits for the database, so use `sql` alone where it does. May yield.
 ---
 --- ```lua

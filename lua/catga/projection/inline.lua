@@ -36,6 +36,9 @@ local HIDDEN = { position = true, version = true, id = true, time = true }
 ---@field gates table<string, catga.Future>   by name: it is about to catch up, units wait
 ---@field refused table<string, catga.Error>  by name: it cannot go on, units with its events fail
 
+--- What a read gives that another version was swapped for in the meantime.
+M.AGAIN = {}
+
 local function of(app)
   local self = app.inline
   if not self then
@@ -317,13 +320,14 @@ end
 --- A document as readers see it. May yield.
 ---@param runner catga.Runner
 ---@param key string
----@return string|false|nil json
+---@return string|false|table|nil json  AGAIN: another version serves
 ---@return catga.Error? err
 function M.get(runner, key)
   local docs = runner.documents
   while true do
     local text = docs:peek(key)
     if text ~= nil then return text end
+    if not runner.place:serves() then return M.AGAIN end
     local writes = runner.writes
     local list, err = models.await(runner.place:get():fetch(runner.name, runner.slot, { key }))
     if not list then return nil, err end

@@ -79,7 +79,8 @@ function Place:get() return self.own or self.projections.models end
 ---@return integer position
 ---@return boolean is_serving
 function Place:define()
-  local position, is_serving = models.await(self:get():define(self.name, self.slot))
+  local position, is_serving = models.await(self:get():define(self.name, self.slot, false,
+    self.own ~= nil))
   if not position then error(is_serving, 0) end
   return position, is_serving
 end
@@ -140,6 +141,10 @@ function Place:set_up(definition)
   return nil, errors.new(err.code, ("projection %s: a migration: %s"):format(self.name,
     err.message))
 end
+
+--- Do reads go here?
+---@return boolean
+function Place:serves() return self.projections.served[self.name] == self end
 
 -- Nobody reads it any more.
 local function drop(place)

@@ -277,6 +277,7 @@ local function handle_all(self, events)
   if not event then return true end
   self.bad = nil
   if not pass_over(self, event, bad.error, bad.at) then return false end
+  commit(self) -- From now on the checkpoint is behind it.
   return handle_by_kind(self, behind)
 end
 
