@@ -12,6 +12,7 @@ local errors = require "catga.error"
 local lazy = require "catga.lazy"
 local tasks = require "catga.task"
 local registries = require "catga.registry"
+local host = require "catga.native.host"
 local runners = lazy.module "catga.projection.runner"
 local places = lazy.module "catga.projection.place"
 local definitions = lazy.module "catga.projection.definition"
@@ -96,6 +97,18 @@ local function open(self)
   say_lost(self)
   places.remove(self.path)
   return open(self)
+end
+
+-- Deletes files of versions that nobody knows any more: they were swapped just before a kill.
+local function remove_strays(self)
+  local directory = places.directory(self.app)
+  local entries = directory and host.list(directory)
+  local known = {}
+  for _, one in ipairs(self.stored) do known[places.path(self.app, one.name, one.slot)] = true end
+  for _, entry in ipairs(entries or {}) do
+    local path = directory .. "/" .. entry.name
+    if path:find("%.sqlite$") and not known[path] then places.remove(path) end
+  end
 end
 
 -- The stored slots of a version: the one that serves, and the newest.
@@ -212,6 +225,7 @@ local function launch_new(self)
   if next(defined) == nil then return end
   if not self.models then
     self.stored = open(self)
+    remove_strays(self)
     self.paused = control.read_paused(self.app)
   else
     self.stored = checkpoints(self)

@@ -23,7 +23,7 @@ is "there are verbs" test "$(verbs_of | wc -l)" -ge 11
 for verb in $(verbs_of); do
   is "catga $verb has an example" grep -q '^Example: catga ' <("$program" "$verb" --help)
   for inner in $(case "$verb" in \
-    process | promise | schedule | stream | subscription | log | personal)
+    process | projection | promise | schedule | stream | subscription | log | personal)
     verbs_of "$verb" ;; esac); do
     "$program" "$verb" "$inner" --help >"$tmp/help"
     for part in '^Usage: catga ' '\[--data D\]' '^  --data D ' '^Exit code: [01] ' '^Example: catga '; do

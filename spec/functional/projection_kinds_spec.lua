@@ -438,7 +438,7 @@ describe("a live projection", function()
       assert.same({ n = 3 }, get("Live", "all"))
       assert.same({ { n = 3 } }, (rows("Live", "SELECT sum(n) AS n FROM t")))
     end
-    assert.is_nil(io.open(dir .. "/model-Live@1.sqlite"))
+    assert.is_nil(io.open(dir .. "/models/Live@1.sqlite"))
     append("s", "A", { n = 4 })
     app:settle()
     assert.same({ n = 7 }, get("Live", "all"))

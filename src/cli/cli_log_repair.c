@@ -27,7 +27,7 @@ const char cg_cli_log_repair_usage[] =
 
 /* What else lies in the data directory and is derived from the log. */
 static const char *const DERIVED[] = {"index", "models.sqlite", "models.sqlite-wal",
-                                      "models.sqlite-shm"};
+                                      "models.sqlite-shm", "models"};
 #define DERIVED_COUNT (sizeof(DERIVED) / sizeof(DERIVED[0]))
 _Static_assert(DERIVED_COUNT <= CG_LOG_REPAIR_DERIVED_MAX, "too many derived files");
 

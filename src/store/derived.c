@@ -5,7 +5,9 @@
  * Owns: nothing after return. Thread: any. */
 #include "store/derived.h"
 
+#include <dirent.h>
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,13 +42,12 @@ static int on_name(void *arg, const char *name) {
   return 0;
 }
 
-uint64_t cg_derived_models(const char *data) {
-  char path[PATH_BYTES];
+/* The position behind the furthest checkpoint of one database; 1 when it tells nothing. */
+static uint64_t position_of(const char *path) {
   uint64_t position = 1;
   sqlite3 *database = NULL;
   sqlite3_stmt *statement = NULL;
-  if (snprintf(path, sizeof(path), "%s/models.sqlite", data) >= PATH_BYTES ||
-      access(path, F_OK) != 0)
+  if (access(path, F_OK) != 0)
     return position;
   if (sqlite3_open_v2(path, &database, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
       sqlite3_prepare_v2(database, "SELECT max(position) FROM catga_checkpoints", -1, &statement,
@@ -55,6 +56,32 @@ uint64_t cg_derived_models(const char *data) {
     position = (uint64_t)sqlite3_column_int64(statement, 0) + 1;
   sqlite3_finalize(statement);
   sqlite3_close(database);
+  return position;
+}
+
+static bool is_database(const char *name) {
+  static const char ENDING[] = ".sqlite";
+  size_t size = strlen(name);
+  return size >= sizeof(ENDING) && strcmp(name + size - (sizeof(ENDING) - 1), ENDING) == 0;
+}
+
+uint64_t cg_derived_models(const char *data) {
+  char path[PATH_BYTES];
+  if (snprintf(path, sizeof(path), "%s/models.sqlite", data) >= PATH_BYTES)
+    return 1;
+  uint64_t position = position_of(path);
+  snprintf(path, sizeof(path), "%s/models", data);
+  DIR *directory = opendir(path);
+  if (directory == NULL)
+    return position;
+  for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+    if (!is_database(entry->d_name) ||
+        snprintf(path, sizeof(path), "%s/models/%s", data, entry->d_name) >= PATH_BYTES)
+      continue;
+    uint64_t other = position_of(path);
+    position = other > position ? other : position;
+  }
+  closedir(directory);
   return position;
 }
 

@@ -13,11 +13,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "store/model_sql.h"
 
 #define ENTRY_ABSENT UINT32_MAX
+#define DIRECTORY_MODE 0750 /* Of one that is made. */
 
 /* A first-in first-out list of jobs. */
 struct queue {
@@ -220,11 +222,22 @@ enum cg_code cg_model_submit(struct cg_model *model, struct cg_model_job *job,
   return CG_OK;
 }
 
+/* Makes the directory that the file is to be in; when that fails, opening the file will tell. */
+static void make_directory(const struct cg_model *model) {
+  const char *slash = model->path != NULL ? strrchr(model->path, '/') : NULL;
+  if (slash == NULL || slash == model->path || model->is_reader)
+    return;
+  char *directory = cg_strndup(model->path, (size_t)(slash - model->path));
+  mkdir(directory, DIRECTORY_MODE);
+  cg_free(directory);
+}
+
 /* The worker. */
 static void work(void *arg) {
   struct cg_model *model = arg;
   struct cg_err err;
   struct cg_model_sql *sql = NULL;
+  make_directory(model);
   enum cg_code code =
       cg_model_sql_open(&sql, model->path, model->is_reader, &model->is_ending, &err);
   for (struct cg_model_job *job = take(model, sql); job != NULL; job = take(model, sql)) {

@@ -1,5 +1,5 @@
 --- Where the documents and tables of one version of a projection are: in `models.sqlite` with those
---- of others; in a file of its own, `model-<name>@<version>.sqlite`, when it has SQL tables; in
+--- of others; in a file of its own, `models/<name>@<version>.sqlite`, when it has SQL tables; in
 --- memory when it is live, or the store is.
 ---
 --- A version that is built anew beside itself has another slot: version + build * 2^31. That is
@@ -38,13 +38,18 @@ function M.version_of(slot) return slot % BUILD end
 ---@return integer
 function M.next_slot(slot) return slot + BUILD end
 
+--- Where versions have files of their own; nil: the store is in memory.
+---@param app catga.App
+---@return string?
+function M.directory(app) return app.data and app.data .. "/models" end
+
 --- The path of a version's own file; nil: the store is in memory.
 ---@param app catga.App
 ---@param name string
 ---@param slot integer
 ---@return string?
 function M.path(app, name, slot)
-  return app.data and ("%s/model-%s@%.0f.sqlite"):format(app.data, name, slot)
+  return app.data and ("%s/%s@%.0f.sqlite"):format(M.directory(app), name, slot)
 end
 
 --- Deletes a database and what SQLite has put beside it.

@@ -264,21 +264,30 @@ local function handle_by_kind(self, events)
   return handle(self, events)
 end
 
+-- The same, where the handlers may have no effects.
+local function handle_purely(self, events)
+  local task = state[1]
+  task.pure = sandbox.PROJECTING
+  local goes_on = handle_by_kind(self, events)
+  task.pure = nil
+  return goes_on
+end
+
 -- The same when it is known which event is to blame for a redo: it is not handled again.
 local function handle_all(self, events)
   local bad = self.bad
-  if not bad then return handle_by_kind(self, events) end
+  if not bad then return handle_purely(self, events) end
   local before, behind, event = {}, {}, nil
   for _, one in ipairs(events) do
     local list = one.position < bad.position and before or behind
     if one.position == bad.position then event = one else list[#list + 1] = one end
   end
-  if not handle_by_kind(self, before) then return false end
+  if not handle_purely(self, before) then return false end
   if not event then return true end
   self.bad = nil
   if not pass_over(self, event, bad.error, bad.at) then return false end
   commit(self) -- From now on the checkpoint is behind it.
-  return handle_by_kind(self, behind)
+  return handle_purely(self, behind)
 end
 
 -- Reads the next batch: the events, the position it ends at, and why the event behind them cannot
@@ -374,10 +383,10 @@ local function prepare(self)
 end
 
 local function run(self)
-  state[1].pure = sandbox.PROJECTING
   local ok, failure = xpcall(prepare, errors.catch, self)
   while ok do
     ok, failure = xpcall(work, errors.catch, self)
+    state[1].pure = nil
     if failure ~= REDO then break end
     ok, failure = xpcall(go_back, errors.catch, self)
   end
