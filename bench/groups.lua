@@ -300,6 +300,24 @@ return {
     },
   },
   routing(),
+  {
+    name = "projections",
+    commands = {
+      { run = "$BUILD/bench/projection_floor 200000 10000 $DATA.floor" },
+      app("projections"),
+    },
+    rows = {
+      { what = "projection put", floor = "SQLite alone, put", budget = 200000, better = "more" },
+      { what = "projection update", floor = "SQLite alone, update", budget = 80000,
+        better = "more" },
+      { what = "projection fold", floor = "SQLite alone, update", better = "more" },
+      { what = "projection tables", floor = "SQLite alone, update", better = "more" },
+      { what = "projection lag idle, p50", better = "less" },
+      { what = "projection lag idle, p99", budget = 5, better = "less" },
+      { what = "append into an inline projection", floor = "append beside an inline projection",
+        better = "more" },
+    },
+  },
   processes(),
   flows(),
   {
