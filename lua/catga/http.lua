@@ -6,9 +6,7 @@
 ---   GET /log    GET /livez
 ---   and those of lua/catga/http/processes.lua, process_queries.lua, definitions.lua, streams.lua,
 ---   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, routes.lua, messages.lua,
----   policies.lua, processors.lua and personal.lua
----   aggregates.lua, transfer.lua, subscriptions.lua, schedules.lua, projections.lua and
----   personal.lua
+---   policies.lua, processors.lua, projections.lua and personal.lua
 local state = require "catga.state"
 local errors = require "catga.error"
 local codec = require "catga.native.json"

@@ -103,10 +103,9 @@ local function take_given(ctx, opts)
   if opts.version ~= nil then ctx.version = opts.version end
   if opts.position ~= nil then ctx.position = opts.position end
   if opts.hops ~= nil then ctx.hops = opts.hops end
+  if opts.after ~= nil then ctx.after = opts.after end
+  if opts.after_timeout_ms ~= nil then ctx.after_timeout_ms = opts.after_timeout_ms end
 end
--- What of an envelope may be given instead of being made.
-local GIVEN = { "id", "key", "has_key", "attempt", "correlation_id", "causation_id", "stream",
-  "version", "position", "after", "after_timeout_ms" }
 
 local function new_ctx(entry, parent, opts)
   local nth

@@ -18,7 +18,6 @@
 ---@field timed catga.Limit?   the innermost time limit of a policy
 ---@field holds catga.Hold[]?  what it lets go of when it is dropped
 ---@field in_wait boolean?     parked below such a limit
----@field position integer?   of the last record that was committed for the task
 
 ---@class catga.State
 ---@field [1] catga.Task?

@@ -17,8 +17,7 @@ local STATUS_OF = {
   error = 500, script_error = 500, io_error = 500, corrupt = 500, would_deadlock = 500,
   permission = 500, apply_failed = 500, upcast_failed = 500, deleted = 410, truncated = 410,
   forgotten = 410, ended = 409, forbidden = 403, rate_limited = 429, circuit_open = 503,
-  bulkhead_full = 503, locked = 409, lock_lost = 503,
-  forgotten = 410, ended = 409, forbidden = 403, behind = 503, projection_failed = 503,
+  bulkhead_full = 503, locked = 409, lock_lost = 503, behind = 503, projection_failed = 503,
 }
 
 local TITLES = {
