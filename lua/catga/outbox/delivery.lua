@@ -28,9 +28,9 @@ local function outcome(app, value)
   return { value_left_out = true }
 end
 
--- What the mediator runs: inside the unit of work.
+-- What the mediator runs: inside the unit of work, perhaps in a task of a hedge.
 local function run(data, ctx)
-  local message = state[1].message
+  local message = ctx.entry.message
   local value, err = message.perform(data, ctx)
   if value == nil and err ~= nil then return nil, err end
   local app = ctx.app
@@ -46,8 +46,8 @@ end
 
 -- The mediator's entry for a message, and what is given of its envelope; or nil and an error.
 local function entry_of(app, message)
-  local entry = { name = message.name, kind = "command", app = app, run = run, registry =
-    app.registry, counter = { calls = 0, failures = 0 } }
+  local entry = { name = message.name, kind = "command", app = app, run = run, message = message,
+    registry = app.registry, counter = { calls = 0, failures = 0 } }
   local opts = { id = message.id, key = message.key or message.id, has_key = message.key ~= nil,
     attempt = message.attempts + 1, correlation_id = message.correlation_id,
     causation_id = message.causation_id, hops = message.hops }
@@ -77,9 +77,8 @@ local function call(app, message)
   local entry, opts = entry_of(app, message)
   if not entry then return nil, opts end
   local task = state[1]
-  task.message = message
   local value, err = app.mediator:run(entry, message.data, opts)
-  task.message, task.interrupt = nil, nil
+  task.interrupt = nil
   if value == nil and err ~= nil then return nil, err end
   if not app.store:is_unfinished(message.stream) then return true end
   return record_end(app, message, value)
