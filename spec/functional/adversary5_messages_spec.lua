@@ -23,7 +23,9 @@ end
 
 local function letters() return app:call(catga.dead_letters.list) end
 
-local function append(data) assert(catga.events.append("Done", { { type = "Did", data = data } })) end
+local function append(data)
+  assert(catga.events.append("Done", { { type = "Did", data = data } }))
+end
 
 describe("an enqueued command with a hedge", function()
   local calls

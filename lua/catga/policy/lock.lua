@@ -61,6 +61,27 @@ local Held = {}
 Held.__index = Held
 function Held:release() self.kind:release(self.key, self.token) end
 
+-- The lock, if the task has it already: for a message before in its unit of work, or an attempt.
+local function own_of(task, kind, key)
+  local holds = task.holds
+  for i = 1, holds and #holds or 0 do
+    local held = holds[i]
+    if getmetatable(held) == Held and held.kind == kind and held.key == key
+      and kind:holds(key, held.token) then
+      return held
+    end
+  end
+end
+
+-- Runs what is inside under a lock that is held.
+local function run(inner, data, ctx, held)
+  local outer = ctx.lock_held
+  ctx.fencing_token, ctx.lock_held = held.token, held
+  local value, failure = inner(data, ctx)
+  ctx.lock_held = outer
+  return value, failure
+end
+
 ---@param inner fun(data: any, ctx: table): any, any
 ---@param p table
 ---@param own table  as new gives it
@@ -73,6 +94,9 @@ function M.layer(inner, p, own, scope)
     local key, err = keys.of(p.key, data, ctx, what)
     if err then return nil, err end
     key = own.prefix .. tostring(key)
+    local task = state[1]
+    local mine = own_of(task, kind, key)
+    if mine then return run(inner, data, ctx, mine) end
     local start = app.clock:mono()
     local token, fault = take(kind, key, p)
     if not token then
@@ -80,14 +104,10 @@ function M.layer(inner, p, own, scope)
       return nil, fault
     end
     ctx.waited = (ctx.waited or 0) + app.clock:mono() - start
-    local task = state[1]
     local held = setmetatable({ kind = kind, key = key, token = token }, Held)
     tasks.hold(task, held)
     local is_nested = task.in_unit or task.limit
-    local outer = ctx.lock_held
-    ctx.fencing_token, ctx.lock_held = token, held
-    local value, failure = inner(data, ctx)
-    ctx.lock_held = outer
+    local value, failure = run(inner, data, ctx, held)
     if not is_nested then
       tasks.unhold(task, held)
       held:release()
