@@ -12,6 +12,7 @@ local is_schema = require "catga.upcast".is_schema
 local personal = require "catga.personal"
 local invalidation = require "catga.lazy".module "catga.policy.invalidation"
 local flags_of = require "catga.flags"
+local tasks = require "catga.task"
 local PERSONAL, INTERNAL = flags_of.PERSONAL, flags_of.INTERNAL
 local inline = require "catga.lazy".module "catga.projection.inline"
 
@@ -49,6 +50,8 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field after (fun())[]           run once the commit is durable
 ---@field keys integer?             change of keys that must be durable before the commit
 ---@field conflict catga.Error?     the unit read or expected something that is no longer so
+---@field held_from integer?         it belongs to no handler, and lets go at its end of what its
+---  task holds beyond so many things: keys and locks of what inline routes have sent
 local Unit = {}
 Unit.__index = Unit
 
@@ -420,10 +423,14 @@ function Unit:await_keys()
   return self.app.personal:wait(self.keys)
 end
 
---- Commits the unit of the running task alone and parks until it is durable. May yield.
----@return boolean ok
----@return catga.Error? err  code "conflict": run the unit again
-function Unit:commit()
+--- Lets go of what was held until the end of this unit.
+function Unit:let_go()
+  local task = state[1]
+  if self.held_from and task.holds then tasks.let_go(task, self.held_from) end
+end
+
+-- Commits the unit of the running task alone and parks until it is durable.
+local function commit(self)
   local task = state[1]
   if self.n == 0 then
     self:committed()
@@ -441,13 +448,22 @@ function Unit:commit()
     if token then inline.revoke(token) end
     if not is_behind(after) then return false, after end
     self.app.clock:sleep(1)
-    return self:commit()
+    return commit(self)
   end
   if token then inline.place(token, after - 1) end
   ok, err = self.app.store:wait(after - 1)
   if not ok then return false, err end
   self:committed(first)
   return true
+end
+
+--- Commits the unit of the running task alone and parks until it is durable. May yield.
+---@return boolean ok
+---@return catga.Error? err  code "conflict": run the unit again
+function Unit:commit()
+  local ok, err = commit(self)
+  if self.held_from then self:let_go() end
+  return ok, err
 end
 
 --- Makes the commit of what is staged; does not wait.

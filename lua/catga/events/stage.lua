@@ -21,7 +21,10 @@ function M.run(fn)
     return result, err
   end
   task.unit = nil
-  if result == nil then return nil, err end
+  if result == nil then
+    unit:let_go()
+    return nil, err
+  end
   local ok, fault = unit:commit()
   if not ok then return nil, fault end
   return result

@@ -49,11 +49,15 @@ function M.run(unit, staged)
   local task = state[1]
   local outer, was_in_unit = task.unit, task.in_unit
   local n, after = unit:mark()
+  if not (was_in_unit or task.limit) then -- Else who has opened the unit lets go.
+    unit.held_from = unit.held_from or task.holds and #task.holds or 0
+  end
   task.unit, task.in_unit = unit, true -- Commands that rules send join it.
   local ok, failure = xpcall(run, errors.catch, unit, staged)
   task.unit, task.in_unit = outer, was_in_unit
   if ok then return true end
   unit:take_back(n - #staged, after)
+  unit:let_go()
   return nil, failure
 end
 

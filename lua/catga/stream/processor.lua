@@ -138,9 +138,8 @@ local function must_save(self, unit)
     or self.app.clock:mono() - self.saved_at >= o.checkpoint_delay
 end
 
--- Runs the chain on a batch and commits. True, or false and an error: then the state is to be read
--- again. May yield.
-local function attempt(self, batch)
+-- Runs the chain on a batch and commits.
+local function run_batch(self, batch)
   local task = state_of_task[1]
   task.unit, task.in_unit = nil, true
   local is_saved = false
@@ -162,6 +161,15 @@ local function attempt(self, batch)
     self.instance.sinks, self.saved_at = 0, self.app.clock:mono()
   end
   return true
+end
+
+-- The same; keys and locks of what sinks have sent are held until its end. True, or false and an
+-- error: then the state is to be read again. May yield.
+local function attempt(self, batch)
+  local ok, err = run_batch(self, batch)
+  local task = state_of_task[1]
+  if task.holds then tasks.let_go(task) end
+  return ok, err
 end
 
 --- Runs the chain on a batch.
