@@ -4,6 +4,7 @@
 --- In memory: after a restart nothing is known. `idempotent = true` and the key of a message are
 --- what lasts.
 local state = require "catga.state"
+local errors = require "catga.error"
 local tasks = require "catga.task"
 local units = require "catga.unit"
 local lru = require "catga.policy.lru"
@@ -46,7 +47,7 @@ function Deduplicator:find(key)
   if node and node.value.until_ms > self.app.clock:mono() then return node.value end
 end
 
-function Deduplicator:remember(key, value)
+function Deduplicator:remember(key, answer)
   local known, now = self.known, self.app.clock:mono()
   known:remove(key)
   while known.count > 0 do
@@ -55,7 +56,7 @@ function Deduplicator:remember(key, value)
     if one.until_ms > now then self.forgotten = self.forgotten + 1 end
     known:remove(oldest)
   end
-  known:put(key, { value = value, until_ms = now + self.window })
+  known:put(key, { value = answer.value, err = answer.err, until_ms = now + self.window })
 end
 
 local Flight = {}
@@ -68,14 +69,23 @@ end
 
 function Flight:release() self:land(nil) end
 
+-- What duplicates get for an answer: a copy, or, of what cannot be copied, why there is none. The
+-- message itself is done, and must not be handled again.
+local function answer_of(value)
+  local ok, copy = pcall(keys.copy, value)
+  if ok then return { value = copy } end
+  return { err = errors.new("invalid", "the message was handled before, but its answer cannot be "
+    .. "given again: " .. tostring(copy)) }
+end
+
 -- The first one of a key; nested ones are remembered when what they did is committed.
 local function handle(self, key, inner, data, ctx)
   local task = state[1]
   if task.in_unit or task.limit then
     local value, err = inner(data, ctx)
     if value ~= nil or err == nil then
-      local copy = keys.copy(value)
-      units.of(task):on_commit(function() self:remember(key, copy) end)
+      local answer = answer_of(value)
+      units.of(task):on_commit(function() self:remember(key, answer) end)
     end
     return value, err
   end
@@ -88,9 +98,9 @@ local function handle(self, key, inner, data, ctx)
     flight:land({ err = err })
     return nil, err
   end
-  local copy = keys.copy(value)
-  self:remember(key, copy)
-  flight:land({ value = copy })
+  local answer = answer_of(value)
+  self:remember(key, answer)
+  flight:land(answer)
   return value
 end
 
@@ -109,7 +119,7 @@ function M.layer(inner, p, self, scope)
       if not (found or flight) then return handle(self, key, inner, data, ctx) end
       if flight and flight.task == state[1] then return inner(data, ctx) end -- It sends itself.
       self.duplicates = self.duplicates + 1
-      if found then return keys.copy(found.value) end
+      if found then return keys.copy(found.value), found.err end
       local waiter = {}
       flight[#flight + 1] = waiter
       local result, fault = waits.park(scope.app, waiter)
