@@ -235,6 +235,18 @@ local function lead(self, key, flight, fn, ttl_ms)
   return value, err
 end
 
+-- What a flight comes to.
+local function join(flight)
+  local task = state[1]
+  local function done(ok, ...)
+    task.awaits = nil
+    if not ok then error((...), 0) end
+    return ...
+  end
+  task.awaits = flight.leader
+  return done(pcall(flight.future.wait, flight.future))
+end
+
 --- The value of a key; when there is none, that of the function, which is kept. The function is
 --- called once for all that ask at the same time; nil and an error are not kept. May yield.
 ---@param key string
@@ -251,12 +263,13 @@ function Store:get_or(key, fn, ttl_ms)
       self.flights[key] = flight
       return lead(self, key, flight, fn, ttl_ms)
     end
-    if flight.leader == state[1] then
+    if tasks.is_circular(flight.leader) then
       error(errors.new("would_deadlock", ("cache %s: the function of get_or for \"%s\" asks for "
-        .. "the same key"):format(self.name, key)), 0)
+        .. "the same key%s"):format(self.name, key, flight.leader == state[1] and ""
+        or ", by way of others")), 0)
     end
     self.counts.shared = self.counts.shared + 1
-    local is_over, given, err, is_raised = flight.future:wait()
+    local is_over, given, err, is_raised = join(flight)
     if is_over then
       if is_raised then error(err, 0) end
       local entry = given ~= nil and find(self, key)

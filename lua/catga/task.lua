@@ -184,6 +184,15 @@ function M.drop(task)
   return true
 end
 
+--- Would the running task wait for itself if it waited for what another one does? Who waits for a
+--- task without a limit says so in `awaits`.
+---@param other catga.Task
+---@return boolean
+function M.is_circular(other)
+  while other and other ~= state[1] do other = other.awaits end
+  return other ~= nil
+end
+
 --- The running task; raises outside of tasks.
 ---@param what string  the function that needs it, for the error
 ---@return catga.Task

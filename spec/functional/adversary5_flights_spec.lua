@@ -54,3 +54,69 @@ describe("a message that is deduplicated", function()
     end)
   end
 end)
+
+describe("callers that wait for each other", function()
+  local function define(fields)
+    local function make(name, other, register)
+      local one = { name = name, handle = function(message)
+        catga.sleep("1s")
+        if message.depth == 0 then return 1 end
+        local send = register == catga.query and catga.ask or catga.send
+        return send(other, { id = message.id, depth = message.depth - 1 })
+      end }
+      for field, value in pairs(fields) do one[field] = value end
+      register(one)
+    end
+    return make
+  end
+
+  it("get their answers from queries that are cached", function()
+    open(function()
+      local make = define { cache = { ttl = "1m", key = "id" } }
+      make("A", "B", catga.query)
+      make("B", "C", catga.query)
+      make("C", "A", catga.query)
+    end)
+    local list = {}
+    for i, name in ipairs { "A", "B", "C" } do list[i] = begin(name, { id = 1, depth = 5 }) end
+    app:advance("1m")
+    for i = 1, 3 do
+      assert.is_true(list[i].done)
+      assert.equal(1, list[i].value, tostring(list[i].err))
+    end
+  end)
+
+  it("are told when they are deduplicated", function()
+    open(function()
+      local make = define { deduplicate = "id" }
+      make("A", "B", catga.command)
+      make("B", "A", catga.command)
+    end)
+    local a, b = begin("A", { id = 1, depth = 5 }), begin("B", { id = 1, depth = 5 })
+    app:advance("1m")
+    assert.is_true(a.done and b.done)
+    assert.equal("would_deadlock", a.err.code)
+    local again = begin("A", { id = 1, depth = 1 })
+    app:advance("1m")
+    assert.equal(1, again.value)
+  end)
+
+  it("are told when they load entries of a cache", function()
+    open(function()
+      local function load(name, other)
+        catga.command(name, function()
+          return catga.cache("c"):get_or(name, function()
+            catga.sleep("1s")
+            return catga.send(other, {})
+          end)
+        end)
+      end
+      load("A", "B")
+      load("B", "A")
+    end)
+    local a, b = begin("A"), begin("B")
+    app:advance("1m")
+    assert.is_true(a.done and b.done)
+    assert.equal("would_deadlock", (a.err or b.err).code)
+  end)
+end)

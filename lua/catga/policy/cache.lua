@@ -103,9 +103,7 @@ end
 -- Waits for the answer that another one asks for; false: he is gone.
 local function share(cache, flight)
   cache.shared = cache.shared + 1
-  local waiter = {}
-  flight[#flight + 1] = waiter
-  local result, err = waits.park(cache.app, waiter)
+  local result, err = waits.join(cache.app, flight)
   if result == "gone" then return false end
   if not result then return true, nil, err end
   if result.err then return true, nil, result.err end
@@ -121,7 +119,8 @@ local function answer(cache, key, inner, data, ctx)
       return keys.copy(found.value)
     end
     local flight = cache.flights[key]
-    if flight and flight.task == state[1] then return inner(data, ctx) end -- It asks itself.
+    -- It asks itself, perhaps by way of others.
+    if flight and tasks.is_circular(flight.task) then return inner(data, ctx) end
     if not flight then
       cache.misses = cache.misses + 1
       return ask(cache, key, inner, data, ctx)

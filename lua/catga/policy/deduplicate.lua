@@ -118,11 +118,14 @@ function M.layer(inner, p, self, scope)
       local flight = self.flights[key]
       if not (found or flight) then return handle(self, key, inner, data, ctx) end
       if flight and flight.task == state[1] then return inner(data, ctx) end -- It sends itself.
+      if flight and tasks.is_circular(flight.task) then
+        return nil, errors.new("would_deadlock", ("%s: the message of this key is under way and "
+          .. "waits, by way of others, for the one that sends it again"):format(scope.name),
+          { retryable = true })
+      end
       self.duplicates = self.duplicates + 1
       if found then return keys.copy(found.value), found.err end
-      local waiter = {}
-      flight[#flight + 1] = waiter
-      local result, fault = waits.park(scope.app, waiter)
+      local result, fault = waits.join(scope.app, flight)
       if not result then return nil, fault end
       if result ~= "gone" then return keys.copy(result.value), result.err end
     end

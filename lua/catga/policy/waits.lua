@@ -56,6 +56,20 @@ function M.park(app, waiter, ms)
   return nil
 end
 
+--- Parks the running task until what another task does has an outcome. May yield.
+---@param app catga.App
+---@param flight table  task: that task; it wakes those who are in the list
+---@return any result
+---@return catga.Error? err
+function M.join(app, flight)
+  local waiter, task = {}, state[1]
+  flight[#flight + 1] = waiter
+  task.awaits = flight.task
+  local result, err = M.park(app, waiter)
+  task.awaits = nil
+  return result, err
+end
+
 --- Lets a waiter go on, unless it waits no more or is gone.
 ---@param waiter catga.Waiter
 ---@param result any  not nil
