@@ -50,7 +50,8 @@ local function idempotency(app, entry, inner)
     end
     prefix = prefix or inbox.prefix(entry.name)
     local name = prefix .. ctx.key
-    local hash = ctx.has_key and inbox.hash(data) or nil
+    local hash = ctx.has_key and (ctx.data_hash or inbox.hash(data)) or nil
+    ctx.data_hash = hash -- The data may be changed by what runs, and again after a conflict.
     local found, fault = inbox.find(app, name)
     if not found then return nil, fault end
     fault = found.is_known and inbox.differs(found, hash, entry.name, ctx.key)

@@ -63,3 +63,64 @@ describe("an enqueued command with a hedge", function()
     assert.equal(0, message.attempts)
   end)
 end)
+
+describe("a handler that changes what it is given", function()
+  local seen
+
+  -- Fails so many times.
+  local function handler(failures)
+    seen = {}
+    return function(cmd)
+      seen[#seen + 1] = cmd.n
+      cmd.n, cmd.tags[1] = cmd.n + 1, "changed"
+      if #seen <= failures then error("down") end
+      append { n = cmd.n }
+      return cmd.n
+    end
+  end
+
+  local DATA = { n = 1, tags = { "new" } }
+  local function data() return { n = 1, tags = { "new" } } end
+
+  it("is no other message under its key", function()
+    open(function() catga.command { name = "Pay", attempts = 3, handle = handler(1) } end)
+    assert.equal(3, app:send("Pay", data(), { key = "k" }))
+    assert.equal(3, app:send("Pay", data(), { key = "k" }))
+    seen = {}
+    app:call(catga.enqueue, "Pay", data(), { key = "other" })
+    app:advance("30s")
+    assert.same({}, letters())
+    assert.equal(2, #read "Done")
+  end)
+
+  it("is no other message under its key after a conflict", function()
+    open(function()
+      catga.command("Pay", function(cmd)
+        cmd.n = cmd.n + 1
+        local count = #(catga.events.read("Done") or {})
+        catga.sleep("10ms")
+        assert(catga.events.append("Done", { { type = "Did", data = {} } },
+          { expect = count == 0 and "none" or count - 1 }))
+        return count
+      end)
+    end)
+    app:call(catga.enqueue, "Pay", data(), { key = "a" })
+    app:call(catga.enqueue, "Pay", data(), { key = "b" })
+    app:advance("30s")
+    assert.same({}, letters())
+    assert.equal(2, #read "Done")
+    assert.truthy(app:send("Pay", data(), { key = "a" }))
+    assert.equal(2, #read "Done")
+  end)
+
+  it("leaves a dead letter with the message as it was sent", function()
+    open(function() catga.command("Pay", handler(5)) end)
+    app:call(catga.enqueue, "Pay", data())
+    app:advance("5m")
+    assert.same(DATA, letters()[1].data)
+    assert.same({ 1, 1, 1, 1, 1 }, seen)
+    assert(app:call(catga.dead_letters.retry, letters()[1].id))
+    app:advance("1m")
+    assert.same({ { n = 2 } }, read "Done")
+  end)
+end)

@@ -164,6 +164,8 @@ end
 -- Makes a message a dead letter; true when it is closed. May yield.
 local function bury(outbox, message, err)
   local app = outbox.app
+  local stored = outbox:read(message.stream)
+  if stored then message.data = stored.data end -- Handlers may have changed what they were given.
   local id, records = last_records(app, message, err)
   local ok, fault = commits.records(app, function(add)
     for _, record in ipairs(records) do
