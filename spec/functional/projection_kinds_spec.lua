@@ -507,6 +507,42 @@ describe("an event that a projection cannot handle", function()
     assert.same({ n = 5 }, get("P", "all"))
   end)
 
+  it("is handled once more when its dead letter is retried", function()
+    local is_mended = false
+    open(function()
+      local p = catga.projection "P"
+      p.on_error, p.tables = "skip", { "CREATE TABLE t (n)" }
+      function p.on.A(event, model)
+        model:sql("INSERT INTO t VALUES (?)", event.n)
+        if event.n == 2 and not is_mended then error("not yet") end
+        model:update("all", function(doc) doc.n = (doc.n or 0) + event.n end)
+      end
+    end)
+    append("s", "A", { n = 1 }, { n = 2 }, { n = 4 })
+    app:settle()
+    local function retry(position)
+      return app:call(function()
+        return require("catga.projection.retry").retry(app.app, { source = "P",
+          position = position })
+      end)
+    end
+    local none, err = retry(2)
+    assert.is_nil(none)
+    assert.truthy(err.message:find("not yet"))
+    assert.same({ n = 5 }, get("P", "all"))
+    is_mended = true
+    assert.is_true(retry(2))
+    assert.same({ n = 7 }, get("P", "all"))
+    assert.same({ { n = 7 } }, (rows("P", "SELECT sum(n) AS n FROM t")))
+    none, err = retry(9)
+    assert.is_nil(none)
+    assert.equal("not_found", err.code)
+    append("s", "A", { n = 8 })
+    app:settle()
+    assert.same({ n = 15 }, get("P", "all"))
+    assert.equal(4, status("P").position)
+  end)
+
   it("is passed over also when an upcaster cannot read it", function()
     open(function()
       define "skip"()

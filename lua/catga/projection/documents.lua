@@ -8,6 +8,7 @@ local sandbox = require "catga.sandbox"
 local json = require "catga.native.json"
 local native = require "catga.native.model"
 local errors = require "catga.error"
+local new_table = require "table.new"
 
 local M = {}
 
@@ -15,6 +16,7 @@ local CACHE_COUNT = 8192              -- Documents of one generation of the cach
 local CACHE_BYTES = 16 * 1024 ^ 2     -- Bytes of JSON of one generation.
 local PREFETCH_MAX = 2000             -- Documents read ahead for one batch.
 local KEY_BYTES_MAX = 1024
+local SMALL = 32                      -- Changes of a batch: the next table begins small.
 local ROWS_MAX = 100000               -- Rows of one query of a handler.
 local NONE = {}                       -- In `undo`: the key had not been changed.
 
@@ -37,6 +39,7 @@ local NONE = {}                       -- In `undo`: the key had not been changed
 ---@field is_open boolean?     a transaction is open, with what was sent of this batch
 ---@field is_torn boolean?     some of what the running handler did was sent: it cannot be undone
 ---@field broken table?        { error, position }: a statement that was sent has failed
+---@field has_read boolean?    a document was read, so there is a cache
 ---@field missing table?       keys that atomic handlers could not read, see M.MISSING
 ---@field under table[]?       further layers below `changed`, see lua/catga/projection/inline.lua
 local Documents = {}
@@ -78,6 +81,7 @@ function M.key(key, what)
 end
 
 local function remember(self, key, text)
+  self.has_read = true
   if self.young_count >= CACHE_COUNT or self.young_bytes >= CACHE_BYTES then
     self.old, self.young, self.young_count, self.young_bytes = self.young, {}, 0, 0
   end
@@ -330,8 +334,9 @@ end
 ---@return table<string, string|false>
 function Documents:collect()
   local changed = self.changed
-  self:remember_all(changed)
-  self.changed, self.changed_count, self.changed_bytes = {}, 0, 0
+  if self.has_read then self:remember_all(changed) end -- Else nothing of it is in the cache.
+  self.changed = self.changed_count > SMALL and new_table(0, self.changed_count) or {}
+  self.changed_count, self.changed_bytes = 0, 0
   return changed
 end
 

@@ -22,6 +22,7 @@ local lazy = require "catga.lazy"
 local faults = lazy.module "catga.projection.faults"
 local lanes = lazy.module "catga.projection.lanes"
 local inline = lazy.module "catga.projection.inline"
+local retries = lazy.module "catga.projection.retry"
 
 local M = {}
 
@@ -67,6 +68,7 @@ local REDO = errors.new("redo", "the batch is done again from the checkpoint")
 ---@field is_serving boolean?
 ---@field is_inline boolean? it has caught up, and its handlers run with the units of work
 ---@field is_stale boolean?  the checkpoint must be read before it begins
+---@field retries table?     events that are to be handled once more, see retry.lua
 ---@field wait_until integer?  it must come to here before it takes over
 ---@field task catga.Task?   nil once it has ended
 local Runner = {}
@@ -340,6 +342,7 @@ end
 
 local function work(self)
   while not self.is_stopping do
+    if self.retries then retries.run(self) end
     local events, position, failure = read(self)
     local prefetch = self.documents:prefetch(events, self.definition.keys_of)
     begin_commit(self)
@@ -414,6 +417,24 @@ function Runner:stop(status)
     self.place:get():undo()
   end
   if self.status == "running" or status == "paused" then self.status = status or "stopped" end
+end
+
+--- Commits what was handled so far, and waits for it. To be called by its task. May yield.
+function Runner:commit() commit(self) end
+
+--- Commits what a handler has just done, without moving the checkpoint. By its task. May yield.
+---@return boolean? ok
+---@return catga.Error? err  nothing of it is left
+function Runner:commit_beside()
+  local pending = collect(self)
+  pending.to = self.position
+  return models.await(apply(self, pending))
+end
+
+--- Drops what is not committed. By its task. May yield.
+function Runner:drop_changes()
+  if self.documents.statements then models.await(self.place:get():undo()) end
+  self.documents:reset()
 end
 
 --- The position up to which its readers may see events, at most: a commit may be under way.
