@@ -39,6 +39,7 @@ M.retriers = {
   handler = "catga.outbox.letters",
   route = "catga.route.letters",
   stream = "catga.stream.retry",
+  projection = "catga.projection.retry",
 }
 
 --- A dead letter as it is added.

@@ -105,6 +105,7 @@ local function take_given(ctx, opts)
   if opts.hops ~= nil then ctx.hops = opts.hops end
   if opts.after ~= nil then ctx.after = opts.after end
   if opts.after_timeout_ms ~= nil then ctx.after_timeout_ms = opts.after_timeout_ms end
+  if opts.after ~= nil then ctx.after, ctx.after_timeout_ms = opts.after, opts.after_timeout_ms end
 end
 
 local function new_ctx(entry, parent, opts)

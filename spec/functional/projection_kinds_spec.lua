@@ -485,26 +485,31 @@ describe("an event that a projection cannot handle", function()
     assert.truthy(skipped[1].message:find("no threes"))
   end)
 
-  it("becomes a dead letter, once, when that is asked for", function()
-    local letters = {}
-    local before = package.loaded["catga.dead_letters"]
-    package.loaded["catga.dead_letters"] = { add = function(_, letter)
-      letters[#letters + 1] = letter
-      return "letter-" .. #letters
-    end }
+  it("becomes a dead letter, once, when that is asked for, and can be retried", function()
     open(define "dead_letter")
     append("s", "A", { n = 1 }, { n = 3 }, { n = 4 })
     app:settle()
-    package.loaded["catga.dead_letters"] = before
-    assert.equal(1, #letters)
-    assert.equal("projection", letters[1].kind)
-    assert.equal("P", letters[1].source)
-    assert.equal(2, letters[1].position)
-    assert.equal("A", letters[1].type)
-    assert.same({ n = 3 }, letters[1].data)
-    assert.truthy(letters[1].reason.message:find("no threes"))
+    app:call(function() assert(catga.projections.rebuild("P", { wait = true })) end)
+    local function letters()
+      return app:call(function() return catga.dead_letters.list { kind = "projection" } end)
+    end
+    local list = letters()
+    assert.equal(1, #list)
+    assert.equal("P", list[1].source)
+    assert.equal("A", list[1].type)
+    assert.truthy(list[1].reason.message:find("no threes"))
+    local letter = app:call(function() return catga.dead_letters.get(list[1].id) end)
+    assert.equal(2, letter.position)
+    assert.same({ n = 3 }, letter.data)
     assert.equal(1, status("P").skipped)
     assert.same({ n = 5 }, get("P", "all"))
+    app.app.registry.projections.P.handlers.A = function(event, model)
+      model:put("mended", event)
+    end
+    app:call(function() assert(catga.dead_letters.retry(list[1].id)) end)
+    app:settle()
+    assert.same({ n = 3 }, get("P", "mended"))
+    assert.equal(0, #letters())
   end)
 
   it("is handled once more when its dead letter is retried", function()

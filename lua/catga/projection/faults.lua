@@ -25,15 +25,19 @@ local COUNT = "SELECT coalesce(max(number), 0) AS count FROM catga_skipped "
 local LIST = "SELECT number, position, type, stream, code, message, time FROM catga_skipped "
   .. "WHERE projection = ?1 AND version = ?2 ORDER BY number DESC LIMIT ?3"
 
--- A dead letter of the event. May yield.
+-- A dead letter of the event: one for each version that cannot handle it, whatever is killed when
+-- and however often it is rebuilt. May yield.
 local function bury(runner, event, failure)
   local task = state[1]
   local pure = task.pure
   task.pure = nil -- It is not the handler that writes.
   local id, err = require("catga.dead_letters").add(runner.app, {
-    kind = "projection", source = runner.name, type = event.type, data = event.data,
-    metadata = event.metadata, reason = { code = failure.code, message = failure.message },
-    attempts = 1, traceback = failure.traceback, group = event.stream, position = event.position,
+    kind = "projection", source = runner.name, type = event.type,
+    data = not event.personal and event.data or nil, -- They stay encrypted.
+    metadata = type(event.metadata) == "table" and event.metadata or nil,
+    correlation_id = event.correlation_id, stream = event.stream, version = event.version,
+    position = event.position, reason = failure,
+    key = ("%d/%d"):format(runner.version, event.position),
   })
   task.pure = pure
   if id == nil then error(err, 0) end
