@@ -103,8 +103,6 @@ local function take_given(ctx, opts)
   if opts.version ~= nil then ctx.version = opts.version end
   if opts.position ~= nil then ctx.position = opts.position end
   if opts.hops ~= nil then ctx.hops = opts.hops end
-  if opts.after ~= nil then ctx.after = opts.after end
-  if opts.after_timeout_ms ~= nil then ctx.after_timeout_ms = opts.after_timeout_ms end
   if opts.after ~= nil then ctx.after, ctx.after_timeout_ms = opts.after, opts.after_timeout_ms end
 end
 

@@ -14,7 +14,6 @@ end
 -- A table keeps room for every key it was ever given, also for nil: only what is set is cleared.
 local FIELDS = { "unit", "in_unit", "ctx", "limit", "interrupt", "timer", "timed_out", "pure",
   "timed", "in_wait", "holds", "awaits" }
-  "timed", "in_wait", "holds" }
 
 local function clear(task)
   if task.at_end then
