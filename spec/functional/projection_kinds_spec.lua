@@ -1,5 +1,4 @@
---- Projections of every kind: by key, in partitions, inline, live; and what
---- becomes of events that they cannot handle.
+--- Projections of every kind: by key, in partitions, inline, live; events that they cannot handle.
 local testing = require "catga.testing"
 local catga = require "catga"
 local native_task = require "catga.native.task"
