@@ -5,7 +5,9 @@ local json = require "catga.native.json"
 local state = require "catga.state"
 local units = require "catga.unit"
 local INTERNAL = require "catga.flags".INTERNAL
+local personal = require "catga.lazy".module "catga.personal"
 local conditions = require "catga.route.conditions"
+local raw_next = require "catga.sandbox".raw.next
 local copy = require "catga.route.copy"
 local due = require "catga.schedule.due"
 local states = require "catga.route.state"
@@ -22,6 +24,7 @@ local PAGE = 1000 -- Messages of a group read at once.
 ---@field key any
 ---@field from integer   version of its first message in its stream
 ---@field items any[]
+---@field keys table<integer, string>?  of those items that hold personal data
 ---@field first table    what is kept of the first event, see `kept_of`
 ---@field last table     of the last one
 ---@field due number?    when its time is over, Unix ms
@@ -83,6 +86,25 @@ end
 
 local function stream_name(self, aggregate, text)
   return states.GATHER_PREFIX .. self.set .. "/" .. aggregate .. "/" .. text
+end
+
+-- A message made of personal data, as it is stored: encrypted with the key of its event.
+local function seal(self, message, key, bound)
+  if not key then return message end
+  local text, err = self.app.store:encode(message, "message")
+  local sealed
+  if text then sealed, err = personal.seal_text(self.app, key, bound, text) end
+  if not sealed then error(err, 0) end
+  return { sealed = sealed, key = key }
+end
+
+-- The message again; nil: its person was forgotten.
+local function unseal(self, stored, is_sealed, bound)
+  if not is_sealed then return stored end
+  local text, err = personal.open_text(self.app, stored.key, bound, stored.sealed)
+  if text then return (json.decode(text)) end
+  if err.code == "forgotten" then return nil end
+  error(err, 0)
 end
 
 -- What of an event is kept beside its message.
@@ -246,18 +268,59 @@ function Groups:add(turn, step, message, event, go_on, sink)
   local group = of and of[text]
     or new_group(self, turn, step, key, text, next_version(self.app, unit, name))
   local kept = kept_of(event)
+  local person = not event.forgotten and event.personal or nil
   local version, err = unit:append(name, { { type = "RouteGathered", data = { from = group.from,
-    message = message, event = kept } } }, "any", INTERNAL)
+    message = seal(self, message, person, name), is_sealed = person and true, event = kept } } },
+    "any", INTERNAL)
   if not version then error(err, 0) end
   local items, count, first, last = group.items, #group.items, group.first, group.last
   items[count + 1] = copy(message)
+  if person then
+    group.keys = group.keys or {}
+    group.keys[count + 1] = person
+  end
   group.first, group.last = first or kept, kept
   if last and (last.hops or 0) > (kept.hops or 0) then kept.hops = last.hops end
   undo_later(self, function()
     items[count + 1], group.first, group.last = nil, first, last
+    if group.keys then group.keys[count + 1] = nil end
   end)
   local reason = is_complete(step, group)
   if reason then return self:finish(turn, step, group, reason, go_on, sink) end
+end
+
+local LETTER = "letter of a group" -- What encrypted items of letters are bound to.
+
+--- The messages of a group for a dead letter: as they are, or, where some hold personal data,
+--- { plain } or { key, sealed } each; those of persons who were forgotten are left out. Raises.
+---@param group catga.RouteGroup
+---@return any[] items
+---@return boolean? are_sealed
+function Groups:stored_items(group)
+  if not (group.keys and raw_next(group.keys)) then return group.items end
+  local items = {}
+  for i, item in ipairs(group.items) do
+    local ok, one = pcall(seal, self, item, group.keys[i], LETTER)
+    if not ok and one.code ~= "forgotten" then error(one, 0) end
+    if ok then items[#items + 1] = group.keys[i] and one or { plain = one } end
+  end
+  return json.array(items), true
+end
+
+--- The same again, without those of persons who were forgotten meanwhile. Raises.
+---@param app catga.App
+---@param items any[]
+---@return any[]
+function M.items_of_letter(app, items)
+  local list = {}
+  for _, one in ipairs(items) do
+    if one.sealed then
+      list[#list + 1] = unseal({ app = app }, one, true, LETTER)
+    else
+      list[#list + 1] = one.plain
+    end
+  end
+  return list
 end
 
 --- What would become of a message, without effect.
@@ -309,14 +372,26 @@ end
 -- The messages of a group, read back.
 local function read_items(self, group)
   local store = self.app.store
-  local stream = store:stream(stream_name(self, group.aggregate, group.text))
+  local name = stream_name(self, group.aggregate, group.text)
+  local stream = store:stream(name)
   local from, count = group.from, stream and store:count(stream) or 0
   while from < count do
     local records, err = store:read(stream, from, PAGE)
     if not records then error(err, 0) end
     if #records == 0 then break end
     for _, record in ipairs(records) do
-      group.items[#group.items + 1] = record.data.message
+      local data = record.data
+      local message = unseal(self, data.message, data.is_sealed, name)
+      if message == nil then
+        self.app:say("warn", ("routes %s: a message that %s had gathered was of a person who was "
+          .. "forgotten"):format(self.set, group.aggregate))
+      else
+        group.items[#group.items + 1] = message
+        if data.is_sealed then
+          group.keys = group.keys or {}
+          group.keys[#group.items] = data.message.key
+        end
+      end
       group.first, group.last = group.first or record.data.event, record.data.event
       from = record.version + 1
     end

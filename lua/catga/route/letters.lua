@@ -92,7 +92,11 @@ local function finish_group(set, rule, letter, sink)
     return nil, errors.new("unknown_route", ("the route %s has no aggregate %s any more"):format(
       rule.name, detail.aggregate))
   end
-  local message, event = require("catga.route.groups").result(found.step, { items = letter.data,
+  local groups, items = require "catga.route.groups", letter.data
+  if detail.are_sealed and not letter.edited then
+    items = groups.items_of_letter(sink.app, items)
+  end
+  local message, event = groups.result(found.step, { items = items,
     key = detail.key, first = detail.first, last = detail.last }, "timeout")
   found.step.go_on(message, event, sink)
   return true

@@ -366,9 +366,11 @@ local function group_failed(self, found, group, err)
   end
   local ok, fault = self:unit(function(turn)
     self.groups:drop(turn, group)
-    turn:give_up(rule, { type = group.last.type, data = group.items, stream = group.last.stream,
+    local items, are_sealed = self.groups:stored_items(group)
+    turn:give_up(rule, { type = group.last.type, data = items, stream = group.last.stream,
       position = group.last.position, id = group.last.id }, err, group.attempts, {
-        aggregate = group.aggregate, key = group.key, first = group.first, last = group.last })
+        aggregate = group.aggregate, key = group.key, first = group.first, last = group.last,
+        are_sealed = are_sealed })
   end)
   if ok then return end
   self.app:say("error", ("routes %s wait: %s"):format(self.name, tostring(fault)))
