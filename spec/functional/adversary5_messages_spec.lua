@@ -124,3 +124,23 @@ describe("a handler that changes what it is given", function()
     assert.same({ { n = 2 } }, read "Done")
   end)
 end)
+
+describe("a dead letter of a message without attempts of its own", function()
+  it("is retried as often as messages are", function()
+    local calls, is_up = 0, 7
+    open(function()
+      catga.command("Pay", function()
+        calls = calls + 1
+        if calls < is_up then error("down") end
+        append { n = calls }
+      end)
+    end)
+    app:call(catga.enqueue, "Pay", {})
+    app:advance("10m")
+    assert.equal(5, calls)
+    assert(app:call(catga.dead_letters.retry, letters()[1].id))
+    app:advance("10m")
+    assert.same({ { n = 7 } }, read "Done")
+    assert.same({}, letters())
+  end)
+end)

@@ -169,12 +169,15 @@ function M.edit(app, id, data)
   end)
 end
 
+-- How often kinds of letters are tried in one retry, unless they say it; by setting.
+local ATTEMPTS = { message = "outbox_attempts", handler = "event_attempts" }
+
 -- Stages the retry of a letter.
 local function stage_retry(app, unit, letter)
-  local detail = letter.detail or {}
+  local detail, setting = letter.detail or {}, ATTEMPTS[letter.kind]
   local id, err = enqueue.put_in(app, unit, { kind = "letter", name = letter.source,
     letter = letter.id, group = detail.group, priority = detail.priority,
-    attempts = detail.attempts or letter.kind == "handler" and app.settings.event_attempts or 1,
+    attempts = detail.attempts or setting and app.settings[setting] or 1,
     backoff = detail.backoff, timeout = detail.timeout })
   if not id then return nil, err end
   return dead_letters.stage(letter.id, "LetterRetrying", { message = id }, letter.last)
