@@ -63,6 +63,25 @@ describe("README.md", function()
     end)
   end)
 
+  it("has messages, routes, streams and policies that work", function()
+    local catga = require "catga"
+    with_section("Messages, routes, streams, policies", function(app)
+      for i = 1, 3 do
+        assert(app:send("Order", { id = tostring(i), country = "DE", total = 900 * i }))
+        app:settle()
+        app:advance("45m")
+      end
+      app:advance("3h")
+      assert.equal(2, #app:call(catga.events.read, "$type-orders.large"))
+      assert.equal(1, #app:call(catga.events.read, "$type-orders.small"))
+      local counted = 0
+      for _, event in ipairs(app:call(catga.events.read, "ShippedByHour")) do
+        counted = counted + event.data.count
+      end
+      assert.is_true(counted > 0)
+    end)
+  end)
+
   it("has a declaration of personal data that works", function()
     with_section("Personal data", function(app)
       assert.equal("not_found", select(2, app:send("ForgetCustomer", { id = "42" })).code)
