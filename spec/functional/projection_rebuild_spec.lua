@@ -3,6 +3,8 @@
 local testing = require "catga.testing"
 local catga = require "catga"
 local runners = require "catga.projection.runner"
+local state = require "catga.state"
+local tasks = require "catga.task"
 
 local app, dir
 
@@ -183,6 +185,57 @@ describe("a projection that is rebuilt", function()
     app:settle()
     assert.is_nil(control("get", "Sums").building)
     assert.same({ n = 1000 }, app:document("Sums", "k0"))
+  end)
+
+  it("is not swapped before it has come as far as readers have seen", function()
+    open(kinds.documents)
+    app:call(function()
+      for i = 1, 10 do order(i) end
+    end)
+    app:settle()
+    local projections = app.app.projections
+    local real, early = projections.take_over, nil
+    function projections.take_over(self, runner)
+      if early == nil then
+        runner.reached = runner.reached - 1 -- As if the other one were an event ahead.
+        real(self, runner)
+        runner.reached, early = runner.reached + 1, runner.place:serves()
+        return
+      end
+      return real(self, runner)
+    end
+    assert(control("rebuild", "Accounts", { wait = true }))
+    assert.is_false(early)
+    assert.equal(10, select(2, app:call(look, "documents")))
+  end)
+
+  it("misses no event that was committed while it takes over, when it is inline", function()
+    local left, number = 0, 10
+    open(function()
+      kinds["an inline one"]()
+      local handlers = state.loading.projections.Accounts.handlers
+      local move = handlers.Moved
+      function handlers.Moved(event, model)
+        left = left - 1
+        if left == 0 then -- The last one of a rebuild: one more is committed while it ends.
+          number = number + 1
+          tasks.spawn(app.app, order, number)
+        end
+        move(event, model)
+      end
+    end)
+    app:call(function()
+      for i = 1, 10 do order(i) end
+    end)
+    for round = 1, 10 do
+      app:settle()
+      left = number
+      assert(control("rebuild", "Accounts", { wait = true }))
+      app:settle()
+      local sum, count = app:call(look, "an inline one")
+      assert.equal(0, sum)
+      assert.equal(10 + round, count)
+    end
   end)
 
   for _, kind in ipairs { "documents", "SQL tables", "an inline one", "a live one" } do
