@@ -227,14 +227,21 @@ describe("a projection that is rebuilt", function()
     app:call(function()
       for i = 1, 10 do order(i) end
     end)
-    for round = 1, 10 do
+    for round = 1, 20 do
       app:settle()
-      left = number
-      assert(control("rebuild", "Accounts", { wait = true }))
+      if round % 2 == 0 then
+        left = number
+        assert(control("rebuild", "Accounts", { wait = true }))
+      else
+        assert(control("stop", "Accounts"))
+        number, left = number + 1, 1
+        app:call(order, number)
+        assert(control("start", "Accounts"))
+      end
       app:settle()
       local sum, count = app:call(look, "an inline one")
       assert.equal(0, sum)
-      assert.equal(10 + round, count)
+      assert.equal(number, count)
     end
   end)
 
