@@ -104,9 +104,9 @@ look_at_models "closed"
 # Killed again and again while events come in.
 start_app
 position() { # of Sales
-  "$program" projection show Sales -o json | sed 's/.*"position":\([0-9]*\).*/\1/'
+  "$program" projection show Sales -o json 2>/dev/null | sed 's/.*"position":\([0-9]*\).*/\1/'
 }
-has_come_to() { [ "$(position)" -ge "$1" ]; }
+has_come_to() { [ "$(position || true)" != "" ] && [ "$(position)" -ge "$1" ] 2>/dev/null; }
 from=21
 for kill in $(seq "$kills"); do
   "$program" send Place "{\"from\":$from,\"to\":$((from + rounds - 1))}" >/dev/null &
