@@ -407,8 +407,13 @@ end
 --- Runs what waits for the commit, then delivers the events.
 ---@param first integer?  position of the first staged record
 function Unit:committed(first)
-  for i = 1, #self.after do self.after[i]() end
   local app = self.app
+  for i = 1, #self.after do
+    local ok, failure = xpcall(self.after[i], errors.catch)
+    if not ok then -- What is committed has succeeded, and the others are to hear of it.
+      app:say("error", "after a commit: " .. tostring(failure) .. (failure.traceback or ""))
+    end
+  end
   -- Most units have one record; LuaJIT cannot compile a loop that ends after its first round.
   if self.n > 0 then delivered(app, self.ops[1], first) end
   for i = 2, self.n do delivered(app, self.ops[i], first and first + i - 1) end

@@ -399,16 +399,19 @@ function M.unlisten(live)
   if not next(all) then live.app.live_streams = nil end
 end
 
---- Gives an event that is not stored to the streams that read it; waits where a buffer says so.
---- May yield.
+--- Gives an event that is not stored to the streams that read it; waits where a buffer says so, and
+--- raises when all have had it and one was full that says "fail". May yield.
 ---@param app catga.App
 ---@param op table  type, data (JSON), id
 function M.deliver(app, op)
   local list = app.live_streams and app.live_streams[op.type]
+  local failure
   for _, one in ipairs(list or {}) do
-    one.ring:push({ type = op.type, id = op.id, data = app.json.decode(op.plain or op.data),
-      time = app.clock:now() })
+    local ok, err = pcall(one.ring.push, one.ring, { type = op.type, id = op.id,
+      data = app.json.decode(op.plain or op.data), time = app.clock:now() })
+    if not ok then failure = failure or err end
   end
+  if failure then error(failure, 0) end
 end
 
 -- Runs graphs in the calling task and gives what they have come to.
