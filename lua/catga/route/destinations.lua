@@ -65,7 +65,8 @@ function DELIVER.command(app, d, message)
     if ok == nil and err ~= nil then error(err, 0) end
     return
   end
-  local value, err = app.mediator:send("command", d.name, message)
+  -- A copy: the handler may change it, and other destinations, rules and the letter have it too.
+  local value, err = app.mediator:send("command", d.name, copy(message))
   if value == nil and err ~= nil then error(err, 0) end
 end
 

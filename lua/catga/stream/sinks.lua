@@ -82,8 +82,9 @@ function TO.publish(app, node)
 end
 
 function TO.send(app, node)
-  local name = node.to.send
-  return function(v) must(node, app.mediator:send("command", name, v)) end
+  local name, copy = node.to.send, require "catga.route.copy"
+  -- A copy: the handler may change it, and other operators keep the item.
+  return function(v) must(node, app.mediator:send("command", name, copy(v))) end
 end
 
 function TO.enqueue(_, node)
