@@ -144,3 +144,46 @@ describe("a dead letter of a message without attempts of its own", function()
     assert.same({}, letters())
   end)
 end)
+
+describe("the key of a message that is a dead letter", function()
+  local is_up
+
+  before_each(function()
+    is_up = false
+    open(function()
+      catga.command("Pay", function(cmd)
+        if not is_up then return nil, catga.error("refused") end
+        append(cmd)
+        return 1
+      end)
+    end)
+  end)
+
+  local function enqueue(n) return app:call(catga.enqueue, "Pay", { n = n }, { key = "k" }) end
+
+  it("is free for another one when the letter is purged", function()
+    local first = enqueue(1)
+    app:settle()
+    assert.equal(first, enqueue(1)) -- It may still be retried.
+    assert(app:call(catga.dead_letters.purge, letters()[1].id))
+    is_up = true
+    local second = assert(enqueue(2))
+    assert.not_equal(first, second)
+    app:settle()
+    assert.same({ { n = 2 } }, read "Done")
+    assert.equal(second, enqueue(2))
+    app = assert(app:crash())
+    assert.equal(second, enqueue(2))
+    assert.same({ { n = 2 } }, read "Done")
+  end)
+
+  it("stays with what was done under it meanwhile", function()
+    enqueue(1)
+    app:settle()
+    is_up = true
+    assert.equal(1, app:send("Pay", { n = 1 }, { key = "k" }))
+    assert(app:call(catga.dead_letters.purge, { all = true }))
+    assert.equal(1, app:send("Pay", { n = 1 }, { key = "k" }))
+    assert.same({ { n = 1 } }, read "Done")
+  end)
+end)

@@ -183,7 +183,23 @@ local function stage_retry(app, unit, letter)
   return dead_letters.stage(letter.id, "LetterRetrying", { message = id }, letter.last)
 end
 
-local function stage_purge(_, _, letter)
+-- Frees the key of a message that will not be done: with it another one may be.
+local function free_key(app, unit, letter)
+  local detail = letter.detail or {}
+  local key = letter.kind == "message" and detail.key
+  if not key then return true end
+  local name = inbox.stream_name(letter.source, key)
+  local found, err = inbox.find(app, name)
+  if not found then return nil, err end
+  if not found.is_known or found.is_handled or found.id ~= detail.message then return true end
+  local version, fault = unit:append(name, { { type = "CommandCancelled", data = {} } },
+    found.expect, INTERNAL)
+  return version and true, fault
+end
+
+local function stage_purge(app, unit, letter)
+  local ok, err = free_key(app, unit, letter)
+  if not ok then return nil, err end
   return dead_letters.stage(letter.id, "LetterClosed", { how = "purged" }, letter.last)
 end
 
