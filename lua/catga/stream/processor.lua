@@ -138,10 +138,25 @@ local function must_save(self, unit)
     or self.app.clock:mono() - self.saved_at >= o.checkpoint_delay
 end
 
+-- How many routes what comes of events has gone through: so a circle of routes and streams ends as
+-- one of routes alone does. Nil: none.
+local function envelope(self, events)
+  if not self.app.registry.routes then return nil end
+  local hops = 0
+  for i = 1, #events do
+    local metadata = events[i].metadata
+    local one = type(metadata) == "table" and metadata.hops
+    if type(one) == "number" and one > hops then hops = one end
+  end
+  if hops == 0 then return nil end
+  return { app = self.app, name = "stream " .. self.name, kind = "event", hops = hops, sent = 0,
+    attempt = 1, key = self.app:new_id(), has_key = false }
+end
+
 -- Runs the chain on a batch and commits.
 local function run_batch(self, batch)
   local task = state_of_task[1]
-  task.unit, task.in_unit = nil, true
+  task.unit, task.in_unit, task.ctx = nil, true, envelope(self, batch.events)
   local is_saved = false
   local ok, err = xpcall(function()
     self:process(batch)
@@ -150,7 +165,7 @@ local function run_batch(self, batch)
     is_saved = true
     stage(self)
   end, errors.catch)
-  task.in_unit = nil
+  task.in_unit, task.ctx = nil, nil
   local unit = task.unit
   task.unit = nil
   if not ok then return false, err end
