@@ -50,6 +50,7 @@ local EXPECT = { any = ANY, none = NONE, exists = EXISTS }
 ---@field after (fun())[]           run once the commit is durable
 ---@field keys integer?             change of keys that must be durable before the commit
 ---@field conflict catga.Error?     the unit read or expected something that is no longer so
+---@field answers table[]?           of messages that it has handled, see policy/deduplicate.lua
 ---@field held_from integer?         it belongs to no handler, and lets go at its end of what its
 ---  task holds beyond so many things: keys and locks of what inline routes have sent
 local Unit = {}

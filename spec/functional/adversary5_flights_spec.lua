@@ -55,6 +55,46 @@ describe("a message that is deduplicated", function()
   end
 end)
 
+describe("a message that is deduplicated inside a unit of work", function()
+  local calls
+
+  local function run(order)
+    calls = 0
+    open(function()
+      catga.command { name = "Pay", deduplicate = "id", handle = function()
+        calls = calls + 1
+        assert(catga.events.append("Done", { { type = "Paid", data = {} } }))
+        return calls
+      end }
+      catga.command("Fail", function()
+        assert(catga.send("Pay", { id = "a" }))
+        error("down")
+      end)
+      catga.command("Order", order)
+    end)
+    local value = app:send("Order", {})
+    return value, #app:call(catga.events.read, "Done")
+  end
+
+  it("is handled once in it", function()
+    local value, count = run(function()
+      assert(catga.send("Pay", { id = "a" }))
+      return catga.send("Pay", { id = "a" })
+    end)
+    assert.equal(1, value)
+    assert.equal(1, count)
+  end)
+
+  it("is handled again when the first one was taken back", function()
+    local value, count = run(function()
+      catga.send("Fail", {})
+      return catga.send("Pay", { id = "a" })
+    end)
+    assert.equal(2, value)
+    assert.equal(1, count)
+  end)
+end)
+
 describe("callers that wait for each other", function()
   local function define(fields)
     local function make(name, other, register)

@@ -78,6 +78,17 @@ local function answer_of(value)
     .. "given again: " .. tostring(copy)) }
 end
 
+-- The answer to one of the key that the open unit of work has handled, and not taken back since.
+local function find_in_unit(self, key, unit)
+  for _, one in ipairs(unit.answers) do
+    if one.of == self and one.key == key then
+      for i = 1, #unit.after do
+        if unit.after[i] == one.hook then return one.answer end
+      end
+    end
+  end
+end
+
 -- The first one of a key; nested ones are remembered when what they did is committed.
 local function handle(self, key, inner, data, ctx)
   local task = state[1]
@@ -85,7 +96,11 @@ local function handle(self, key, inner, data, ctx)
     local value, err = inner(data, ctx)
     if value ~= nil or err == nil then
       local answer = answer_of(value)
-      units.of(task):on_commit(function() self:remember(key, answer) end)
+      local unit = units.of(task)
+      local function remember() self:remember(key, answer) end
+      unit:on_commit(remember)
+      unit.answers = unit.answers or {}
+      table.insert(unit.answers, { of = self, key = key, answer = answer, hook = remember })
     end
     return value, err
   end
@@ -114,7 +129,8 @@ function M.layer(inner, p, self, scope)
     local key, err = keys.of(p.key, data, ctx, what)
     if err then return nil, err end
     while true do
-      local found = self:find(key)
+      local unit = state[1].unit
+      local found = unit and unit.answers and find_in_unit(self, key, unit) or self:find(key)
       local flight = self.flights[key]
       if not (found or flight) then return handle(self, key, inner, data, ctx) end
       if flight and flight.task == state[1] then return inner(data, ctx) end -- It sends itself.
