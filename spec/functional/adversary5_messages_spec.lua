@@ -187,3 +187,28 @@ describe("the key of a message that is a dead letter", function()
     assert.same({ { n = 1 } }, read "Done")
   end)
 end)
+
+describe("a handler of an event that fails while the outbox is full", function()
+  it("is a dead letter, which can be retried when there is room", function()
+    local is_up, heard = false, 0
+    open(function()
+      catga.command("Wait", function() end)
+      catga.on("Paid", function()
+        if not is_up then error("down") end
+        heard = heard + 1
+      end)
+    end, { settings = { outbox_max = 1 } })
+    app:call(catga.enqueue, "Wait", {}, { delay = "1h" })
+    app:publish("Paid", {})
+    app:settle()
+    assert.equal(0, heard)
+    local letter = letters()[1]
+    assert.equal("handler", letter.kind)
+    is_up = true
+    app:advance("2h")
+    assert(app:call(catga.dead_letters.retry, letter.id))
+    app:advance("1m")
+    assert.equal(1, heard)
+    assert.same({}, letters())
+  end)
+end)

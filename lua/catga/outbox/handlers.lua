@@ -14,15 +14,18 @@ local function keep(app, op, position, place, cause, err)
   local event = { id = op.id, stream = op.name, version = op.version, position = position,
     correlation_id = cause.correlation_id, causation_id = cause.causation_id,
     hops = cause.hops }
-  if not err.retryable or settings.event_attempts == 1 then
+  local function bury()
     return dead_letters.add(app, { kind = "handler", source = place.at, type = op.type,
       reason = err, stream = op.name, version = op.version, position = position,
       correlation_id = cause.correlation_id, detail = { handler = place, event = event } })
   end
-  return enqueue.put(app, { kind = "handler", name = op.type, handler = place, event = event,
-    made = 1, first_failed = now, reason = causes.reason(err), attempts = settings.event_attempts,
-    backoff = settings.event_backoff,
+  if not err.retryable or settings.event_attempts == 1 then return bury() end
+  local id, fault = enqueue.put(app, { kind = "handler", name = op.type, handler = place,
+    event = event, made = 1, first_failed = now, reason = causes.reason(err),
+    attempts = settings.event_attempts, backoff = settings.event_backoff,
     due = now + pause_ms({ backoff_ms = settings.event_backoff }, 1) })
+  if fault and fault.code == "limit" then return bury() end -- The outbox is full.
+  return id, fault
 end
 
 --- Sees to a handler that has failed with a stored event. May yield.
