@@ -43,7 +43,8 @@ function M.stream_name(name, key) return M.prefix(name) .. key end
 
 local add
 
--- A text that is the same for equal values, whatever the order of keys in memory is.
+-- A text that is the same for equal values that JSON cannot hold, whatever the order of keys in
+-- memory is.
 local function add_table(parts, value, depth)
   local is_list, count = true, 0
   for key in pairs(value) do
@@ -82,13 +83,21 @@ function add(parts, value, depth)
   end
 end
 
+-- LuaJIT has been seen to make a wrong trace of these, so that the text was another one.
+jit.off(add_table)
+jit.off(add)
+
 --- A hash of the data of a message: the same for equal data.
 ---@param data any
 ---@return string  32 hexadecimal digits
 function M.hash(data)
-  local parts = {}
-  add(parts, data, 0)
-  return host.sha256(table.concat(parts, ",")):sub(1, HASH_DIGITS)
+  local text = json.encode(data) -- Keys are in the order of their bytes.
+  if not text then
+    local parts = {}
+    add(parts, data, 0)
+    text = table.concat(parts, ",")
+  end
+  return host.sha256(text):sub(1, HASH_DIGITS)
 end
 
 --- What is known of a key.
