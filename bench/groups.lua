@@ -303,7 +303,7 @@ return {
   {
     name = "projections",
     commands = {
-      { run = "$BUILD/bench/projection_floor 200000 10000 $DATA.floor" },
+      { run = "$BUILD/bench/projection_floor 200000 10000 $DATA/floor.sqlite" },
       app("projections"),
     },
     rows = {

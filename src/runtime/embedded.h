@@ -15,7 +15,7 @@ struct cg_embedded {
   const char *source; /* Its text without comment lines, zero-terminated. */
   size_t size;        /* Bytes of the text, without the zero. */
   const char *code;   /* Its bytecode, with line numbers and names. */
-  size_t code_size;   /* Bytes of it. */
+  size_t code_size;   /* Bytes of it; 0: a module that few programs load has none. */
   const char *path; /* Where it lies in the source tree, for tracebacks: "lua/catga/process.lua". */
 };
 

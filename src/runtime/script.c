@@ -68,7 +68,7 @@ static bool is_version(lua_State *L) {
 
 /* The program's own bytecode is the only one that is ever loaded: nobody but the build wrote it. */
 static int load_embedded(lua_State *L, const struct cg_embedded *module, const char *chunk_name) {
-  if (lua_toboolean(L, lua_upvalueindex(1))) {
+  if (module->code_size > 0 && lua_toboolean(L, lua_upvalueindex(1))) {
     if (luaL_loadbufferx(L, module->code, module->code_size, chunk_name, "b") == 0)
       return 0;
     lua_pop(L, 1); /* Built with other options: the text will do. */
