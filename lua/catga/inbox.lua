@@ -83,10 +83,6 @@ function add(parts, value, depth)
   end
 end
 
--- LuaJIT has been seen to make a wrong trace of these, so that the text was another one.
-jit.off(add_table)
-jit.off(add)
-
 --- A hash of the data of a message: the same for equal data.
 ---@param data any
 ---@return string  32 hexadecimal digits

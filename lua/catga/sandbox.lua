@@ -108,10 +108,18 @@ local function ordered_next(t, key)
   if least ~= nil then return least, rawget(t, least) end
 end
 
+local plain_next = raw.next
+
+-- LuaJIT 2.1.0-beta3 makes traces of loops over pairs that now and then pass over the whole table.
+-- It does not when the iterator is not its own `next`.
+local function step(t, key) return plain_next(t, key) end
+
 local function install_iteration()
   function _G.pairs(t)
     if is_repeated() and type(t) == "table" then return ordered_pairs(t) end
-    return raw.pairs(t)
+    local iterate, subject, first = raw.pairs(t)
+    if iterate == plain_next then iterate = step end
+    return iterate, subject, first
   end
   function _G.next(t, key)
     if is_repeated() and type(t) == "table" then return ordered_next(t, key) end
