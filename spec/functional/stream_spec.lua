@@ -470,6 +470,15 @@ end)
 describe("loading refuses", function()
   local function says(pattern, define) assert.matches(pattern, refused(define)) end
 
+  it("names that are no UTF-8, and places that are no positions", function()
+    says("letters, digits", function()
+      catga.stream("A", { durable = "a\255" }):each(function() end)
+    end)
+    says("or a position", function()
+      catga.stream("A", { durable = "a", after = 1e300 }):each(function() end)
+    end)
+  end)
+
   it("what cannot be, with its place", function()
     says("stream_spec.lua:%d+: this stream leads nowhere", function() catga.stream("A") end)
     says("stream_spec.lua:%d+: stream:where: its argument is a function, not 5", function()

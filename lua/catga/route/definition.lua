@@ -1,7 +1,6 @@
 --- Rules as scripts write them: catga.route(types, options) and what is chained to it, and the sets
 --- of rules that catga.routes { ... } configures. Everything is checked while the scripts load.
 local state = require "catga.state"
-local duration = require "catga.duration"
 local json = require "catga.native.json"
 local registries = require "catga.registry"
 local conditions = require "catga.route.conditions"
@@ -89,7 +88,7 @@ M.AGGREGATE_OPTIONS = {
   items_max = { "count", 10000, 1, 100000 },
 }
 
-local CHECK = {}
+local CHECK = setmetatable({}, { __index = require "catga.option_checks" })
 
 function CHECK.any(value) return value end
 
@@ -104,44 +103,6 @@ end
 function CHECK.number(value)
   if type(value) == "number" and value == value then return value end
   return nil, "is a number"
-end
-
-function CHECK.flag(value)
-  if type(value) == "boolean" then return value end
-  return nil, "is true or false"
-end
-
-CHECK["function"] = function(value)
-  if type(value) == "function" then return value end
-  return nil, "is a function"
-end
-
-function CHECK.count(value, known)
-  if type(value) == "number" and value % 1 == 0 and value >= known[3] and value <= known[4] then
-    return value
-  end
-  return nil, ("is a whole number from %d to %d"):format(known[3], known[4])
-end
-
-function CHECK.duration(value)
-  local ms, fault = duration.parse(value, "it")
-  if ms then return ms end
-  return nil, "is a duration: " .. fault
-end
-
-function CHECK.choice(value, known)
-  for _, choice in ipairs(known[3]) do
-    if choice == value then return value end
-  end
-  return nil, "is one of " .. table.concat(known[3], ", ")
-end
-
-function CHECK.place(value)
-  if value == "start" or value == "end" then return value end
-  if type(value) == "number" and value >= 0 and value % 1 == 0 and value < 2 ^ 53 then
-    return value
-  end
-  return nil, "is \"start\", \"end\" or a position"
 end
 
 --- Checks options and fills in the defaults. Raises.

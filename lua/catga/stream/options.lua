@@ -38,64 +38,17 @@ M.ITERATOR = { name = M.SOURCE.name, event_time = M.SOURCE.event_time,
 --- What happens to an item for which a bounded buffer has no room.
 M.OVERFLOW = { "block", "drop_newest", "drop_oldest", "latest", "fail" }
 
-local CHECK = {}
-
-function CHECK.name(value)
-  if type(value) == "string" and value ~= "" and #value <= 200
-    and not value:find("[^%w_%-%.\128-\255]") then
-    return value
-  end
-  return nil, "has 1 to 200 letters, digits, _, - and ."
-end
-
-function CHECK.count(value, known)
-  if type(value) == "number" and value % 1 == 0 and value >= known[3] and value <= known[4] then
-    return value
-  end
-  return nil, ("is a whole number from %d to %.0f"):format(known[3], known[4])
-end
-
-function CHECK.text(value)
-  if type(value) == "string" and value ~= "" and #value <= 1024 then return value end
-  return nil, "is a string of 1 to 1024 bytes"
-end
-
-function CHECK.list(value)
-  local fault = "is a list of event types"
-  if type(value) ~= "table" or #value == 0 then return nil, fault end
-  local list = {}
-  for i, name in ipairs(value) do
-    if type(name) ~= "string" or name == "" or #name > 1024 then return nil, fault end
-    list[i] = name
-  end
-  return list
-end
-
-function CHECK.flag(value)
-  if type(value) == "boolean" then return value end
-  return nil, "is true or false"
-end
+local CHECK = setmetatable({}, { __index = require "catga.option_checks" })
 
 function CHECK.place(value)
   if value == "start" or value == "end" or value == "continue" then return value end
-  if type(value) == "number" and value >= 0 and value % 1 == 0 then return value end
+  if CHECK.position(value) then return value end
   return nil, "is \"start\", \"end\", \"continue\" or a position"
 end
 
 function CHECK.reader(value)
   if type(value) == "function" or type(value) == "string" and value ~= "" then return value end
   return nil, "is the name of a field or a function"
-end
-
-CHECK["function"] = function(value)
-  if type(value) == "function" then return value end
-  return nil, "is a function"
-end
-
-function CHECK.duration(value)
-  local ms, fault = duration.parse(value, "it")
-  if ms then return ms end
-  return nil, "is a duration: " .. fault
 end
 
 function CHECK.span(value)
@@ -107,15 +60,6 @@ end
 function CHECK.idle(value)
   if value == false then return false end
   return CHECK.duration(value)
-end
-
-function CHECK.choice(value, known)
-  for _, choice in ipairs(known[3]) do
-    if choice == value then return value end
-  end
-  local names = {}
-  for i, choice in ipairs(known[3]) do names[i] = tostring(choice) end
-  return nil, "is one of " .. table.concat(names, ", ")
 end
 
 function CHECK.overflow(value) return CHECK.choice(value, { nil, nil, M.OVERFLOW }) end

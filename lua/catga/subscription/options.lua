@@ -1,15 +1,10 @@
 --- The options of subscriptions: checked, with defaults, as a definition.
-local duration = require "catga.duration"
-local json = require "catga.native.json"
 local presenter = require "catga.event"
 local registries = require "catga.registry"
 
 local M = {}
 
 local suggest, sorted_names = registries.suggest, registries.sorted_names
-
-local NAME_BYTES_MAX = 200
-local POSITION_MAX = 2 ^ 53
 
 --- What may be given, with its kind and default.
 ---   count: a whole number in the bounds that follow    duration: a string with a unit
@@ -46,20 +41,7 @@ M.GROUP = {
   ack_timeout = M.KNOWN.ack_timeout,
 }
 
-local CHECK = {}
-
-function CHECK.name(value)
-  if type(value) == "string" and value ~= "" and #value <= NAME_BYTES_MAX
-    and not value:find("[^%w_%-%.\128-\255]") and json.encode(value) then
-    return value
-  end
-  return nil, ("has 1 to %d letters, digits, _, - and ."):format(NAME_BYTES_MAX)
-end
-
-CHECK["function"] = function(value)
-  if type(value) == "function" then return value end
-  return nil, "is a function"
-end
+local CHECK = setmetatable({}, { __index = require "catga.option_checks" })
 
 function CHECK.table(value)
   if type(value) == "table" then return value end
@@ -69,55 +51,6 @@ end
 function CHECK.policy(value)
   if type(value) == "table" or type(value) == "string" and value ~= "" then return value end
   return nil, "is the name of a policy, or a table"
-end
-
-function CHECK.flag(value)
-  if type(value) == "boolean" then return value end
-  return nil, "is true or false"
-end
-
-function CHECK.text(value)
-  if type(value) == "string" and value ~= "" and #value <= 1024 then return value end
-  return nil, "is a string of 1 to 1024 bytes"
-end
-
-function CHECK.list(value)
-  local fault = "is a list of event types"
-  if type(value) ~= "table" or #value == 0 then return nil, fault end
-  local list = {}
-  for i, name in ipairs(value) do
-    if type(name) ~= "string" or name == "" or #name > 1024 then return nil, fault end
-    list[i] = name
-  end
-  return list
-end
-
-function CHECK.place(value)
-  if value == "start" or value == "end" then return value end
-  if type(value) == "number" and value >= 0 and value % 1 == 0 and value <= POSITION_MAX then
-    return value
-  end
-  return nil, "is \"start\", \"end\" or a position"
-end
-
-function CHECK.count(value, known)
-  if type(value) == "number" and value % 1 == 0 and value >= known[3] and value <= known[4] then
-    return value
-  end
-  return nil, ("is a whole number from %d to %d"):format(known[3], known[4])
-end
-
-function CHECK.duration(value)
-  local ms, fault = duration.parse(value, "it")
-  if ms then return ms end
-  return nil, "is a duration: " .. fault
-end
-
-function CHECK.choice(value, known)
-  for _, choice in ipairs(known[3]) do
-    if choice == value then return value end
-  end
-  return nil, "is one of " .. table.concat(known[3], ", ")
 end
 
 -- Checks the options given and fills in the defaults.
